@@ -1,0 +1,1 @@
+"""The core: message, delivery, states, intake, worker, lanes, store. It imports nothing of ours."""

@@ -1,0 +1,198 @@
+"""This module holds the rare writes: what an operator does to dead letters, what a start finds, and the registry."""
+
+import hmac
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from broker.seal import Sealer
+from broker.sql import Connection
+from broker.units import Act, Done
+from broker.writes import Counts, cancel_after, count, promote
+
+_REPLAY_MESSAGES: Final = (
+    "WITH v(id) AS ({v}) UPDATE message SET state = 'received', step = NULL, location = NULL, reason = NULL, "
+    "processed_at = NULL FROM v WHERE message.id = v.id AND message.state = 'failed' RETURNING message.id",
+    "bigint",
+)
+_REPLAY_DELIVERIES: Final = (
+    "WITH v(id) AS ({v}) UPDATE delivery SET state = 'waiting', open = true, due_at = NULL, spent = 0, first_at = NULL, "
+    "done_at = NULL FROM v WHERE delivery.id = v.id AND delivery.state IN ('held', 'dead') "
+    "RETURNING delivery.route_id, delivery.lane",
+    "bigint",
+)
+_IS_SENDING: Final = "SELECT 1 FROM delivery WHERE route_id = ? AND lane = ? AND open AND state = 'sending' LIMIT 1"
+_UNDUE: Final = "UPDATE delivery SET due_at = NULL WHERE route_id = ? AND lane = ? AND open AND state = 'waiting'"
+
+
+def replay(connection: Connection, sealer: Sealer, act: Act) -> Done:
+    """Run dead letters again, in their old place in the lane, with the same bytes and idempotency key."""
+    ids = [(identifier,) for identifier in act.ids]
+    messages = tuple(sorted(row[0] for row in connection.bulk(*_REPLAY_MESSAGES, ids)))
+    lanes = connection.bulk(*_REPLAY_DELIVERIES, ids)
+    routes: set[int] = set()
+    for route, lane in set(lanes):
+        # One at a time in a lane: what is on the wire ends first; else the oldest goes first.
+        if not connection.rows(_IS_SENDING, (route, lane)):
+            connection.run(_UNDUE, (route, lane))
+            routes |= promote(connection, [(route, lane)], act.at)
+    done = Done(len(messages) + len(lanes), messages, frozenset(routes))
+    _audit(connection, sealer, act, done.count)
+    return done
+
+
+_DISCARD_MESSAGES: Final = (
+    "WITH v(id, at) AS ({v}) UPDATE message SET state = 'discarded', processed_at = v.at FROM v "
+    "WHERE message.id = v.id AND message.state = 'failed' RETURNING message.id, message.channel_id",
+    "bigint double",
+)
+_DISCARD_DELIVERIES: Final = (
+    "WITH v(id, at) AS ({v}) UPDATE delivery SET state = 'discarded', open = false, due_at = NULL, done_at = v.at FROM v "
+    "WHERE delivery.id = v.id AND delivery.state IN ('held', 'dead') "
+    "RETURNING delivery.id, delivery.route_id, delivery.lane",
+    "bigint double",
+)
+
+
+def discard(connection: Connection, sealer: Sealer, act: Act, channels: dict[int, int]) -> Done:
+    """Give dead letters up for good; what was to follow them is cancelled, and their lanes go on."""
+    ids = [(identifier, act.at) for identifier in act.ids]
+    messages = connection.bulk(*_DISCARD_MESSAGES, ids)
+    deliveries = connection.bulk(*_DISCARD_DELIVERIES, ids)
+    routes = cancel_after(connection, [row[0] for row in deliveries], act.at)
+    routes |= promote(connection, {(row[1], row[2]) for row in deliveries}, act.at)
+    counts = Counts()
+    for row in messages:
+        counts[row[1], 0, "discarded"] += 1
+    for row in deliveries:
+        counts[channels[row[1]], row[1], "discarded"] += 1
+    count(connection, counts, act.at)
+    done = Done(len(messages) + len(deliveries), (), routes)
+    _audit(connection, sealer, act, done.count)
+    return done
+
+
+_LAST_AUDIT: Final = "SELECT seq, mac FROM audit ORDER BY seq DESC LIMIT 1"
+_AUDIT: Final = "INSERT INTO audit (seq, at, actor, act, subject, reason, mac) VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+
+def _audit(connection: Connection, sealer: Sealer, act: Act, changed: int) -> None:
+    found = connection.rows(_LAST_AUDIT)
+    seq, previous = (found[0][0] + 1, bytes(found[0][1])) if found else (1, b"")
+    subject = f"{changed} of {len(act.ids)}: {','.join(map(str, act.ids))}"
+    row = "\0".join((str(seq), repr(act.at), act.actor, act.act, subject, act.reason)).encode()
+    mac = hmac.digest(sealer.audit_key, previous + row, sha256)
+    connection.run(_AUDIT, (seq, act.at, act.actor, act.act, subject, act.reason, mac))
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The numbers under which the store knows a channel, this revision of it, and its destinations by name."""
+
+    channel: int
+    revision: int
+    routes: dict[str, int]
+
+
+def register(connection: Connection, name: str, digest: str, content: str, destinations: Sequence[str]) -> Registered:
+    """Note a channel's revision and destinations, if they are new."""
+    channel = _number(connection, "channel", "name = ?", (name,), "name")
+    revision = _number(
+        connection,
+        "revision",
+        "channel_id = ? AND digest = ?",
+        (channel, digest),
+        "channel_id, digest, content, created_at",
+        (content, time.time()),
+    )
+    routes = {
+        destination: _number(
+            connection, "route", "channel_id = ? AND destination = ?", (channel, destination), "channel_id, destination"
+        )
+        for destination in destinations
+    }
+    return Registered(channel, revision, routes)
+
+
+def _number(
+    connection: Connection, table: str, where: str, key: tuple[object, ...], columns: str, more: tuple[object, ...] = ()
+) -> int:
+    found = connection.rows(f"SELECT id FROM {table} WHERE {where}", key)  # noqa: S608 - names from this module only
+    if found:
+        return int(found[0][0])
+    number = int(connection.rows(f"SELECT coalesce(max(id), 0) + 1 FROM {table}")[0][0])  # noqa: S608
+    values = (number, *key, *more)
+    holes = ", ".join("?" * len(values))
+    connection.run(f"INSERT INTO {table} (id, {columns}) VALUES ({holes})", values)  # noqa: S608
+    return number
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A delivery that was in state sending when an earlier run ended; nobody knows whether it took effect."""
+
+    id: int
+    route: int
+    lane: int
+    number: int
+    spent: int
+    sent_at: float
+    first_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a start finds in the store."""
+
+    last_id: int
+    received: int
+    waiting: int
+    interrupted: tuple[Interrupted, ...]
+
+
+_LAST: Final = (
+    "SELECT max(id) FROM (SELECT max(id) AS id FROM message UNION ALL SELECT max(id) FROM quarantine "
+    "UNION ALL SELECT max(id) FROM content) AS ids"
+)
+_SENDING: Final = (
+    "SELECT id, route_id, lane, attempts, spent, sent_at, first_at FROM delivery WHERE open AND state = 'sending' ORDER BY id"
+)
+
+
+def find(connection: Connection) -> Found:
+    """Read what an earlier run left: the largest id, what waits, and what was on the wire."""
+    last = connection.rows(_LAST)[0][0] or 0
+    received = connection.rows("SELECT count(*) FROM message WHERE state = 'received'")[0][0]
+    waiting = connection.rows("SELECT count(*) FROM delivery WHERE open")[0][0]
+    interrupted = tuple(Interrupted(*row) for row in connection.rows(_SENDING))
+    return Found(last, received, waiting, interrupted)
+
+
+_UNSEND: Final = (
+    "WITH v(id, now) AS ({v}) UPDATE delivery SET state = 'waiting', due_at = v.now, attempts = attempts - 1, "
+    "spent = spent - 1 FROM v WHERE delivery.id = v.id AND delivery.state = 'sending' RETURNING delivery.id",
+    "bigint double",
+)
+
+
+def unsend(connection: Connection, ids: Sequence[int], now: float) -> int:
+    """Put back what was marked as sending but never begun; nothing of it was on the wire."""
+    return len(connection.bulk(*_UNSEND, [(identifier, now) for identifier in ids]))
+
+
+_FRESH: Final = (
+    "SELECT m.id, m.received_at, c.data FROM message m JOIN content c ON c.id = m.id "
+    "WHERE m.channel_id = ? AND m.state = 'received' AND m.id > ? ORDER BY m.id LIMIT ?"
+)
+
+
+def read_received(
+    connection: Connection, sealer: Sealer, channel: int, after: int, limit: int
+) -> list[tuple[int, float, bytes]]:
+    """Return messages of a channel that wait for their steps, oldest first: id, received at, body."""
+    return [
+        (found, at, sealer.open("content", found, bytes(data)))
+        for found, at, data in connection.rows(_FRESH, (channel, after, limit))
+    ]

@@ -1,0 +1,1 @@
+"""The canonical model: what every message becomes."""

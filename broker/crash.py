@@ -1,0 +1,40 @@
+"""This module ends the process at a named place, so that tests can see what a crash there leaves behind.
+
+``HANDOFF_CRASH=accept.committed:17`` kills the process (SIGKILL) the 17th time that place is reached. Without the
+variable a crash point does nothing.
+"""
+
+import os
+import signal
+from typing import Final
+
+# Every place that exists; the crash tests visit each of them, and fail for one that is never reached.
+POINTS: Final = (
+    "accept.received",
+    "accept.inserted",
+    "accept.committed",
+    "process.begun",
+    "process.returned",
+    "finish.inserted",
+    "finish.committed",
+    "claim.updated",
+    "claim.committed",
+    "send.begun",
+    "send.returned",
+    "record.updated",
+    "record.committed",
+    "prm.before_commit",
+    "prm.after_commit",
+)
+
+_NAME, _, _HIT = os.environ.get("HANDOFF_CRASH", "").partition(":")
+_left = int(_HIT or 1)
+
+
+def crash_point(name: str) -> None:
+    """Die here if this is the place and the time that ``HANDOFF_CRASH`` names."""
+    global _left  # noqa: PLW0603 - one countdown for the process is what is meant
+    if name == _NAME:
+        _left -= 1
+        if _left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)

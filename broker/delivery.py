@@ -1,0 +1,56 @@
+"""This module says what leaves us: one message for one destination (`Delivery`), and how that ended (`Outcome`)."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One message for one destination.
+
+    ``request`` holds the bytes frozen when the message was processed: every attempt sends the same. ``key`` is the
+    idempotency key, stable over attempts and opaque (no patient data). ``attempt`` counts from 1.
+    """
+
+    id: int  # its message's id plus an ordinal: broker.ids.message_of
+    route: int
+    key: str
+    request: bytes = field(repr=False)
+    attempt: int = 1
+    first_at: float = 0.0  # POSIX seconds of the first attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """It took effect. ``reference`` is the other side's name for it; ``response`` is evidence (sealed when stored)."""
+
+    reference: str = ""
+    response: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """It surely had no effect and may work later. ``after`` seconds is what the other side asked for, if it did."""
+
+    reason: str
+    after: float | None = None
+    response: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may or may not have taken effect (time-out or reset after the first byte, or an ambiguous answer)."""
+
+    reason: str
+    response: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """It was refused for good; trying the same bytes again cannot work. ``location`` is the place at fault, if told."""
+
+    reason: str
+    location: str = ""
+    response: bytes = field(default=b"", repr=False)
+
+
+Outcome = Delivered | Retry | Unknown | Rejected

@@ -1,0 +1,42 @@
+"""This module says what came in (`Inbound`), what we promise back (`Receipt`) and what the steps pass along (`Document`)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from broker.canonical.model import Event
+from broker.wire.er7 import Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbound:
+    """One message as a listener hands it in; ``body`` is the payload without framing, byte for byte."""
+
+    channel: str
+    body: bytes = field(repr=False)
+    peer: str = ""
+    received_at: float = 0.0  # POSIX seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The promise that a message is committed; ``duplicate`` means that it was before, and nothing happened twice."""
+
+    message_id: int
+    duplicate: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Document:
+    """The working view that steps pass along: the message, the canonical event once it exists, and named values."""
+
+    message: Message = field(repr=False)
+    received_at: float
+    event: Event | None = field(default=None, repr=False)
+    values: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """A step's decision to stop here on purpose; not an error, and the message is acknowledged as accepted."""
+
+    reason: str

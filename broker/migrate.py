@@ -1,0 +1,66 @@
+"""This module brings a database to the form that the code expects, and refuses one that is newer than the code."""
+
+from pathlib import Path
+from typing import Final
+
+from broker.errors import NotReady
+from broker.sql import Connection, connect
+
+HEAD: Final = "0001"
+_VERSION_TABLE: Final = "alembic_version"
+
+
+def migrate(url: str) -> None:
+    """Run the migrations that are missing; quick (one query) when there are none. Raises `NotReady`."""
+    bring_up(url, Path(__file__).parent / "migrations", HEAD, _VERSION_TABLE)
+
+
+def bring_up(url: str, scripts: Path, head: str, version_table: str) -> None:
+    """Run the migrations in ``scripts`` up to ``head``, keeping the place in ``version_table``. Raises `NotReady`."""
+    connection = connect(url)
+    try:
+        version = _version(connection, version_table)
+    finally:
+        connection.close()
+    if version == head:
+        return
+    if version is not None and version > head:
+        message = (
+            f"store: the database has form {version}, this program knows up to {head}; "
+            "install the version that made it, or a newer one"
+        )
+        raise NotReady(message)
+    _upgrade(url, scripts, head, version_table)
+
+
+def _version(connection: Connection, table: str) -> str | None:
+    catalog = "sqlite_master WHERE type = 'table' AND name" if connection.dialect == "sqlite" else "pg_tables WHERE tablename"
+    if not connection.rows(f"SELECT 1 FROM {catalog} = ?", (table,)):  # noqa: S608 - literals of this module
+        return None
+    found = connection.rows(f"SELECT max(version_num) FROM {table}")  # noqa: S608 - a literal of ours
+    return str(found[0][0]) if found[0][0] is not None else None
+
+
+def _upgrade(url: str, scripts: Path, head: str, version_table: str) -> None:
+    # Imported here: these two cost half a second that a start with nothing to migrate need not pay.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from sqlalchemy import create_engine  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(scripts))
+    config.set_main_option("version_table", version_table)
+    engine = create_engine(sqlalchemy_url(url))
+    try:
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, head)
+            connection.commit()
+    finally:
+        engine.dispose()
+
+
+def sqlalchemy_url(url: str) -> str:
+    """Return our URL as SQLAlchemy writes it: PostgreSQL is reached through psycopg."""
+    scheme, _, rest = url.partition("://")
+    return f"postgresql+psycopg://{rest}" if scheme in {"postgresql", "postgres"} else url

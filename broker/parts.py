@@ -1,0 +1,71 @@
+"""This module holds the interfaces that an edge implements; they are short on purpose."""
+
+from asyncio import Future
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from broker.delivery import Delivery, Outcome
+from broker.message import Document, Filtered, Inbound, Receipt
+from broker.notices import Notice
+
+
+class Listener(Protocol):
+    """A way in. Turns outside traffic into calls of `Intake.accept`."""
+
+    async def start(self) -> None:
+        """Return once traffic can arrive; raise `NotReady` when it cannot (a port taken)."""
+
+    async def stop(self) -> None:
+        """Refuse new work, then finish what it holds."""
+
+
+class Intake(Protocol):
+    """The only door into the engine."""
+
+    def accept(self, inbound: Inbound) -> Future[Receipt]:
+        """Resolve after the commit that holds the message, or fail with `NotAccepted`."""
+
+    def quarantine(self, channel: str, peer: str, reason: str, data: bytes) -> None:
+        """Keep bytes that never became a message, for an operator to see."""
+
+
+class Transform(Protocol):
+    """One step, pure: no clock, no files, no sockets. Whatever can fail early failed when it was built."""
+
+    def __call__(self, document: Document) -> Document | Filtered:
+        """Return the document to pass on, or the decision to stop; raise `StepError` (or anything) on failure."""
+
+
+class Renderer(Protocol):
+    """The pure half of a destination: turns a processed document into the bytes that every attempt will send."""
+
+    def __call__(self, document: Document) -> bytes:
+        """Return the request bytes; raise `StepError` when the document lacks what the destination needs."""
+
+
+class Destination(Protocol):
+    """A way out. May be called again with the same ``delivery.id``: pass ``delivery.key`` on as idempotency key."""
+
+    async def open(self) -> None:
+        """Get ready to send; called once before the first `send`. Must not fail because the other side is down."""
+
+    async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Attempt up to `batch` deliveries of different lanes; return one outcome each, in the same order.
+
+        Anything raised counts as `Unknown` for all of them and is reported as a bug.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the engine lends to a part when it is built. Nothing else of the engine is within a part's reach."""
+
+    channel: str
+    intake: Intake
+    notify: Callable[[Notice], None]
+    in_thread: Callable[..., Awaitable[Any]]  # in_thread(function, *args): run blocking work off the loop
+    settings: Any  # config.settings.Settings: named gateways and servers, the patient store's URL, the data folder

@@ -1,0 +1,123 @@
+"""This module seals what may hold patient data, and makes the keyed hashes by which it can be found again.
+
+One 32-byte key lies in a file (mode 0600) that is made on the first run and is never in the database. From it HKDF
+derives one AES-256-GCM key per hour of ids (so that random 96-bit nonces stay far below NIST SP 800-38D's 2^32 uses)
+and one key per kind of hash. The table and the row's id are bound as additional data: a sealed value moved to another
+row does not open. Values are compressed first (zlib level 1), which halves the disk and the write-ahead log.
+"""
+
+import os
+import stat
+import zlib
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from broker.errors import NotReady, StoreError
+from broker.ids import hour_of
+
+_VERSION: Final = b"\x01"
+_NONCE: Final = 12
+_KEY: Final = 32
+HASH: Final = 16  # bytes of a keyed hash
+
+
+class Sealer:
+    """Seals, opens and hashes with keys derived from one master key."""
+
+    def __init__(self, master: bytes) -> None:
+        self._master = master
+        self._hour = lru_cache(maxsize=512)(self._make_hour)
+        self._sender = self._derive("sender")
+        self._digest = self._derive("digest")
+        self._search = self._derive("search")
+        self._lane = self._derive("lane")
+        self._delivery = self._derive("delivery key")
+        self.audit_key = self._derive("audit")
+
+    def seal(self, table: str, row: int, data: bytes) -> bytes:
+        """Return ``version | nonce | ciphertext | tag``; about the size of the compressed data plus 29 bytes."""
+        nonce = os.urandom(_NONCE)
+        sealed = self._hour(hour_of(row)).encrypt(nonce, zlib.compress(data, 1), b"%s|%d" % (table.encode(), row))
+        return b"".join((_VERSION, nonce, sealed))
+
+    def open(self, table: str, row: int, data: bytes) -> bytes:
+        """Return what `seal` was given; raise `StoreError` if a bit of it, its row or the key is another."""
+        if data[:1] != _VERSION:
+            message = f"{table} {row}: sealed in a form that this version does not know"
+            raise StoreError(message)
+        try:
+            plain = self._hour(hour_of(row)).decrypt(
+                data[1 : 1 + _NONCE], data[1 + _NONCE :], b"%s|%d" % (table.encode(), row)
+            )
+        except InvalidTag:
+            message = f"{table} {row}: does not open; the row is damaged, or sealed with another key"
+            raise StoreError(message) from None
+        return zlib.decompress(plain)
+
+    def sender_hash(self, *parts: bytes) -> bytes:
+        """Return the keyed hash of channel, MSH-3, MSH-4 and MSH-10."""
+        return blake2b(b"\0".join(parts), key=self._sender, digest_size=HASH).digest()
+
+    def digest(self, body: bytes) -> bytes:
+        """Return the keyed hash of a body."""
+        return blake2b(body, key=self._digest, digest_size=HASH).digest()
+
+    def search_hash(self, channel: str, name: str, value: str) -> bytes:
+        """Return the keyed hash under which the value of one index of one channel is found."""
+        return blake2b(f"{channel}\0{name}\0{value}".encode(), key=self._search, digest_size=HASH).digest()
+
+    def lane(self, value: str) -> int:
+        """Return the signed 64-bit lane of an order key."""
+        return int.from_bytes(blake2b(value.encode(), key=self._lane, digest_size=8).digest(), signed=True)
+
+    def delivery_key(self, delivery: int) -> str:
+        """Return the idempotency key of a delivery: 32 hexadecimal digits, stable, opaque."""
+        return blake2b(delivery.to_bytes(8), key=self._delivery, digest_size=16).hexdigest()
+
+    def _make_hour(self, hour: int) -> AESGCM:
+        return AESGCM(self._derive(f"seal {hour}"))
+
+    def _derive(self, purpose: str) -> bytes:
+        return HKDF(algorithm=SHA256(), length=_KEY, salt=None, info=f"handoff {purpose}".encode()).derive(self._master)
+
+
+def load_key(path: Path, *, may_make: bool) -> bytes:
+    """Return the master key in ``path``; make it (mode 0600) if there is none and ``may_make``.
+
+    Raises `NotReady` when it is missing beside existing data, readable by others, or not a key.
+    """
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        if may_make:
+            return _make_key(path)
+        message = f"{path}: the key file is missing, but the store holds data sealed with it; put the file back"
+        raise NotReady(message) from None
+    if mode & 0o077:
+        message = f"{path}: the key file can be read by others (mode {mode:04o}); run: chmod 600 {path}"
+        raise NotReady(message)
+    key = path.read_bytes()
+    if len(key) != _KEY:
+        message = f"{path}: {len(key)} bytes are not a key of {_KEY} bytes; put the right file back"
+        raise NotReady(message)
+    return key
+
+
+def _make_key(path: Path) -> bytes:
+    key = os.urandom(_KEY)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+    return key

@@ -1,0 +1,252 @@
+"""This module connects to SQLite and PostgreSQL so that the store's SQL is written once for both.
+
+Both drivers are used synchronously from one thread each. Statements are written with ``?`` for parameters. A bulk
+statement holds ``{v}`` where its rows go; that becomes ``VALUES (…),(…)`` on SQLite and ``SELECT * FROM unnest(…)`` on
+PostgreSQL, so that a group of any size costs one call into the driver (and gives up Python's lock once, not per row).
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from broker.errors import NotReady, StoreError, StoreFatal, StoreUnavailable
+
+Row = tuple[Any, ...]
+
+_PG_TYPES: Final = {"double": "double precision"}
+_CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)  # few sizes, so that few statements are compiled
+
+
+class Connection(Protocol):
+    """One connection to one database, used from one thread at a time."""
+
+    dialect: str  # sqlite, postgresql
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Execute one statement; return the number of rows it changed."""
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Execute one statement; return the rows it gives."""
+
+    def bulk(self, sql: str, types: str, rows: Sequence[Row]) -> list[Row]:
+        """Execute a statement with ``{v}`` over many rows; return what it gives (RETURNING, SELECT).
+
+        ``types`` names the PostgreSQL types of the row's columns, separated by blanks.
+        """
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """Begin; commit at the end of the block, roll back when it raises."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+def connect(url: str, *, writer: bool = True) -> Connection:
+    """Connect to ``sqlite:///path`` or ``postgresql://…``; a reader may not write and never checkpoints.
+
+    Raises `NotReady` when the database cannot be reached or used.
+    """
+    if url.startswith("sqlite:///"):
+        return Sqlite(Path(url.removeprefix("sqlite:///")), writer=writer)
+    if url.startswith(("postgresql://", "postgres://")):
+        return Postgres(url, writer=writer)
+    message = f"store: {url.partition(':')[0]!r} is not a database that we know; write sqlite:///path or postgresql://…"
+    raise NotReady(message)
+
+
+class Sqlite:
+    """SQLite in WAL mode with ``synchronous=FULL``: a commit is on disk when it returns."""
+
+    dialect = "sqlite"
+
+    def __init__(self, path: Path, *, writer: bool) -> None:
+        try:
+            self._connection = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=5.0
+            )
+            self._prepare(writer=writer)
+        except sqlite3.Error as error:
+            message = f"store: {path} cannot be used as an SQLite database ({error}); check the path and its rights"
+            raise NotReady(message) from error
+
+    def _prepare(self, *, writer: bool) -> None:
+        run = self._connection.execute
+        if writer:
+            run("PRAGMA journal_mode=WAL").fetchall()
+            run("PRAGMA synchronous=FULL")
+            run("PRAGMA wal_autocheckpoint=4000")
+        else:
+            # Only the writer checkpoints: two connections doing so can corrupt a WAL before SQLite 3.51.3.
+            run("PRAGMA wal_autocheckpoint=0").fetchall()
+            run("PRAGMA query_only=ON")
+        run("PRAGMA busy_timeout=5000").fetchall()
+        run("PRAGMA foreign_keys=ON")
+        run("PRAGMA trusted_schema=OFF")
+        run("PRAGMA cell_size_check=ON")
+        run("PRAGMA temp_store=MEMORY")
+        run(f"PRAGMA cache_size={-16384 if writer else -4096}")
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Execute one statement; return the number of rows it changed."""
+        with _sqlite_errors():
+            return self._connection.execute(sql, parameters).rowcount
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Execute one statement; return the rows it gives."""
+        with _sqlite_errors():
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def bulk(self, sql: str, types: str, rows: Sequence[Row]) -> list[Row]:
+        """Execute a statement with ``{v}`` over many rows; return what it gives."""
+        found: list[Row] = []
+        width = types.count(" ") + 1
+        start, left = 0, len(rows)
+        with _sqlite_errors():
+            for size in _CHUNKS:
+                while left >= size:
+                    flat = [value for row in rows[start : start + size] for value in row]
+                    found += self._connection.execute(_values(sql, width, size), flat).fetchall()
+                    start, left = start + size, left - size
+        return found
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Begin; commit at the end of the block, roll back when it raises."""
+        self.run("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.run("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+@lru_cache(maxsize=1024)
+def _values(sql: str, width: int, size: int) -> str:
+    row = "(" + ",".join("?" * width) + ")"
+    return sql.replace("{v}", "VALUES " + ",".join([row] * size))
+
+
+@contextlib.contextmanager
+def _sqlite_errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        if name == "SQLITE_FULL":
+            message = "store: the disk is full; free space under the data folder, then start again"
+            raise StoreFatal(message) from None
+        if name.startswith(("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_NOTADB")):
+            # After a failed fsync nobody knows what is on disk: stop, as PostgreSQL does, and read it afresh.
+            message = f"store: SQLite cannot go on ({name}); check the disk under the data folder, then start again"
+            raise StoreFatal(message) from None
+        message = f"store: SQLite refused a unit of work ({name})"
+        raise StoreError(message) from error
+
+
+class Postgres:
+    """PostgreSQL through psycopg, with ``synchronous_commit=on`` made sure of."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: str, *, writer: bool) -> None:
+        import psycopg  # noqa: PLC0415 - only where PostgreSQL is used
+
+        self._psycopg = psycopg
+        self._url = url
+        self._writer = writer
+        self._connection = self._connect()
+
+    def _connect(self) -> Any:
+        try:
+            connection = self._psycopg.connect(self._url, autocommit=True, prepare_threshold=1, connect_timeout=5)
+        except self._psycopg.Error as error:
+            message = f"store: PostgreSQL cannot be reached ({type(error).__name__}); check the address, user and rights"
+            raise NotReady(message) from error
+        connection.prepared_max = 400
+        if self._writer:
+            connection.execute("SET synchronous_commit = on")
+        else:
+            connection.execute("SET default_transaction_read_only = on")
+        connection.execute("SET jit = off")
+        return connection
+
+    def _reconnect(self) -> None:
+        try:
+            self._connection = self._connect()
+        except NotReady as error:
+            raise StoreUnavailable(str(error)) from None
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Execute one statement; return the number of rows it changed."""
+        with self._errors():
+            return int(self._connection.execute(_marked(sql), parameters).rowcount)
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Execute one statement; return the rows it gives."""
+        if not self._writer and self._connection.closed:
+            self._reconnect()
+        with self._errors():
+            cursor = self._connection.execute(_marked(sql), parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def bulk(self, sql: str, types: str, rows: Sequence[Row]) -> list[Row]:
+        """Execute a statement with ``{v}`` over many rows; return what it gives."""
+        if not rows:
+            return []
+        with self._errors():
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            cursor = self._connection.execute(_unnested(sql, types), columns)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Begin; commit at the end of the block, roll back when it raises."""
+        if self._connection.closed:
+            self._reconnect()
+        self.run("BEGIN")
+        try:
+            yield
+            self.run("COMMIT")
+        except BaseException:
+            if not self._connection.closed:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except self._psycopg.errors.DiskFull:
+            message = "store: the disk under PostgreSQL is full; free space, then start again"
+            raise StoreFatal(message) from None
+        except (self._psycopg.OperationalError, self._psycopg.InterfaceError) as error:
+            self._connection.close()
+            message = f"store: PostgreSQL is away ({type(error).__name__}); waiting for it"
+            raise StoreUnavailable(message) from None
+        except self._psycopg.Error as error:
+            message = f"store: PostgreSQL refused a unit of work ({type(error).__name__}, {error.sqlstate})"
+            raise StoreError(message) from error
+
+
+@lru_cache(maxsize=1024)
+def _marked(sql: str) -> str:
+    return sql.replace("%", "%%").replace("?", "%b")
+
+
+@lru_cache(maxsize=1024)
+def _unnested(sql: str, types: str) -> str:
+    arrays = ", ".join(f"%b::{_PG_TYPES.get(kind, kind)}[]" for kind in types.split(" "))
+    return _marked(sql).replace("{v}", f"SELECT * FROM unnest({arrays})")

@@ -1,0 +1,262 @@
+"""This module holds the hot writes of the engine's store: what each unit of work does inside its transaction.
+
+Every function takes a group of units of one kind and is written so that running it again changes nothing: updates say
+which state they expect, inserts of deliveries give way to what is there. That is what makes a commit whose outcome is
+unknown safe to try again.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from broker.crash import crash_point
+from broker.delivery import Delivery
+from broker.seal import Sealer
+from broker.sql import Connection
+from broker.units import Accepted, Claim, Claimed, Claims, Finished, NewDelivery, NewMessage, Placed, Quarantine, Recorded
+
+Counts = Counter[tuple[int, int, str]]  # (channel, route or 0, name)
+
+_KNOWN: Final = (
+    "WITH v(sender) AS ({v}) SELECT m.sender, m.digest, m.id FROM v JOIN message m ON m.sender = v.sender ORDER BY m.id"
+)
+_MESSAGE: Final = (
+    "INSERT INTO message (id, channel_id, state, received_at, type, peer, sender, digest) {v}",
+    "bigint integer text double text text bytea bytea",
+)
+_CONTENT: Final = ("INSERT INTO content (id, data) {v}", "bigint bytea")
+_SEARCH: Final = ("INSERT INTO search (hash, message_id) {v} ON CONFLICT DO NOTHING", "bytea bigint")
+
+
+def accept(connection: Connection, sealer: Sealer, units: Sequence[NewMessage], counts: Counts) -> list[Accepted]:
+    """Insert messages, unless the same bytes came under the same key before."""
+    known: dict[bytes, list[tuple[bytes, int]]] = {}
+    for sender, digest, found in connection.bulk(_KNOWN, "bytea", [(s,) for s in {unit.sender for unit in units}]):
+        known.setdefault(bytes(sender), []).append((bytes(digest), found))
+    results, fresh = [], []
+    for unit in units:
+        earlier = known.setdefault(unit.sender, [])
+        first = next((found for digest, found in earlier if digest == unit.digest), None)
+        if first is None:
+            results.append(Accepted(unit.id, reused=bool(earlier)))
+            earlier.append((unit.digest, unit.id))
+            fresh.append(unit)
+        else:
+            # The same id means that an earlier try of this very unit did commit.
+            results.append(Accepted(first, duplicate=first != unit.id))
+            counts[unit.channel, 0, "duplicate"] += first != unit.id
+    _insert_messages(connection, sealer, fresh)
+    for unit in fresh:
+        counts[unit.channel, 0, "received"] += 1
+    crash_point("accept.inserted")
+    return results
+
+
+def _insert_messages(connection: Connection, sealer: Sealer, fresh: Sequence[NewMessage]) -> None:
+    connection.bulk(
+        *_MESSAGE, [(m.id, m.channel, "received", m.received_at, m.type, m.peer, m.sender, m.digest) for m in fresh]
+    )
+    connection.bulk(*_CONTENT, [(m.id, sealer.seal("content", m.id, m.body)) for m in fresh])
+    connection.bulk(*_SEARCH, [(value, m.id) for m in fresh for value in m.hashes])
+
+
+_FINISH: Final = (
+    "WITH v(id, state, revision, at, step, location, reason) AS ({v}) UPDATE message SET state = v.state, "
+    "revision_id = v.revision, processed_at = v.at, step = v.step, location = v.location, reason = v.reason "
+    "FROM v WHERE message.id = v.id AND message.state = 'received' RETURNING message.id",
+    "bigint text integer double text text text",
+)
+_TAKEN: Final = (
+    "WITH v(route, lane) AS ({v}) SELECT v.route, v.lane FROM v WHERE EXISTS (SELECT 1 FROM delivery d "
+    "WHERE d.route_id = v.route AND d.lane = v.lane AND d.open)",
+    "integer bigint",
+)
+_DELIVERY: Final = (
+    "INSERT INTO delivery (id, route_id, lane, state, open, after_id, due_at, attempts, spent, first_at, sent_at) {v}",
+    "bigint integer bigint text boolean bigint double integer integer double double",
+)
+
+
+def finish(connection: Connection, sealer: Sealer, units: Sequence[Finished], counts: Counts) -> list[list[Placed]]:
+    """Write what the steps made of messages, and their deliveries; a message that is done already is left alone."""
+    rows = [(u.id, u.state, u.revision, u.at, u.step, u.location, u.reason) for u in units]
+    moved = {row[0] for row in connection.bulk(*_FINISH, rows)}
+    fresh = [unit for unit in units if unit.id in moved]
+    for unit in fresh:
+        counts[unit.channel, 0, unit.state] += 1
+    placed = _place(connection, sealer, [d for unit in fresh for d in unit.deliveries], {u.id: u.at for u in fresh})
+    crash_point("finish.inserted")
+    return [[placed[d.id] for d in unit.deliveries] if unit.id in moved else [] for unit in units]
+
+
+def _place(
+    connection: Connection, sealer: Sealer, deliveries: Sequence[NewDelivery], at: dict[int, float]
+) -> dict[int, Placed]:
+    lanes = {(d.route, d.lane) for d in deliveries}
+    taken = {(row[0], row[1]) for row in connection.bulk(*_TAKEN, list(lanes))}
+    placed, rows = {}, []
+    now = next(iter(at.values()), 0.0)
+    for d in deliveries:
+        head = (d.route, d.lane) not in taken and d.after is None
+        taken.add((d.route, d.lane))
+        begins = head and d.eager
+        started = now if begins else None
+        due = now if head and not begins else None
+        state = "sending" if begins else "waiting"
+        rows.append((d.id, d.route, d.lane, state, True, d.after, due, int(begins), int(begins), started, started))
+        placed[d.id] = Placed(d, state, due is not None)
+    connection.bulk(*_DELIVERY, rows)
+    connection.bulk(*_CONTENT, [(d.id, sealer.seal("content", d.id, d.request)) for d in deliveries])
+    return placed
+
+
+_RECORD: Final = (
+    "WITH v(id, state, open, due, done, class, reason, location) AS ({v}) UPDATE delivery SET state = v.state, "
+    "open = v.open, due_at = v.due, done_at = v.done, class = v.class, reason = v.reason, location = v.location "
+    "FROM v WHERE delivery.id = v.id AND delivery.state = 'sending' RETURNING delivery.id",
+    "bigint text boolean double double text text text",
+)
+_ATTEMPT: Final = (
+    "INSERT INTO attempt (delivery_id, number, started_at, ended_at, outcome, reason, detail) {v} ON CONFLICT DO NOTHING",
+    "bigint integer double double text text bytea",
+)
+_RELEASE: Final = (
+    "WITH v(id) AS ({v}) UPDATE delivery SET after_id = NULL FROM v WHERE delivery.after_id = v.id "
+    "RETURNING delivery.route_id, delivery.lane",
+    "bigint",
+)
+# A lane's head becomes due when nothing of the lane is on the wire and it waits for nobody.
+_PROMOTE: Final = (
+    "WITH v(route, lane, now) AS ({v}), head AS (SELECT v.now AS now, (SELECT d.id FROM delivery d WHERE "
+    "d.route_id = v.route AND d.lane = v.lane AND d.open ORDER BY d.id LIMIT 1) AS id FROM v) "
+    "UPDATE delivery SET due_at = head.now FROM head WHERE delivery.id = head.id AND delivery.state = 'waiting' "
+    "AND delivery.after_id IS NULL AND delivery.due_at IS NULL RETURNING delivery.route_id",
+    "integer bigint double",
+)
+
+
+def record(
+    connection: Connection, sealer: Sealer, units: Sequence[Recorded], counts: Counts, channels: dict[int, int]
+) -> frozenset[int]:
+    """Write how attempts ended; return the routes that have work due because of it."""
+    rows = [(u.id, u.state, u.open, u.due_at, u.ended_at, u.outcome, u.reason, u.location) for u in units]
+    moved = {row[0] for row in connection.bulk(*_RECORD, rows)}
+    fresh = [unit for unit in units if unit.id in moved]
+    details = (sealer.seal("attempt", u.id, u.detail) if u.detail else None for u in fresh)
+    connection.bulk(
+        *_ATTEMPT,
+        [(u.id, u.number, u.started_at, u.ended_at, u.outcome, u.reason, d) for u, d in zip(fresh, details, strict=True)],
+    )
+    lanes = {(u.route, u.lane) for u in fresh if not u.open}
+    lanes |= release(connection, [u.id for u in fresh if u.state == "delivered"])
+    now = fresh[0].ended_at if fresh else 0.0
+    due = promote(connection, lanes, now) | {u.route for u in fresh if u.due_at is not None}
+    for unit in fresh:
+        counts[channels[unit.route], unit.route, "attempt"] += 1
+        if unit.state != "waiting":
+            counts[channels[unit.route], unit.route, unit.state] += 1
+    crash_point("record.updated")
+    return due
+
+
+def release(connection: Connection, delivered: Sequence[int]) -> set[tuple[int, int]]:
+    """Let go of what waits for deliveries that are now done; return the lanes it waits in."""
+    return {(row[0], row[1]) for row in connection.bulk(*_RELEASE, [(d,) for d in delivered])}
+
+
+def promote(connection: Connection, lanes: Iterable[tuple[int, int]], now: float) -> frozenset[int]:
+    """Make the heads of lanes due; return the routes for which that changed something."""
+    return frozenset(row[0] for row in connection.bulk(*_PROMOTE, [(route, lane, now) for route, lane in lanes]))
+
+
+_EXPIRE: Final = (
+    "UPDATE delivery SET state = 'expired', open = false, due_at = NULL, done_at = ?, class = 'expired' "
+    "WHERE route_id = ? AND due_at <= ? AND id < ? AND spent = 0 RETURNING id, lane"
+)
+_DUE: Final = "SELECT id FROM delivery WHERE route_id = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?"
+_BEGIN: Final = (
+    "WITH v(id, now) AS ({v}) UPDATE delivery SET state = 'sending', due_at = NULL, sent_at = v.now, "
+    "attempts = attempts + 1, spent = spent + 1, first_at = coalesce(first_at, v.now) FROM v "
+    "WHERE delivery.id = v.id AND delivery.state = 'waiting' "
+    "RETURNING delivery.id, delivery.lane, delivery.attempts, delivery.spent, delivery.first_at",
+    "bigint double",
+)
+_REQUESTS: Final = ("WITH v(id) AS ({v}) SELECT c.id, c.data FROM v JOIN content c ON c.id = v.id", "bigint")
+_NEXT: Final = "SELECT min(due_at) FROM delivery WHERE route_id = ? AND due_at IS NOT NULL"
+
+
+def claim(connection: Connection, sealer: Sealer, unit: Claim, counts: Counts, channel: int) -> Claims:
+    """Move due lane heads of a route to sending; what is past its age and was never tried expires instead."""
+    expired = connection.rows(_EXPIRE, (unit.now, unit.route, unit.now, unit.oldest))
+    if expired:
+        counts[channel, unit.route, "expired"] += len(expired)
+        cancel_after(connection, [row[0] for row in expired], unit.now)
+        promote(connection, {(unit.route, row[1]) for row in expired}, unit.now)
+    due = connection.rows(_DUE, (unit.route, unit.now, unit.limit))
+    begun = connection.bulk(*_BEGIN, [(row[0], unit.now) for row in due])
+    requests = dict(connection.bulk(*_REQUESTS, [(row[0],) for row in begun]))
+    claimed = tuple(
+        Claimed(
+            Delivery(
+                id=found,
+                route=unit.route,
+                key=sealer.delivery_key(found),
+                request=sealer.open("content", found, bytes(requests[found])),
+                attempt=attempts,
+                first_at=first_at,
+            ),
+            lane,
+            spent,
+        )
+        for found, lane, attempts, spent, first_at in sorted(begun)
+    )
+    crash_point("claim.updated")
+    return Claims(claimed, connection.rows(_NEXT, (unit.route,))[0][0])
+
+
+_CANCEL: Final = (
+    "WITH v(id, now) AS ({v}) UPDATE delivery SET state = 'cancelled', open = false, after_id = NULL, done_at = v.now, "
+    "class = 'cancelled', reason = 'what it was to follow did not happen' FROM v WHERE delivery.after_id = v.id "
+    "AND delivery.state = 'waiting' RETURNING delivery.id, delivery.route_id, delivery.lane",
+    "bigint double",
+)
+
+
+def cancel_after(connection: Connection, ended: Sequence[int], now: float) -> frozenset[int]:
+    """Cancel what was to follow deliveries that will never be delivered, and what was to follow that."""
+    routes: set[int] = set()
+    while ended:
+        cancelled = connection.bulk(*_CANCEL, [(identifier, now) for identifier in ended])
+        routes |= promote(connection, {(row[1], row[2]) for row in cancelled}, now)
+        ended = [row[0] for row in cancelled]
+    return frozenset(routes)
+
+
+_QUARANTINE: Final = (
+    "INSERT INTO quarantine (id, channel_id, at, peer, reason, size, body) {v}",
+    "bigint integer double text text integer bytea",
+)
+
+
+def quarantine(connection: Connection, sealer: Sealer, units: Sequence[Quarantine], counts: Counts) -> None:
+    """Keep bytes that never became a message."""
+    rows = [
+        (u.id, u.channel, u.at, u.peer, u.reason, u.size, sealer.seal("quarantine", u.id, u.body)) for u in units
+    ]
+    connection.bulk(*_QUARANTINE, rows)
+    for unit in units:
+        counts[unit.channel, 0, "quarantined"] += 1
+
+
+_COUNT: Final = (
+    "INSERT INTO counter (channel_id, route_id, hour, name, value) {v} "
+    "ON CONFLICT (channel_id, route_id, hour, name) DO UPDATE SET value = counter.value + excluded.value",
+    "integer integer integer text bigint",
+)
+
+
+def count(connection: Connection, counts: Counts, now: float) -> None:
+    """Add what a group did to the counters of this hour."""
+    hour = int(now // 3600)
+    rows = [(channel, route, hour, name, value) for (channel, route, name), value in counts.items() if value]
+    connection.bulk(*_COUNT, rows)

@@ -1,0 +1,207 @@
+"""This module exchanges one HTTP request for one answer and says, when there is none, whether anything was sent.
+
+The difference matters more than the error: *nothing was sent* may be tried again at once (`Retry`), while a request
+that may have reached the other side may have taken effect (`Unknown`). Reasons name the peer and what happened; they
+never hold a URL's query, a body or an identifier.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+
+from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
+from broker.errors import ConfigError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+BODY_CAP: Final = 1024 * 1024  # bytes of an answer that we are willing to read
+LONGEST_WAIT: Final = 3600.0  # seconds; nobody may park a delivery for longer with Retry-After
+CONNECT_SECONDS: Final = 5.0
+
+_TRY_LATER: Final = frozenset({408, 425, 429, 503})
+_NEVER_5XX: Final = frozenset({501, 505})  # the method or the protocol is not there: no effect, and none to come
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the other side said: header names are in lower case, the body is whole and at most `BODY_CAP` bytes."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+Failure = Retry | Unknown
+
+
+def web_address(value: object, where: str) -> str:
+    """Return the base URL without its last slash; raise `ConfigError` unless it is a plain http or https address."""
+    from urllib.parse import urlsplit  # noqa: PLC0415 - only needed when a destination is built
+
+    parts = urlsplit(str(value or ""))
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        message = f"{where}: needs an address such as https://host.example/path, without user name, query or fragment"
+        raise ConfigError(message)
+    return str(value).rstrip("/")
+
+
+def reveal(secret: object) -> str:
+    """Return a secret's text, whether it is wrapped (anything with ``reveal()``) or plain."""
+    opened = getattr(secret, "reveal", None)
+    return str(opened() if callable(opened) else secret or "")
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Read ``Retry-After`` (RFC 9110, 10.2.3): seconds from ``now`` (POSIX), 0 to `LONGEST_WAIT`; None when unusable."""
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:12]), LONGEST_WAIT)
+    try:
+        moment = parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return min(max(moment - now, 0.0), LONGEST_WAIT)
+
+
+def by_status(answer: Answer, peer: str, now: float, detail: str = "") -> Outcome:
+    """Class an answer by its status alone; ``detail`` is added to the reason and must hold codes only."""
+    status = answer.status
+    reason = f"HTTP {status} from {peer}" + (f" ({detail})" if detail else "")
+    if 200 <= status < 300:  # noqa: PLR2004 - the class of success, RFC 9110 15.3
+        return Delivered(response=answer.body)
+    if status in _TRY_LATER:
+        return Retry(reason, after=retry_after(answer.headers, now), response=answer.body)
+    if status >= 500 and status not in _NEVER_5XX:  # noqa: PLR2004 - server errors, RFC 9110 15.6
+        return Unknown(reason, response=answer.body)
+    return Rejected(reason, response=answer.body)
+
+
+def failure(error: BaseException, peer: str, *, started: bool) -> Failure:
+    """Class what went wrong without an answer; ``started`` says that bytes of the request may have left us."""
+    if started:
+        return Unknown(f"{peer}: {_what_broke(error)}; the request may have taken effect")
+    return Retry(f"{peer}: {_what_kept_out(error)}; nothing was sent")
+
+
+def _what_kept_out(error: BaseException) -> str:
+    cause = getattr(error, "os_error", error)
+    if isinstance(error, ssl.SSLError | ssl.CertificateError) or isinstance(cause, ssl.SSLError):
+        return "TLS could not be set up (certificate or protocol refused)"
+    if type(error).__name__ == "ClientConnectorDNSError":
+        return "its host name could not be resolved"
+    if isinstance(error, TimeoutError):
+        return "no connection within the time allowed"
+    if isinstance(cause, ConnectionRefusedError):
+        return "the connection was refused"
+    return f"no connection ({type(error).__name__})"
+
+
+def _what_broke(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no complete answer within the time allowed"
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "the connection was reset"
+    if type(error).__name__ in {"ServerDisconnectedError", "ClientPayloadError"}:
+        return "the connection ended before the answer was complete"
+    return f"the answer could not be read ({type(error).__name__})"
+
+
+class Exchange:
+    """The connections of one destination.
+
+    ``timeout`` is for a whole exchange, ``connect`` for reaching the peer, both in seconds. With ``reuse`` a
+    connection serves many requests; a peer that closes an idle one just then makes the outcome unknown, so it is only
+    for destinations that can tell whether an earlier request took effect.
+    """
+
+    def __init__(
+        self, peer: str, *, timeout: float, connect: float = CONNECT_SECONDS, limit: int = 8, reuse: bool = False
+    ) -> None:
+        self.peer = peer
+        self._timeout = timeout
+        self._connect = min(connect, timeout)
+        self._limit = limit
+        self._reuse = reuse
+        self._turns = asyncio.Semaphore(limit)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Make the session; nothing is connected yet."""
+        import aiohttp  # noqa: PLC0415 - costs 200 ms, which reading a channel file must not
+
+        if self._session is not None:
+            return
+        tracing: aiohttp.TraceConfig[SimpleNamespace] = aiohttp.TraceConfig()
+        for signal in (tracing.on_connection_create_end, tracing.on_connection_reuseconn):
+            signal.append(_note_connected)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._limit, force_close=not self._reuse),
+            timeout=aiohttp.ClientTimeout(total=self._timeout, connect=self._connect),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "handoff", "Accept-Encoding": "identity"},
+            trace_configs=[tracing],
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def exchange(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Answer | Failure:
+        """Send one request as it is and return the whole answer, or why there is none; redirects are not followed."""
+        session = self._session
+        if session is None:
+            message = f"{self.peer}: used before open() or after close()"
+            raise RuntimeError(message)
+        async with self._turns:
+            return await self._once(session, method, url, headers or {}, body)
+
+    async def _once(
+        self, session: "aiohttp.ClientSession", method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Answer | Failure:
+        from aiohttp import ClientError  # noqa: PLC0415 - as in open()
+        from yarl import URL  # noqa: PLC0415
+
+        progress = SimpleNamespace(connected=False)
+        try:
+            async with session.request(
+                method,
+                URL(url, encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                trace_request_ctx=progress,
+            ) as response:
+                content = await _read(response)
+        except (ClientError, OSError, TimeoutError, ValueError) as error:
+            return failure(error, self.peer, started=progress.connected)
+        if content is None:
+            return Unknown(
+                f"{self.peer}: HTTP {response.status} with more than {BODY_CAP} bytes; the rest was not read"
+            )
+        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
+
+
+async def _note_connected(_session: Any, context: SimpleNamespace, _parameters: Any) -> None:
+    context.trace_request_ctx.connected = True
+
+
+async def _read(response: "aiohttp.ClientResponse") -> bytes | None:
+    """Read the body up to the cap; None when there is more."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > BODY_CAP:
+            response.close()
+            return None
+        parts.append(part)
+    return b"".join(parts)
