@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker.canonical.model import Event
-from broker.wire.er7 import Message
+from broker.wire.er7 import Header, Message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: those take five times as long to make
 class Inbound:
     """One message as a listener hands it in; ``body`` is the payload without framing, byte for byte."""
 
@@ -15,9 +15,10 @@ class Inbound:
     body: bytes = field(repr=False)
     peer: str = ""
     received_at: float = 0.0  # POSIX seconds
+    header: Header | None = field(default=None, repr=False)  # MSH, where the listener has read it already
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Receipt:
     """The promise that a message is committed; ``duplicate`` means that it was before, and nothing happened twice."""
 

@@ -62,12 +62,12 @@ message = Table(
     Column("processed_at", Double),
     Column("type", Text, nullable=False),  # ADT^A04
     Column("peer", Text, nullable=False),
-    Column("sender", LargeBinary, nullable=False),  # keyed hash of channel, MSH-3, MSH-4, MSH-10
-    Column("digest", LargeBinary, nullable=False),  # keyed hash of the body
+    Column("sender", BigInteger, nullable=False),  # keyed hash of channel, MSH-3, MSH-4, MSH-10
+    Column("digest", BigInteger, nullable=False),  # keyed hash of the body
+    Column("hashes", LargeBinary, nullable=False),  # its search hashes, 8 bytes each, big endian
     Column("step", Text),  # where it was filtered or failed
     Column("location", Text),
     Column("reason", Text),
-    Index("message_key", "sender", "digest", unique=True),
     Index(
         "message_received",
         "channel_id",
@@ -86,10 +86,21 @@ content = Table(
     Column("data", LargeBinary, nullable=False),  # sealed
 )
 
+# Keyed hashes fall all over an index: kept up to date with every message they would be most of what a commit writes.
+# So messages carry them, in order, and `broker.keys` sorts them into these two tables a few thousand at a time.
+message_key = Table(
+    "message_key",
+    metadata,
+    Column("sender", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", BigInteger, primary_key=True, autoincrement=False),
+    Column("message_id", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 search = Table(
     "search",
     metadata,
-    Column("hash", LargeBinary, primary_key=True),  # keyed hash of channel, index name and value
+    Column("hash", BigInteger, primary_key=True, autoincrement=False),  # keyed hash of channel, index name and value
     Column("message_id", BigInteger, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
 )

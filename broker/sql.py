@@ -16,6 +16,7 @@ from broker.errors import NotReady, StoreError, StoreFatal, StoreUnavailable
 
 Row = tuple[Any, ...]
 
+_LOCK: Final = 0x48414E444F4646  # the advisory lock of an engine: "HANDOFF"
 _PG_TYPES: Final = {"double": "double precision"}
 _CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)  # few sizes, so that few statements are compiled
 
@@ -37,6 +38,9 @@ class Connection(Protocol):
         ``types`` names the PostgreSQL types of the row's columns, separated by blanks.
         """
 
+    def bulk_in(self, sql: str, parameters: Sequence[Any], ids: Sequence[int]) -> list[Row]:
+        """Execute a statement with ``IN ({v})`` at its end over many ids, after its other parameters."""
+
     def transaction(self) -> contextlib.AbstractContextManager[None]:
         """Begin; commit at the end of the block, roll back when it raises."""
 
@@ -44,15 +48,16 @@ class Connection(Protocol):
         """Close the connection."""
 
 
-def connect(url: str, *, writer: bool = True) -> Connection:
+def connect(url: str, *, writer: bool = True, alone: bool = False) -> Connection:
     """Connect to ``sqlite:///path`` or ``postgresql://…``; a reader may not write and never checkpoints.
 
-    Raises `NotReady` when the database cannot be reached or used.
+    ``alone`` asks PostgreSQL that no other connection that asks so be in the database (on SQLite the data folder's
+    lock says so). Raises `NotReady` when the database cannot be reached or used, or another engine has it.
     """
     if url.startswith("sqlite:///"):
         return Sqlite(Path(url.removeprefix("sqlite:///")), writer=writer)
     if url.startswith(("postgresql://", "postgres://")):
-        return Postgres(url, writer=writer)
+        return Postgres(url, writer=writer, alone=alone)
     message = f"store: {url.partition(':')[0]!r} is not a database that we know; write sqlite:///path or postgresql://…"
     raise NotReady(message)
 
@@ -77,7 +82,7 @@ class Sqlite:
         if writer:
             run("PRAGMA journal_mode=WAL").fetchall()
             run("PRAGMA synchronous=FULL")
-            run("PRAGMA wal_autocheckpoint=4000")
+            run("PRAGMA wal_autocheckpoint=8000")
         else:
             # Only the writer checkpoints: two connections doing so can corrupt a WAL before SQLite 3.51.3.
             run("PRAGMA wal_autocheckpoint=0").fetchall()
@@ -103,13 +108,18 @@ class Sqlite:
         """Execute a statement with ``{v}`` over many rows; return what it gives."""
         found: list[Row] = []
         width = types.count(" ") + 1
-        start, left = 0, len(rows)
         with _sqlite_errors():
-            for size in _CHUNKS:
-                while left >= size:
-                    flat = [value for row in rows[start : start + size] for value in row]
-                    found += self._connection.execute(_values(sql, width, size), flat).fetchall()
-                    start, left = start + size, left - size
+            for part in _chunks(rows):
+                flat = [value for row in part for value in row]
+                found += self._connection.execute(_values(sql, width, len(part)), flat).fetchall()
+        return found
+
+    def bulk_in(self, sql: str, parameters: Sequence[Any], ids: Sequence[int]) -> list[Row]:
+        """Execute a statement with ``IN ({v})`` at its end over many ids, after its other parameters."""
+        found: list[Row] = []
+        with _sqlite_errors():
+            for part in _chunks(ids):
+                found += self._connection.execute(_holes(sql, len(part)), (*parameters, *part)).fetchall()
         return found
 
     @contextlib.contextmanager
@@ -127,6 +137,19 @@ class Sqlite:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+def _chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    start, left = 0, len(rows)
+    for size in _CHUNKS:
+        while left >= size:
+            yield rows[start : start + size]
+            start, left = start + size, left - size
+
+
+@lru_cache(maxsize=1024)
+def _holes(sql: str, size: int) -> str:
+    return sql.replace("{v}", ",".join("?" * size))
 
 
 @lru_cache(maxsize=1024)
@@ -157,12 +180,13 @@ class Postgres:
 
     dialect = "postgresql"
 
-    def __init__(self, url: str, *, writer: bool) -> None:
+    def __init__(self, url: str, *, writer: bool, alone: bool = False) -> None:
         import psycopg  # noqa: PLC0415 - only where PostgreSQL is used
 
         self._psycopg = psycopg
         self._url = url
         self._writer = writer
+        self._alone = alone
         self._connection = self._connect()
 
     def _connect(self) -> Any:
@@ -177,6 +201,10 @@ class Postgres:
         else:
             connection.execute("SET default_transaction_read_only = on")
         connection.execute("SET jit = off")
+        if self._alone and not connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()[0]:
+            connection.close()
+            message = "store: another engine uses this PostgreSQL database; stop it, or give this one its own"
+            raise NotReady(message)
         return connection
 
     def _reconnect(self) -> None:
@@ -205,6 +233,14 @@ class Postgres:
         with self._errors():
             columns = [list(column) for column in zip(*rows, strict=True)]
             cursor = self._connection.execute(_unnested(sql, types), columns)
+            return cursor.fetchall() if cursor.description else []
+
+    def bulk_in(self, sql: str, parameters: Sequence[Any], ids: Sequence[int]) -> list[Row]:
+        """Execute a statement with ``IN ({v})`` at its end over many ids, after its other parameters."""
+        if not ids:
+            return []
+        with self._errors():
+            cursor = self._connection.execute(_unnested(sql, "bigint"), (*parameters, list(ids)))
             return cursor.fetchall() if cursor.description else []
 
     @contextlib.contextmanager

@@ -19,6 +19,7 @@ from typing import Any, Final
 from broker import acts, writes
 from broker.crash import crash_point
 from broker.errors import StoreError, StoreFatal, StoreUnavailable
+from broker.keys import Keys
 from broker.notices import Committed, Notice
 from broker.seal import Sealer
 from broker.sql import connect
@@ -44,14 +45,17 @@ class Store:
         self._notify = notify
         self._queue: SimpleQueue[_Unit | None] = SimpleQueue()
         self._channels: dict[int, int] = {}  # route -> channel
+        self._keys = Keys()
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self.dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
         self.on_fatal: Callable[[StoreError], None] = lambda _error: None
 
     async def open(self) -> None:
         """Connect and begin to write; the database has been migrated. Raises `NotReady`."""
         self._loop = asyncio.get_running_loop()
-        self._writer = await self._loop.run_in_executor(None, connect, self._url)
+        self._writer = await self._loop.run_in_executor(None, lambda: connect(self._url, alone=True))
+        await self._loop.run_in_executor(None, self._keys.load, self._writer)
         self._reader = await self._loop.run_in_executor(self._reads, lambda: connect(self._url, writer=False))
         self._thread.start()
 
@@ -138,6 +142,7 @@ class Store:
             self._loop.call_soon_threadsafe(self.on_fatal, error)
         except StoreUnavailable as error:
             self._wait(group, error)
+            self._guard(lambda: self._keys.load(self._writer))
         except Exception as error:  # noqa: BLE001 - whatever it is, the others of the group must not suffer from it
             if len(group) == 1:
                 self._resolve([(group[0], error)])
@@ -146,6 +151,17 @@ class Store:
                     self._commit([unit])
         else:
             self._resolve(results, Committed(units=len(group), seconds=time.monotonic() - began))
+            if self._keys.is_full():
+                self._guard(self._sort_keys)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Do work of our own that nobody waits for; what fails is done again at the next occasion."""
+        try:
+            work()
+        except StoreFatal as error:
+            self._loop.call_soon_threadsafe(self.on_fatal, error)
+        except StoreError:
+            time.sleep(_PAUSE)
 
     def _wait(self, group: list[_Unit], error: StoreUnavailable) -> None:
         # Senders keep what was not acknowledged and send it again; everything else waits here for the database.
@@ -161,17 +177,26 @@ class Store:
             kinds.setdefault(unit.kind, []).append(unit)
         counts = writes.Counts()
         results: list[tuple[_Unit, Any]] = []
+        self._fresh: list[NewMessage] = []
         with self._writer.transaction():
             for kind, apply in self._KINDS:
                 if units := kinds.get(kind):
                     results += zip(units, apply(self, [unit.item for unit in units], counts), strict=True)
             writes.count(self._writer, counts, time.time())
+        # Only what is committed may be known: a duplicate is acknowledged without being stored.
+        self._keys.add(self._fresh)
         for kind in kinds:
             crash_point(_COMMITTED.get(kind, ""))
         return results
 
+    def _sort_keys(self) -> None:
+        with self._writer.transaction():
+            self._keys.sort(self._writer)
+        self._keys.forget()
+
     def _accept(self, items: list[NewMessage], counts: writes.Counts) -> Sequence[Accepted]:
-        return writes.accept(self._writer, self._sealer, items, counts)
+        accepted, self._fresh = writes.accept(self._writer, self._sealer, self._keys, items, counts)
+        return accepted
 
     def _finish(self, items: list[Finished], counts: writes.Counts) -> Sequence[list[Placed]]:
         return writes.finish(self._writer, self._sealer, items, counts)

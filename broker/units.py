@@ -1,11 +1,15 @@
-"""This module holds the values that go into and come out of the store's units of work."""
+"""This module holds the values that go into and come out of the store's units of work.
+
+Nothing changes them once they are made; they are not frozen because Python makes frozen ones five times slower, and
+several are made for every message.
+"""
 
 from dataclasses import dataclass, field
 
 from broker.delivery import Delivery
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class NewMessage:
     """A message to commit; ``hashes`` are its search hashes."""
 
@@ -14,13 +18,13 @@ class NewMessage:
     received_at: float
     type: str
     peer: str
-    sender: bytes
-    digest: bytes
+    sender: int
+    digest: int
     body: bytes = field(repr=False)
-    hashes: tuple[bytes, ...] = ()
+    hashes: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Accepted:
     """What became of a `NewMessage`: its id (the first one's, for a duplicate) and what was noticed."""
 
@@ -29,7 +33,7 @@ class Accepted:
     reused: bool = False  # its control id was used before, for other content
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class NewDelivery:
     """A delivery to insert; ``eager`` says that it may begin at once if its lane is free."""
 
@@ -41,7 +45,7 @@ class NewDelivery:
     request: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Finished:
     """What the steps made of a message: its new state, where it stopped, and its deliveries."""
 
@@ -56,7 +60,7 @@ class Finished:
     deliveries: tuple[NewDelivery, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Placed:
     """Where a new delivery went: ``sending`` (begin it now), else waiting, and whether it is due."""
 
@@ -65,7 +69,7 @@ class Placed:
     due: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Recorded:
     """How an attempt ended, and the state that follows from it."""
 
@@ -84,7 +88,7 @@ class Recorded:
     detail: bytes = field(default=b"", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claimed:
     """A delivery that is now in state sending, with its lane and the attempts of its present budget."""
 
@@ -93,7 +97,7 @@ class Claimed:
     spent: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Claim:
     """A request for work of one route: up to ``limit`` lane heads that are due, expiring what is older than ``oldest``."""
 
@@ -103,7 +107,7 @@ class Claim:
     oldest: int  # ids below this are past their age
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claims:
     """What a `Claim` got, and when the route's next head is due (None: none waits)."""
 
@@ -111,7 +115,7 @@ class Claims:
     next_due: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Quarantine:
     """Bytes that never became a message."""
 
@@ -124,7 +128,7 @@ class Quarantine:
     body: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Act:
     """Something that an operator did to dead letters; it is audited in the same transaction."""
 
@@ -135,7 +139,7 @@ class Act:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Done:
     """What an `Act` changed: how many, the messages to process again, and the routes with work due."""
 

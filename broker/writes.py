@@ -11,31 +11,28 @@ from typing import Final
 
 from broker.crash import crash_point
 from broker.delivery import Delivery
+from broker.keys import Keys, pack
 from broker.seal import Sealer
 from broker.sql import Connection
 from broker.units import Accepted, Claim, Claimed, Claims, Finished, NewDelivery, NewMessage, Placed, Quarantine, Recorded
 
 Counts = Counter[tuple[int, int, str]]  # (channel, route or 0, name)
 
-_KNOWN: Final = (
-    "WITH v(sender) AS ({v}) SELECT m.sender, m.digest, m.id FROM v JOIN message m ON m.sender = v.sender ORDER BY m.id"
-)
 _MESSAGE: Final = (
-    "INSERT INTO message (id, channel_id, state, received_at, type, peer, sender, digest) {v}",
-    "bigint integer text double text text bytea bytea",
+    "INSERT INTO message (id, channel_id, state, received_at, type, peer, sender, digest, hashes) {v}",
+    "bigint integer text double text text bigint bigint bytea",
 )
 _CONTENT: Final = ("INSERT INTO content (id, data) {v}", "bigint bytea")
-_SEARCH: Final = ("INSERT INTO search (hash, message_id) {v} ON CONFLICT DO NOTHING", "bytea bigint")
 
 
-def accept(connection: Connection, sealer: Sealer, units: Sequence[NewMessage], counts: Counts) -> list[Accepted]:
-    """Insert messages, unless the same bytes came under the same key before."""
-    known: dict[bytes, list[tuple[bytes, int]]] = {}
-    for sender, digest, found in connection.bulk(_KNOWN, "bytea", [(s,) for s in {unit.sender for unit in units}]):
-        known.setdefault(bytes(sender), []).append((bytes(digest), found))
+def accept(
+    connection: Connection, sealer: Sealer, keys: Keys, units: Sequence[NewMessage], counts: Counts
+) -> tuple[list[Accepted], list[NewMessage]]:
+    """Insert messages, unless the same bytes came under the same key before; also return those inserted."""
+    known = keys.known(connection, (unit.sender for unit in units))
     results, fresh = [], []
     for unit in units:
-        earlier = known.setdefault(unit.sender, [])
+        earlier = known[unit.sender]
         first = next((found for digest, found in earlier if digest == unit.digest), None)
         if first is None:
             results.append(Accepted(unit.id, reused=bool(earlier)))
@@ -45,26 +42,21 @@ def accept(connection: Connection, sealer: Sealer, units: Sequence[NewMessage], 
             # The same id means that an earlier try of this very unit did commit.
             results.append(Accepted(first, duplicate=first != unit.id))
             counts[unit.channel, 0, "duplicate"] += first != unit.id
-    _insert_messages(connection, sealer, fresh)
+    connection.bulk(*_MESSAGE, [_message(unit) for unit in fresh])
+    connection.bulk(*_CONTENT, [(unit.id, sealer.seal("content", unit.id, unit.body)) for unit in fresh])
     for unit in fresh:
         counts[unit.channel, 0, "received"] += 1
     crash_point("accept.inserted")
-    return results
+    return results, fresh
 
 
-def _insert_messages(connection: Connection, sealer: Sealer, fresh: Sequence[NewMessage]) -> None:
-    connection.bulk(
-        *_MESSAGE, [(m.id, m.channel, "received", m.received_at, m.type, m.peer, m.sender, m.digest) for m in fresh]
-    )
-    connection.bulk(*_CONTENT, [(m.id, sealer.seal("content", m.id, m.body)) for m in fresh])
-    connection.bulk(*_SEARCH, [(value, m.id) for m in fresh for value in m.hashes])
+def _message(m: NewMessage) -> tuple[object, ...]:
+    return (m.id, m.channel, "received", m.received_at, m.type, m.peer, m.sender, m.digest, pack(m.hashes))
 
 
 _FINISH: Final = (
-    "WITH v(id, state, revision, at, step, location, reason) AS ({v}) UPDATE message SET state = v.state, "
-    "revision_id = v.revision, processed_at = v.at, step = v.step, location = v.location, reason = v.reason "
-    "FROM v WHERE message.id = v.id AND message.state = 'received' RETURNING message.id",
-    "bigint text integer double text text text",
+    "UPDATE message SET state = ?, revision_id = ?, processed_at = ?, step = ?, location = ?, reason = ? "
+    "WHERE id IN ({v}) AND state = 'received' RETURNING id"
 )
 _TAKEN: Final = (
     "WITH v(route, lane) AS ({v}) SELECT v.route, v.lane FROM v WHERE EXISTS (SELECT 1 FROM delivery d "
@@ -79,14 +71,16 @@ _DELIVERY: Final = (
 
 def finish(connection: Connection, sealer: Sealer, units: Sequence[Finished], counts: Counts) -> list[list[Placed]]:
     """Write what the steps made of messages, and their deliveries; a message that is done already is left alone."""
-    rows = [(u.id, u.state, u.revision, u.at, u.step, u.location, u.reason) for u in units]
-    moved = {row[0] for row in connection.bulk(*_FINISH, rows)}
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for unit in units:
+        alike.setdefault((unit.state, unit.revision, unit.at, unit.step, unit.location, unit.reason), []).append(unit.id)
+    moved = {row[0] for same, ids in alike.items() for row in connection.bulk_in(_FINISH, same, ids)}
     fresh = [unit for unit in units if unit.id in moved]
     for unit in fresh:
         counts[unit.channel, 0, unit.state] += 1
     placed = _place(connection, sealer, [d for unit in fresh for d in unit.deliveries], {u.id: u.at for u in fresh})
     crash_point("finish.inserted")
-    return [[placed[d.id] for d in unit.deliveries] if unit.id in moved else [] for unit in units]
+    return [[placed.get(d.id) or Placed(d, "", due=False) for d in unit.deliveries] for unit in units]
 
 
 def _place(
@@ -111,10 +105,8 @@ def _place(
 
 
 _RECORD: Final = (
-    "WITH v(id, state, open, due, done, class, reason, location) AS ({v}) UPDATE delivery SET state = v.state, "
-    "open = v.open, due_at = v.due, done_at = v.done, class = v.class, reason = v.reason, location = v.location "
-    "FROM v WHERE delivery.id = v.id AND delivery.state = 'sending' RETURNING delivery.id",
-    "bigint text boolean double double text text text",
+    "UPDATE delivery SET state = ?, open = ?, due_at = ?, done_at = ?, class = ?, reason = ?, location = ? "
+    "WHERE id IN ({v}) AND state = 'sending' RETURNING id"
 )
 _ATTEMPT: Final = (
     "INSERT INTO attempt (delivery_id, number, started_at, ended_at, outcome, reason, detail) {v} ON CONFLICT DO NOTHING",
@@ -139,14 +131,12 @@ def record(
     connection: Connection, sealer: Sealer, units: Sequence[Recorded], counts: Counts, channels: dict[int, int]
 ) -> frozenset[int]:
     """Write how attempts ended; return the routes that have work due because of it."""
-    rows = [(u.id, u.state, u.open, u.due_at, u.ended_at, u.outcome, u.reason, u.location) for u in units]
-    moved = {row[0] for row in connection.bulk(*_RECORD, rows)}
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for u in units:
+        alike.setdefault((u.state, u.open, u.due_at, u.ended_at, u.outcome, u.reason, u.location), []).append(u.id)
+    moved = {row[0] for same, ids in alike.items() for row in connection.bulk_in(_RECORD, same, ids)}
     fresh = [unit for unit in units if unit.id in moved]
-    details = (sealer.seal("attempt", u.id, u.detail) if u.detail else None for u in fresh)
-    connection.bulk(
-        *_ATTEMPT,
-        [(u.id, u.number, u.started_at, u.ended_at, u.outcome, u.reason, d) for u, d in zip(fresh, details, strict=True)],
-    )
+    connection.bulk(*_ATTEMPT, [_attempt(sealer, unit) for unit in fresh if not _is_plain(unit)])
     lanes = {(u.route, u.lane) for u in fresh if not u.open}
     lanes |= release(connection, [u.id for u in fresh if u.state == "delivered"])
     now = fresh[0].ended_at if fresh else 0.0
@@ -157,6 +147,16 @@ def record(
             counts[channels[unit.route], unit.route, unit.state] += 1
     crash_point("record.updated")
     return due
+
+
+def _is_plain(unit: Recorded) -> bool:
+    # Delivered at the first attempt, with nothing to tell: the delivery's own row says all that an attempt's would.
+    return unit.number == 1 and unit.outcome == "delivered" and not unit.detail
+
+
+def _attempt(sealer: Sealer, unit: Recorded) -> tuple[object, ...]:
+    detail = sealer.seal("attempt", unit.id, unit.detail) if unit.detail else None
+    return (unit.id, unit.number, unit.started_at, unit.ended_at, unit.outcome, unit.reason, detail)
 
 
 def release(connection: Connection, delivered: Sequence[int]) -> set[tuple[int, int]]:
@@ -194,7 +194,7 @@ def claim(connection: Connection, sealer: Sealer, unit: Claim, counts: Counts, c
         promote(connection, {(unit.route, row[1]) for row in expired}, unit.now)
     due = connection.rows(_DUE, (unit.route, unit.now, unit.limit))
     begun = connection.bulk(*_BEGIN, [(row[0], unit.now) for row in due])
-    requests = dict(connection.bulk(*_REQUESTS, [(row[0],) for row in begun]))
+    requests: dict[int, bytes] = dict(connection.bulk(*_REQUESTS, [(row[0],) for row in begun]))
     claimed = tuple(
         Claimed(
             Delivery(

@@ -1,1 +1,1 @@
-"""Ways out: what turns a delivery into traffic, and the answer into an outcome. It imports only `broker`."""
+"""This package is the ways out: it turns a delivery into traffic and the answer into an outcome."""

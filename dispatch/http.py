@@ -6,12 +6,11 @@ never hold a URL's query, a body or an identifier.
 """
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
 from broker.errors import ConfigError
@@ -23,6 +22,7 @@ BODY_CAP: Final = 1024 * 1024  # bytes of an answer that we are willing to read
 LONGEST_WAIT: Final = 3600.0  # seconds; nobody may park a delivery for longer with Retry-After
 CONNECT_SECONDS: Final = 5.0
 
+# Codes with which the other side says that it did not take the request on.
 _TRY_LATER: Final = frozenset({408, 425, 429, 503})
 _NEVER_5XX: Final = frozenset({501, 505})  # the method or the protocol is not there: no effect, and none to come
 
@@ -41,8 +41,6 @@ Failure = Retry | Unknown
 
 def web_address(value: object, where: str) -> str:
     """Return the base URL without its last slash; raise `ConfigError` unless it is a plain http or https address."""
-    from urllib.parse import urlsplit  # noqa: PLC0415 - only needed when a destination is built
-
     parts = urlsplit(str(value or ""))
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
         message = f"{where}: needs an address such as https://host.example/path, without user name, query or fragment"
@@ -57,13 +55,15 @@ def reveal(secret: object) -> str:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Read ``Retry-After`` (RFC 9110, 10.2.3): seconds from ``now`` (POSIX), 0 to `LONGEST_WAIT`; None when unusable."""
+    """Read ``Retry-After`` (RFC 9110, 10.2.3): seconds from ``now`` (POSIX), 0 to `LONGEST_WAIT`, or None."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:12]), LONGEST_WAIT)
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - rarely needed
+
     try:
         moment = parsedate_to_datetime(text).timestamp()
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, TypeError, IndexError):
         return None
     return min(max(moment - now, 0.0), LONGEST_WAIT)
 
@@ -84,11 +84,13 @@ def by_status(answer: Answer, peer: str, now: float, detail: str = "") -> Outcom
 def failure(error: BaseException, peer: str, *, started: bool) -> Failure:
     """Class what went wrong without an answer; ``started`` says that bytes of the request may have left us."""
     if started:
-        return Unknown(f"{peer}: {_what_broke(error)}; the request may have taken effect")
-    return Retry(f"{peer}: {_what_kept_out(error)}; nothing was sent")
+        return Unknown(f"{peer}: {_what_broke(error)}")
+    return Retry(f"{peer}: {_what_kept_out(error)}")
 
 
 def _what_kept_out(error: BaseException) -> str:
+    import ssl  # noqa: PLC0415 - loaded by aiohttp, before it can fail
+
     cause = getattr(error, "os_error", error)
     if isinstance(error, ssl.SSLError | ssl.CertificateError) or isinstance(cause, ssl.SSLError):
         return "TLS could not be set up (certificate or protocol refused)"
@@ -136,7 +138,7 @@ class Exchange:
 
         if self._session is not None:
             return
-        tracing: aiohttp.TraceConfig[SimpleNamespace] = aiohttp.TraceConfig()
+        tracing = aiohttp.TraceConfig()
         for signal in (tracing.on_connection_create_end, tracing.on_connection_reuseconn):
             signal.append(_note_connected)
         self._session = aiohttp.ClientSession(

@@ -116,8 +116,9 @@ def upgrade() -> None:
         sa.Column("processed_at", sa.Double(), nullable=True),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("peer", sa.Text(), nullable=False),
-        sa.Column("sender", sa.LargeBinary(), nullable=False),
-        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("sender", sa.BigInteger(), nullable=False),
+        sa.Column("digest", sa.BigInteger(), nullable=False),
+        sa.Column("hashes", sa.LargeBinary(), nullable=False),
         sa.Column("step", sa.Text(), nullable=True),
         sa.Column("location", sa.Text(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
@@ -131,7 +132,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'failed'"),
         postgresql_where=sa.text("state = 'failed'"),
     )
-    op.create_index("message_key", "message", ["sender", "digest"], unique=True)
     op.create_index(
         "message_received",
         "message",
@@ -139,6 +139,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("state = 'received'"),
         postgresql_where=sa.text("state = 'received'"),
+    )
+    op.create_table(
+        "message_key",
+        sa.Column("sender", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("message_id", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("sender", "digest"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "quarantine",
@@ -153,7 +161,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "search",
-        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("hash", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("message_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.PrimaryKeyConstraint("hash", "message_id"),
         sqlite_with_rowid=False,

@@ -1,0 +1,39 @@
+"""This module holds a channel as it runs: what `config.build` made of one revision of a channel file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from broker.parts import Destination, Listener
+from broker.retry import RetryPolicy
+from broker.wire.er7 import Message
+
+# Reads the index values of a message: pairs of index name and value.
+Index = Callable[[Message], list[tuple[str, str]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutePlan:
+    """One destination of a channel, and how it is treated."""
+
+    name: str
+    destination: Destination
+    policy: RetryPolicy
+    after: str | None = None
+    on_dead: str = "step_over"  # or block: the lane waits for an operator
+    unknown: str = "retry"  # or hold
+    batch: int = 1
+    concurrency: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """One revision of a channel, built and ready to start. ``content`` is what a worker process builds it from."""
+
+    name: str
+    revision: str
+    content: str = field(repr=False)
+    charset: str | None
+    listens: str  # the listener's declaration: the same text means that its sockets may stay
+    listener: Listener
+    index: Index
+    routes: tuple[RoutePlan, ...]

@@ -1,0 +1,137 @@
+"""This module is the one door into the engine: it reads just enough of a message to keep it, and keeps it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from broker.channel import Index
+from broker.crash import crash_point
+from broker.errors import MessageError, NotAccepted, StoreError
+from broker.ids import Ids
+from broker.message import Inbound, Receipt
+from broker.notices import ControlIdReused, MessagesAccepted, Notice
+from broker.notices import Quarantined as QuarantinedNotice
+from broker.seal import Sealer
+from broker.store import Store
+from broker.units import Accepted, NewMessage, Quarantine
+from broker.wire.ack import check_header
+from broker.wire.er7 import Message
+from broker.wire.header import Header, read_header
+
+_KEPT: Final = 65_536  # bytes of a quarantined body that are kept
+
+# Called on the loop in the order of commits: id, received at, body.
+HandOver = Callable[[int, float, bytes], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """What the intake knows of one channel: its number, how to read it, and who takes its messages on."""
+
+    number: int
+    name: str
+    charset: str | None
+    index: Index
+    hand_over: HandOver
+
+
+class StoreIntake:
+    """Accepts messages into the store; the future it gives resolves after the commit."""
+
+    def __init__(self, store: Store, sealer: Sealer, ids: Ids, notify: Callable[[Notice], None]) -> None:
+        self._store = store
+        self._sealer = sealer
+        self._ids = ids
+        self._notify = notify
+        self._doors: dict[str, Door] = {}
+
+    def count_from(self, ids: Ids) -> None:
+        """Take ids from here on from ``ids``, which know the largest in the store."""
+        self._ids = ids
+
+    def admit(self, door: Door) -> None:
+        """Let a channel in, or replace what is known of it."""
+        self._doors[door.name] = door
+
+    def accept(self, inbound: Inbound) -> "asyncio.Future[Receipt]":
+        """Resolve after the commit that holds the message, or fail with `NotAccepted`; see `broker.parts.Intake`."""
+        crash_point("accept.received")
+        promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        door = self._doors[inbound.channel]
+        try:
+            message = self._read(inbound, door)
+        except NotAccepted as refusal:
+            promise.set_exception(refusal)
+            return promise
+        committed = self._store.accept(message)
+        committed.add_done_callback(lambda done: self._committed(door, message, done, promise))
+        return promise
+
+    def _read(self, inbound: Inbound, door: Door) -> NewMessage:
+        body = inbound.body
+        try:
+            header = inbound.header or read_header(body)
+            if refusal := check_header(header):
+                raise refusal
+            values = door.index(Message.parse(body, door.charset))
+        except MessageError as error:
+            raise NotAccepted(str(error), code="AR", condition=error.condition, location=error.location) from None
+        hashes = self._sealer.search_hash
+        control_id = header.control_id.decode("latin-1")
+        return NewMessage(
+            id=self._ids.next(),
+            channel=door.number,
+            received_at=inbound.received_at or time.time(),
+            type=header.type,
+            peer=inbound.peer,
+            sender=self._sealer.sender_hash(
+                door.name.encode(), header.sending_application, header.sending_facility, header.control_id
+            ),
+            digest=self._sealer.digest(body),
+            body=body,
+            hashes=(
+                hashes(door.name, "control_id", control_id),
+                *[hashes(door.name, name, value) for name, value in values],
+            ),
+        )
+
+    def _committed(
+        self, door: Door, message: NewMessage, done: "asyncio.Future[Accepted]", promise: "asyncio.Future[Receipt]"
+    ) -> None:
+        error = done.exception()
+        if error is None:
+            accepted = done.result()
+            if not accepted.duplicate:
+                door.hand_over(message.id, message.received_at, message.body)
+            if accepted.duplicate or accepted.reused:
+                self._tell(door, accepted)
+            if not promise.done():
+                promise.set_result(Receipt(message_id=accepted.id, duplicate=accepted.duplicate))
+        elif not promise.done():
+            text = str(error) if isinstance(error, StoreError) else "the message could not be stored; send it again"
+            promise.set_exception(NotAccepted(text, code="AE", condition=207))
+
+    def _tell(self, door: Door, accepted: Accepted) -> None:
+        if accepted.reused:
+            self._notify(ControlIdReused(channel=door.name, message=accepted.id))
+        if accepted.duplicate:
+            self._notify(MessagesAccepted(channel=door.name, count=0, duplicates=1))
+
+    def quarantine(self, channel: str, peer: str, reason: str, data: bytes) -> None:
+        """Keep bytes that never became a message, for an operator to see."""
+        door = self._doors[channel]
+        self._store.quarantine(
+            Quarantine(
+                id=self._ids.next(),
+                channel=door.number,
+                at=time.time(),
+                peer=peer,
+                reason=reason,
+                size=len(data),
+                body=data[:_KEPT],
+            )
+        )
+        self._notify(QuarantinedNotice(channel=channel, peer=peer, reason=reason, size=len(data)))
+

@@ -1,0 +1,272 @@
+"""This module runs steps in a worker process that can be killed, and finds the one message that made it die.
+
+Messages go over in batches, one frame each way, and the process keeps a note of which message it is at in memory shared
+with us. If it dies, or stays at one message past the deadline and is killed, that message is run again alone; if it
+kills the process once more it is poison and fails. All others of its batch, before and after it, run as if nothing had
+happened, in their order.
+"""
+
+import asyncio
+import contextlib
+import mmap
+import os
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from broker.crash import crash_point
+from broker.notices import Notice, WorkerDied
+from broker.wire import pipe
+
+_AHEAD: Final = 2  # batches sent before the first of them is answered
+_PROGRESS: Final = struct.Struct("=II")  # batch, index in the batch
+_START: Final = 30.0  # seconds a process may take until it is ready
+_LOOK: Final = 0.1  # seconds between looks at the progress
+_STREAM: Final = 1 << 20
+
+
+@dataclass(slots=True)
+class Item:
+    """One message for the steps."""
+
+    id: int
+    received_at: float
+    body: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class Rendered:
+    """One delivery as the steps made it: destination by its place in the channel, order key, request bytes."""
+
+    destination: int
+    lane: str
+    request: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class Processed:
+    """What the steps made of one message."""
+
+    state: str
+    step: str | None = None
+    location: str | None = None
+    reason: str | None = None
+    deliveries: tuple[Rendered, ...] = ()
+
+
+@dataclass(slots=True)
+class _Batch:
+    program: str
+    items: Sequence[Item]
+    future: "asyncio.Future[list[Processed]]"
+    results: list[Processed | None]
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A run of items of a batch that goes over in one frame."""
+
+    batch: _Batch
+    start: int
+    stop: int
+
+
+class WorkerProcess:
+    """One worker process and what is given to it; it is started again whenever it dies."""
+
+    def __init__(
+        self, command: Sequence[str], environment: dict[str, str], deadline: float, notify: Callable[[Notice], None]
+    ) -> None:
+        self._command = command
+        self._environment = environment
+        self._deadline = deadline
+        self._notify = notify
+        self._programs: dict[str, str] = {}
+        self._waiting: deque[_Piece] = deque()
+        self._sent: deque[_Piece] = deque()
+        self._news = asyncio.Event()
+        self._sequence = 0
+        self._memory = os.memfd_create("handoff-progress")
+        os.ftruncate(self._memory, mmap.PAGESIZE)
+        self._progress = mmap.mmap(self._memory, mmap.PAGESIZE)
+        self._task: asyncio.Task[None] | None = None
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def start(self) -> None:
+        """Start the process; `ready` resolves when it can work."""
+        self._task = asyncio.create_task(self._live(), name="worker")
+
+    async def stop(self) -> None:
+        """End the process; batches that were not answered never are."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._progress.close()
+        os.close(self._memory)
+
+    def load(self, program: str, content: str) -> None:
+        """Make a channel's revision known under the name ``program``; it is built when a process (re)starts or at once."""
+        self._programs[program] = content
+        self._sent_load(program)
+
+    def run(self, program: str, items: Sequence[Item]) -> "asyncio.Future[list[Processed]]":
+        """Run a program over messages, in order, after what was given before; resolves to one result each."""
+        future: asyncio.Future[list[Processed]] = asyncio.get_running_loop().create_future()
+        batch = _Batch(program, items, future, [None] * len(items))
+        self._waiting.append(_Piece(batch, 0, len(items)))
+        self._news.set()
+        return future
+
+    async def _live(self) -> None:
+        while True:
+            began = time.monotonic()
+            reason = await self._one_life()
+            self._notify(WorkerDied(reason=reason, batch=len(self._sent)))
+            self._mourn(reason)
+            if time.monotonic() - began < 1.0:
+                await asyncio.sleep(1.0)
+
+    async def _one_life(self) -> str:
+        """Start a process and work with it until it ends; return why it did."""
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            str(self._memory),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            pass_fds=(self._memory,),
+            env=self._environment,
+            limit=_STREAM,
+        )
+        killed: list[str] = []
+        tasks = [asyncio.create_task(self._feed()), asyncio.create_task(self._watch(killed))]
+        try:
+            for program in self._programs:
+                self._sent_load(program)
+            async with asyncio.timeout(_START):
+                await self._answer()
+            if not self.ready.done():
+                self.ready.set_result(None)
+            await self._collect()
+        except TimeoutError:
+            killed.append(f"was not ready within {_START:g} s")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        except (ValueError, KeyError, IndexError, TypeError):
+            killed.append("answered something that is no answer")
+        finally:
+            for task in tasks:
+                task.cancel()
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            code = await self._process.wait()
+        return killed[0] if killed else f"ended with {'signal' if code < 0 else 'exit code'} {abs(code)}"
+
+    def _sent_load(self, program: str) -> None:
+        process = getattr(self, "_process", None)
+        if process is not None and process.returncode is None:
+            process.stdin.write(pipe.pack({"load": program}, self._programs[program].encode()))
+
+    async def _feed(self) -> None:
+        writer = self._process.stdin
+        assert writer is not None  # noqa: S101 - it was asked for
+        with contextlib.suppress(ConnectionError):
+            while True:
+                while self._waiting and len(self._sent) < _AHEAD:
+                    piece = self._waiting.popleft()
+                    self._sent.append(piece)
+                    self._sequence += 1
+                    items = piece.batch.items[piece.start : piece.stop]
+                    header = {
+                        "run": piece.batch.program,
+                        "sequence": self._sequence,
+                        "items": [(item.received_at, len(item.body)) for item in items],
+                    }
+                    writer.write(pipe.pack(header, *[item.body for item in items]))
+                    crash_point("process.begun")
+                self._news.clear()
+                await writer.drain()
+                await self._news.wait()
+
+    async def _collect(self) -> None:
+        while True:
+            header, rest = await self._answer()
+            piece = self._sent[0]
+            results = _read_results(header, rest, piece.stop - piece.start)
+            crash_point("process.returned")
+            self._sent.popleft()
+            self._news.set()
+            self._fill(piece, results)
+
+    def _fill(self, piece: _Piece, results: list[Processed]) -> None:
+        batch = piece.batch
+        batch.results[piece.start : piece.stop] = results
+        # Pieces end in order, so the batch is whole when its last one is.
+        if piece.stop == len(batch.items) and not batch.future.done():
+            batch.future.set_result([result for result in batch.results if result is not None])
+
+    async def _answer(self) -> tuple[Any, bytes]:
+        reader = self._process.stdout
+        assert reader is not None  # noqa: S101 - it was asked for
+        head, rest = pipe.LENGTHS.unpack(await reader.readexactly(pipe.LENGTHS.size))
+        data = await reader.readexactly(head + rest)
+        return orjson.loads(data[:head]), data[head:]
+
+    async def _watch(self, killed: list[str]) -> None:
+        seen, since = self._place(), time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK)
+            place, now = self._place(), time.monotonic()
+            if place != seen or not self._sent:
+                seen, since = place, now
+            elif now - since > self._deadline:
+                killed.append(f"was killed: a step took longer than {self._deadline:g} s")
+                self._process.kill()
+                return
+
+    def _place(self) -> tuple[int, int]:
+        batch, index = _PROGRESS.unpack_from(self._progress)
+        return int(batch), int(index)
+
+    def _mourn(self, reason: str) -> None:
+        """Put back what the dead process held; the message that it was at goes alone, or fails if it did already."""
+        sent = list(self._sent)
+        self._sent.clear()
+        if sent:
+            sequence, index = self._place()
+            # The first piece unanswered has this number, if the process had got to it.
+            if sequence == self._sequence - len(sent) + 1:
+                sent[:1] = self._split(sent[0], sent[0].start + index, reason)
+        self._waiting.extendleft(reversed(sent))
+        self._news.set()
+
+    def _split(self, piece: _Piece, culprit: int, reason: str) -> list[_Piece]:
+        if piece.stop - piece.start == 1:
+            failed = Processed("failed", step="worker", reason=f"the worker process {reason}, twice, at this message")
+            self._fill(piece, [failed])
+            return []
+        culprit = min(culprit, piece.stop - 1)
+        cuts = ((piece.start, culprit), (culprit, culprit + 1), (culprit + 1, piece.stop))
+        return [_Piece(piece.batch, start, stop) for start, stop in cuts if start < stop]
+
+
+def _read_results(header: Any, rest: bytes, count: int) -> list[Processed]:
+    results, at = [], 0
+    for state, step, location, reason, deliveries in header["results"]:
+        rendered = []
+        for destination, lane, size in deliveries:
+            rendered.append(Rendered(int(destination), str(lane), rest[at : at + size]))
+            at += size
+        if state not in {"processed", "filtered", "failed"}:
+            message = "no such state"
+            raise ValueError(message)
+        results.append(Processed(state, step, location, reason, tuple(rendered)))
+    if len(results) != count or at != len(rest):
+        message = "as many results as messages"
+        raise ValueError(message)
+    return results

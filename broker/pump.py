@@ -1,0 +1,229 @@
+"""This module takes a channel's messages through its steps: from intake in memory, or from the store, in order.
+
+Fresh messages are handed over after their commit. When more arrive than may wait in memory, or after a start, the pump
+reads on from the store, and goes back to memory once it has caught up: recovery is the ordinary way of refilling.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from broker.acts import read_received
+from broker.errors import StoreError
+from broker.ids import DELIVERIES
+from broker.notices import Bug, MessageFailed, MessagesProcessed, Notice
+from broker.processes import Item, Processed, WorkerProcess
+from broker.seal import Sealer
+from broker.store import Store
+from broker.units import Finished, NewDelivery, Placed
+
+_BATCH: Final = 256  # messages that go to a worker at once
+_FRESH: Final = 1024  # messages of a channel that may wait in memory
+_AHEAD: Final = 3  # batches on their way through worker and store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What the pump runs: one revision of a channel, and what it needs to place the deliveries."""
+
+    channel: int
+    revision: int
+    name: str  # of the channel
+    key: str  # of the program in the worker
+    routes: tuple[int, ...]  # by destination, in the channel's order
+    after: tuple[int | None, ...]  # the place of the destination that each one follows
+
+
+class Pump:
+    """Drives one channel."""
+
+    def __init__(
+        self,
+        store: Store,
+        sealer: Sealer,
+        worker: WorkerProcess,
+        program: Program,
+        notify: Callable[[Notice], None],
+        offer: Callable[[list[Placed]], None],
+        room: Callable[[int], bool],
+    ) -> None:
+        self.program = program
+        self._store = store
+        self._sealer = sealer
+        self._worker = worker
+        self._notify = notify
+        self._offer = offer
+        self._room = room
+        self._fresh: deque[Item] = deque()
+        self._again: deque[int] = deque()
+        self._taken = 0  # the last message that was taken to the steps
+        self._newest = 0  # the last message known to be committed
+        self._behind = True  # read from the store until it has nothing newer
+        self._news = asyncio.Event()
+        self._ahead = asyncio.Semaphore(_AHEAD)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to take messages."""
+        self._driver = self._spawn(self._drive())
+
+    async def stop(self, seconds: float) -> None:
+        """Take no more and finish what is with the worker, within ``seconds``; the rest stays received in the store."""
+        self._driver.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def hand_over(self, identifier: int, received_at: float, body: bytes) -> None:
+        """Take a message that was just committed; called in the order of commits."""
+        self._newest = identifier
+        if self._behind or len(self._fresh) >= _FRESH:
+            self._behind = True
+        else:
+            self._fresh.append(Item(identifier, received_at, body))
+        self._news.set()
+
+    @property
+    def waiting(self) -> int:
+        """Messages that wait in memory for their steps."""
+        return len(self._fresh)
+
+    def again(self, identifiers: Sequence[int]) -> None:
+        """Take messages again that an operator replays."""
+        self._again.extend(identifiers)
+        self._news.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work, name=f"pump {self.program.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._notify(Bug(where=f"pump {self.program.name}", error=type(error).__name__))
+
+    async def _drive(self) -> None:
+        while True:
+            items = await self._take()
+            if items:
+                await self._ahead.acquire()
+                program = self.program
+                self._spawn(self._process(program, items, self._worker.run(program.key, items)))
+            else:
+                self._news.clear()
+                if not (self._fresh or self._again or self._behind):
+                    await self._news.wait()
+
+    async def _take(self) -> list[Item]:
+        if self._again:
+            return await self._reread()
+        if self._fresh:
+            count = min(len(self._fresh), _BATCH)
+            items = [self._fresh.popleft() for _ in range(count)]
+            self._taken = items[-1].id
+            return items
+        return await self._refill() if self._behind else []
+
+    async def _refill(self) -> list[Item]:
+        newest = self._newest
+        rows = await self._read(self._taken, _BATCH)
+        if rows:
+            self._taken = rows[-1].id
+        # A short read saw all that was committed when it began; if nothing came since, memory takes over again.
+        if len(rows) < _BATCH and self._newest == newest:
+            self._behind = False
+        return rows
+
+    async def _reread(self) -> list[Item]:
+        identifiers = sorted(self._again)
+        self._again.clear()
+        found = []
+        for identifier in identifiers:
+            found += await self._read(identifier - 1, 1)
+        return [item for item in found if item.id in set(identifiers)]
+
+    async def _read(self, after: int, limit: int) -> list[Item]:
+        rows = await self._store.read(read_received, self._sealer, self.program.channel, after, limit)
+        return [Item(*row) for row in rows]
+
+    async def _process(
+        self, program: Program, items: Sequence[Item], results: "asyncio.Future[list[Processed]]"
+    ) -> None:
+        began = time.monotonic()
+        try:
+            processed = await results
+            now = time.time()
+            finished = [self._finished(program, item, done, now) for item, done in zip(items, processed, strict=True)]
+            futures = [self._store.finish(unit) for unit in finished]
+            placed = [one for unit, future in zip(finished, futures, strict=True) for one in await self._placed(unit, future)]
+        finally:
+            self._ahead.release()
+        self._offer(placed)
+        self._tell(finished, time.monotonic() - began)
+
+    async def _placed(self, unit: Finished, future: "asyncio.Future[list[Placed]]") -> list[Placed]:
+        try:
+            return await future
+        except StoreError as error:
+            self._notify(Bug(where=f"finish {unit.id}", error=str(error)))
+            return [Placed(delivery, "", due=False) for delivery in unit.deliveries]
+
+    def _finished(self, program: Program, item: Item, done: Processed, now: float) -> Finished:
+        wanted = [rendered for rendered in done.deliveries if 0 <= rendered.destination < len(program.routes)]
+        places = {rendered.destination: place for place, rendered in enumerate(wanted, 1)}
+        deliveries = []
+        for place, rendered in enumerate(wanted[:DELIVERIES], 1):
+            route = program.routes[rendered.destination]
+            follows = program.after[rendered.destination]
+            before = places.get(follows) if follows is not None else None
+            deliveries.append(
+                NewDelivery(
+                    id=item.id + place,
+                    route=route,
+                    lane=self._sealer.lane(rendered.lane),
+                    after=item.id + before if before else None,
+                    eager=before is None and self._room(route),
+                    request=rendered.request,
+                )
+            )
+        return Finished(
+            id=item.id,
+            channel=program.channel,
+            revision=program.revision,
+            state=done.state,
+            at=now,
+            step=done.step,
+            location=done.location,
+            reason=done.reason,
+            deliveries=tuple(deliveries),
+        )
+
+    def _tell(self, finished: Sequence[Finished], seconds: float) -> None:
+        states = [unit.state for unit in finished]
+        for unit in finished:
+            if unit.state == "failed":
+                self._notify(
+                    MessageFailed(
+                        channel=self.program.name,
+                        message=unit.id,
+                        step=unit.step or "",
+                        location=unit.location or "",
+                        reason=unit.reason or "",
+                    )
+                )
+        self._notify(
+            MessagesProcessed(
+                channel=self.program.name,
+                processed=states.count("processed"),
+                filtered=states.count("filtered"),
+                failed=states.count("failed"),
+                seconds=seconds,
+            )
+        )

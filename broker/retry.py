@@ -1,0 +1,29 @@
+"""This module says when to try again, and when to give up."""
+
+from dataclasses import dataclass
+
+from tenacity import RetryCallState, Retrying, wait_random_exponential
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """Exponential backoff with full jitter, within a budget of attempts (0: no limit) and of age in seconds."""
+
+    attempts: int = 10
+    first: float = 1.0  # seconds: upper bound of the first wait
+    max: float = 300.0  # seconds: upper bound of any wait
+    expire: float = 86_400.0  # seconds since the message arrived
+
+    def wait(self, spent: int, asked: float | None = None) -> float:
+        """Return the seconds to wait after ``spent`` attempts; never less than the other side ``asked`` for."""
+        state = RetryCallState(_NOTHING, None, (), {})
+        state.attempt_number = spent
+        chosen = wait_random_exponential(multiplier=self.first, max=self.max)(state)
+        return max(chosen, asked or 0.0)
+
+    def is_spent(self, spent: int, age: float) -> bool:
+        """Say whether a delivery of this age has used up its attempts or its time."""
+        return bool(self.attempts and spent >= self.attempts) or age >= self.expire
+
+
+_NOTHING = Retrying()

@@ -1,0 +1,252 @@
+"""This module answers HL7 messages: it checks headers, chooses the code to answer with, and builds acknowledgments.
+
+It does no I/O and works on bytes: what is echoed is echoed as it was sent (HL7 v2.5.1, 2.9).
+"""
+
+import time
+from functools import lru_cache
+from typing import Final
+
+from broker.errors import NotAccepted
+from broker.wire.header import Header
+from broker.wire.location import Location
+
+# HL7 table 0008, acknowledgment code.
+TABLE_0008: Final[dict[str, str]] = {
+    "AA": "Application Accept",
+    "AE": "Application Error",
+    "AR": "Application Reject",
+    "CA": "Commit Accept",
+    "CE": "Commit Error",
+    "CR": "Commit Reject",
+}
+
+# HL7 table 0357, message error condition codes.
+TABLE_0357: Final[dict[int, str]] = {
+    0: "Message accepted",
+    100: "Segment sequence error",
+    101: "Required field missing",
+    102: "Data type error",
+    103: "Table value not found",
+    104: "Value too long",
+    198: "Non-conformant cardinality",
+    199: "Other HL7 error",
+    200: "Unsupported message type",
+    201: "Unsupported event code",
+    202: "Unsupported processing id",
+    203: "Unsupported version id",
+    204: "Unknown key identifier",
+    205: "Duplicate key identifier",
+    206: "Application record locked",
+    207: "Application error",
+}
+
+# HL7 table 0104, version id.
+VERSIONS: Final = (
+    "2.1",
+    "2.2",
+    "2.3",
+    "2.3.1",
+    "2.4",
+    "2.5",
+    "2.5.1",
+    "2.6",
+    "2.7",
+    "2.7.1",
+    "2.8",
+    "2.8.1",
+    "2.8.2",
+    "2.9",
+    "2.9.1",
+)
+
+_ASSUMED: Final = "2.5.1"  # how an answer is written when the sender's version is not known
+_MSA_SEARCHED: Final = 8192  # MSA follows MSH at once, or a few short segments
+_TEXT_LIMIT: Final = 80  # MSA-3 and ERR-1, HL7 v2.4
+_CONDITIONS: Final[dict[str, tuple[bool, bool]]] = {  # HL7 table 0155: answer when (good, bad)
+    "AL": (True, True),
+    "NE": (False, False),
+    "ER": (False, True),
+    "SU": (True, False),
+}
+
+
+def check_header(header: Header) -> NotAccepted | None:
+    """Return why a message with this header is refused (MSH-9, MSH-10, MSH-12), or None."""
+    if not header.message_code:
+        return NotAccepted("MSH-9: the message type is missing", code="AR", condition=101, location="MSH-9")
+    if not header.control_id:
+        return NotAccepted("MSH-10: the message control id is missing", code="AR", condition=101, location="MSH-10")
+    if _version(header.version, header.definition) is None:
+        if not header.version.strip():
+            return NotAccepted("MSH-12: the version is missing", code="AR", condition=101, location="MSH-12")
+        text = f"MSH-12: the version is not one of HL7 table 0104 ({VERSIONS[0]} to {VERSIONS[-1]})"
+        return NotAccepted(text, code="AR", condition=203, location="MSH-12")
+    return None
+
+
+def is_acknowledgment(header: Header, body: bytes = b"") -> bool:
+    """Tell whether a message answers another (MSH-9.1 is ACK, or MSA is among its first segments).
+
+    Such a message is never answered: two engines would answer each other for ever (HL7 v2.5.1, 2.9.2).
+    """
+    if header.message_code == b"ACK":
+        return True
+    found = body.find(b"MSA" + header.definition[:1], 0, _MSA_SEARCHED)
+    return found > 0 and body[found - 1] in b"\r\n"
+
+
+def reply_code(header: Header, verdict: str) -> str | None:
+    """Return the code to answer with for a verdict AA, AE or AR, or None where the sender wants no answer.
+
+    With neither MSH-15 nor MSH-16 valued it is the verdict (original mode). Otherwise MSH-15 asks for the accept
+    acknowledgment (CA, CE, CR), and where that one is not due, MSH-16 for the application acknowledgment.
+    """
+    accept, application = header.accept_ack, header.application_ack
+    if not accept and not application:
+        return verdict
+    if _is_due(accept, verdict):
+        return "C" + verdict[1:]
+    if _is_due(application, verdict):
+        return verdict
+    return None
+
+
+def acknowledge(  # noqa: PLR0913 - an acknowledgment has these parts
+    header: Header,
+    code: str,
+    control_id: str,
+    at: float,
+    *,
+    text: str = "",
+    condition: int | None = None,
+    location: str = "",
+    severity: str = "E",
+) -> bytes:
+    """Build the acknowledgment of a message, in its separators, version and character set.
+
+    ``code`` is of table 0008, ``control_id`` our own MSH-10, ``at`` POSIX seconds. ``condition`` (table 0357) adds ERR
+    in the form of the sender's version, with ``text`` for people, ``location`` (``PID-3.1``) and ``severity`` (0516).
+    """
+    separator = header.definition[:1]
+    echoed = (*header[2:6], header.trigger, header.processing_id, header.version, header.charset)
+    lead, kind, rest = _parts(header.definition, echoed)
+    parts = [lead, _timestamp(int(at)), kind, control_id.encode("ascii"), rest, code.encode("ascii"), separator]
+    parts.append(header.control_id)
+    if text and _version_or_assumed(header) < (2, 7):
+        parts += (separator, _escaped(header, text[:_TEXT_LIMIT]))
+    parts.append(b"\r")
+    if condition is not None:
+        parts.append(_error(header, condition, location, severity, text))
+    # FS has no place in a value, and in front of a CR it would end the frame that carries this answer.
+    built = b"".join(parts).replace(b"\x1c", b"")
+    return built.decode().encode(header.wide) if header.wide else built
+
+
+def _is_due(wish: bytes, verdict: str) -> bool:
+    if not wish or wish == b'""':
+        return False
+    # A wish that the table does not have: better an answer too many than a sender that waits.
+    good, bad = _CONDITIONS.get(wish.decode("latin-1").strip().upper(), (True, True))
+    return good if verdict == "AA" else bad
+
+
+@lru_cache(maxsize=1024)
+def _parts(definition: bytes, echoed: tuple[bytes, ...]) -> tuple[bytes, bytes, bytes]:
+    """Return what stands before the time, between time and control id, and between control id and MSA-1."""
+    bar, component = definition[:1], definition[1:2]
+    application, facility, our_application, our_facility, trigger, processing_id, version, charset = echoed
+    kind = [b"ACK", trigger] if trigger else [b"ACK"]
+    if trigger and (_version(version, definition) or (2, 5)) >= (2, 4):
+        kind.append(b"ACK")
+    lead = bar.join((b"MSH" + definition, our_application, our_facility, application, facility, b""))
+    end = [b"", processing_id or b"P", version or _ASSUMED.encode()]
+    if charset:
+        end += [b"", b"", b"", b"", b"", charset]
+    return lead, bar + bar + component.join(kind) + bar, bar.join(end) + b"\rMSA" + bar
+
+
+def _error(header: Header, condition: int, location: str, severity: str, text: str) -> bytes:
+    bar, component = header.definition[:1], header.definition[1:2]
+    code, name = str(condition).encode(), TABLE_0357.get(condition, TABLE_0357[207]).encode()
+    place = _place(location)
+    version = _version_or_assumed(header)
+    if version < (2, 2):
+        return b"ERR" + bar + b" ".join((*place, code)) + b"\r"
+    if version < (2, 5):
+        place += [b""] * (3 - len(place))
+        lower = header.separators.subcomponent.encode()
+        identified = lower.join((code, name, b"HL70357")) if lower else code
+        return b"ERR" + bar + component.join((*place, identified))[:_TEXT_LIMIT] + b"\r"
+    return (
+        bar.join(
+            (
+                b"ERR",
+                b"",
+                component.join(place),
+                component.join((code, name, b"HL70357")),
+                severity.encode(),
+                b"",
+                b"",
+                b"",
+                _escaped(header, text),
+            )
+        ).rstrip(bar)
+        + b"\r"
+    )
+
+
+@lru_cache(maxsize=256)
+def _place_of(location: str) -> tuple[bytes, ...]:
+    try:
+        place = Location.parse(location)
+    except ValueError:
+        return ()
+    parts: list[object] = [place.segment, place.occurrence or 1]
+    if place.field:
+        parts.append(place.field)
+    if place.component:
+        parts += [place.repetition or 1, place.component]
+    if place.subcomponent:
+        parts.append(place.subcomponent)
+    return tuple(str(part).encode() for part in parts)
+
+
+def _place(location: str) -> list[bytes]:
+    return list(_place_of(location)) if location else []
+
+
+def _escaped(header: Header, text: str) -> bytes:
+    """Write our own words so that they fit any character set and any separators."""
+    separators = header.separators
+    escape = separators.escape
+    letters = {
+        separators.field: "F",
+        separators.component: "S",
+        separators.repetition: "R",
+        separators.subcomponent: "T",
+    }
+    if escape:
+        letters[escape] = "E"
+    letters.pop("", None)
+    line = " ".join(text.split())
+    written = "".join(
+        (f"{escape}{letters[letter]}{escape}" if escape else " ") if letter in letters else letter for letter in line
+    )
+    return written.encode("ascii", "replace")
+
+
+def _version_or_assumed(header: Header) -> tuple[int, ...]:
+    return _version(header.version, header.definition) or (2, 5, 1)
+
+
+@lru_cache(maxsize=256)
+def _version(version: bytes, definition: bytes) -> tuple[int, ...] | None:
+    """Return MSH-12's version id as numbers, or None when it is not in table 0104; further components do not matter."""
+    name = version.partition(definition[1:2])[0].strip().decode("latin-1")
+    return tuple(int(number) for number in name.split(".")) if name in VERSIONS else None
+
+
+@lru_cache(maxsize=4)
+def _timestamp(second: int) -> bytes:
+    return time.strftime("%Y%m%d%H%M%S+0000", time.gmtime(second)).encode()

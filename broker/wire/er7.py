@@ -1,0 +1,216 @@
+"""This module reads HL7 v2 messages in their vertical-bar form (ER7): lossless, lazy, and fast.
+
+A message keeps its bytes as they came. Segments and fields are split when somebody asks for them, and then kept.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Self
+
+from broker.wire.charset import decode
+from broker.wire.escape import unescape
+from broker.wire.header import Header, Separators, read_header
+from broker.wire.location import Condition, Location
+
+__all__ = ["Header", "Location", "Message", "Segment", "Separators", "read_header"]
+
+# Field 1 of these segments is the field separator itself, and field 2 is never split.
+_DEFINING: Final = frozenset({"MSH", "BHS", "FHS"})
+_DEFINED: Final = 2
+
+
+class Segment:
+    """One segment: ``name``, ``text`` (as sent), and ``fields``.
+
+    Fields are as sent (not unescaped) and numbered as in the standard; ``fields[0]`` is the name.
+    """
+
+    __slots__ = ("_encoding", "fields", "name", "separators", "text")
+
+    def __init__(self, name: str, text: str, separators: Separators, encoding: str) -> None:
+        self.name = name
+        self.text = text
+        self.separators = separators
+        self._encoding = encoding
+        self.fields = text.split(separators[0])
+        if name in _DEFINING:
+            self.fields.insert(1, separators[0])
+
+    def get(self, field: int, component: int = 1, subcomponent: int = 1, repetition: int = 1) -> str | None:
+        """Return a value by its numbers (from 1), decoded and unescaped, or None when it is not valued."""
+        return self.at(Location(self.name, field, component, subcomponent, repetition=repetition))
+
+    def at(self, location: Location) -> str | None:
+        """Return the value at a location's field in this segment, whatever segment the location names.
+
+        Without a field that is the whole segment as sent; otherwise it reads as `Message.get` does.
+        """
+        number = location.field
+        try:
+            value = self.fields[number]
+        except IndexError:
+            return None
+        if number <= _DEFINED and (not number or self.name in _DEFINING):
+            return (value or None) if number else self.text
+        if not location.first:
+            return next(self._chosen(value, location), None)
+        separator = self.separators[2]
+        if separator and separator in value:
+            value = value[: value.index(separator)]
+        return self._part(value, location.component, location.subcomponent)
+
+    def every(self, location: Location) -> list[str]:
+        """Return the value of each repetition that the location does not exclude, where it is valued."""
+        number = location.field
+        if number <= _DEFINED and (not number or self.name in _DEFINING):
+            value = self.at(location)
+            return [] if value is None else [value]
+        values = self._chosen(self.fields[number] if number < len(self.fields) else "", location)
+        return [value for value in values if value is not None]
+
+    def repetitions(self, field: int) -> list[str]:
+        """Return the repetitions of a field as sent (not unescaped); an absent or empty field has none."""
+        value = self.fields[field] if field < len(self.fields) else ""
+        separator = self.separators.repetition
+        if not value:
+            return []
+        return [value] if not separator or (field <= _DEFINED and self.name in _DEFINING) else value.split(separator)
+
+    def _chosen(self, value: str, location: Location) -> Iterator[str | None]:
+        separator = self.separators[2]
+        condition = location.condition
+        wanted = location.repetition
+        for number, repetition in enumerate(value.split(separator) if separator else [value], 1):
+            if wanted in (0, number) and (condition is None or self._fulfils(repetition, condition)):
+                yield self._part(repetition, location.component, location.subcomponent)
+
+    def _fulfils(self, repetition: str, condition: Condition) -> bool:
+        if condition.value not in repetition and self.separators[3] not in repetition:
+            return False  # the usual case, without splitting; an escaped value may be spelt otherwise
+        return self._part(repetition, condition.first, condition.second) == condition.value
+
+    def _part(self, value: str, component: int, subcomponent: int) -> str | None:
+        _, mark, _, escape, lower, _ = self.separators
+        try:
+            if component > 1:
+                value = value.split(mark, component)[component - 1]
+            elif mark in value:
+                value = value[: value.index(mark)]
+            if lower and lower in value:
+                value = value.split(lower, subcomponent or 1)[subcomponent - 1 if subcomponent else 0]
+            elif subcomponent > 1:
+                return None
+        except IndexError:
+            return None
+        if escape and escape in value:
+            value = unescape(value, self.separators, self._encoding)
+        return value or None
+
+
+class Message:
+    """One message: its bytes as they came (``raw``), its header, and its values by location.
+
+    Lines end with CR, LF or both, and empty lines do not count. Nothing is checked beyond MSH.
+    """
+
+    __slots__ = ("_first", "_lines", "_named", "_segments", "encoding", "header", "raw", "separators")
+
+    def __init__(self, raw: bytes, header: Header, text: str, encoding: str) -> None:
+        """Take a message that was read; `parse` reads one."""
+        self.raw = raw
+        self.header = header
+        self.separators = header.separators
+        self.encoding = encoding  # the codec that the bytes were decoded with
+        if not text.startswith("MSH"):
+            text = text.lstrip("\ufeff\x0b\r\n\t \0")
+        if "\n" in text:
+            text = text.replace("\n", "\r")
+        self._lines = text.split("\r")
+        self._named: dict[str, list[str]] | None = None  # the lines by segment name
+        self._first: dict[str, Segment] = {}  # the first of each name that somebody asked for
+        self._segments: dict[str, list[Segment]] = {}  # all of each name that somebody asked for
+
+    @classmethod
+    def parse(cls, raw: bytes, encoding: str | None = None) -> Self:
+        """Read a message; ``encoding`` (a codec, or a name of HL7 table 0211) overrules MSH-18.
+
+        Raises `MessageError` where MSH cannot be read, or a byte does not belong to the character set.
+        """
+        header = read_header(raw)
+        text, codec = decode(raw, header.charset, encoding)
+        return cls(raw, header, text, codec)
+
+    def get(self, location: Location | str) -> str | None:
+        r"""Return the value at a location, decoded and unescaped, or None when it is not valued (absent or empty).
+
+        HL7's rule for a shorter name holds: a field without a component is its first component, and that without a
+        subcomponent its first subcomponent, so ``PID-8 == 'F'`` and ``MSH-9.1 == 'ADT'`` mean what they say, and
+        ``PID-3`` is the id alone. Where no repetition is named the first is meant. An explicit null is the two
+        characters ``""``. A location without a field gives the segment as sent.
+        """
+        if isinstance(location, str):
+            location = Location.parse(location)
+        name = location.segment
+        if location.first_segment:
+            segment = self._first.get(name) or self._first_with_name(name)
+        else:
+            segment = next(_chosen(self._with_name(name), location), None)
+        return None if segment is None else segment.at(location)
+
+    def all(self, location: Location | str) -> list[str]:
+        """Return every value at a location, over all segments and repetitions that it does not exclude.
+
+        Places that are not valued are left out; use `segments` where the position matters.
+        """
+        if isinstance(location, str):
+            location = Location.parse(location)
+        segments = self._with_name(location.segment)
+        return [value for segment in _chosen(segments, location) for value in segment.every(location)]
+
+    def segments(self, name: str = "") -> list[Segment]:
+        """Return the segments of a name, or all of them, in the order of the message."""
+        if name:
+            return list(self._with_name(name))
+        separator = self.separators.field
+        names = [line.partition(separator)[0] for line in self._lines if line]
+        walk = {name: iter(self._with_name(name)) for name in names}
+        return [next(walk[name]) for name in names]
+
+    def __repr__(self) -> str:
+        """Show type and size alone: a message is patient data."""
+        return f"Message({self.header.type}, {len(self.raw)} bytes)"
+
+    def _first_with_name(self, name: str) -> Segment | None:
+        lines = (self._named or self._by_name()).get(name)
+        if lines is None:
+            return None
+        segment = self._first[name] = Segment(name, lines[0], self.separators, self.encoding)
+        return segment
+
+    def _with_name(self, name: str) -> list[Segment]:
+        segments = self._segments.get(name)
+        if segments is None:
+            separators, encoding = self.separators, self.encoding
+            lines = (self._named or self._by_name()).get(name, ())
+            segments = self._segments[name] = [Segment(name, line, separators, encoding) for line in lines]
+        return segments
+
+    def _by_name(self) -> dict[str, list[str]]:
+        named: dict[str, list[str]] = {}
+        separator = self.separators.field
+        for line in self._lines:
+            name = line[:3] if line[3:4] == separator else line.partition(separator)[0]
+            if name in named:
+                named[name].append(line)
+            elif name:
+                named[name] = [line]
+        self._named = named
+        return named
+
+
+def _chosen(segments: list[Segment], location: Location) -> Iterator[Segment]:
+    which = location.which
+    for number, segment in enumerate(segments, 1):
+        if location.occurrence in (0, number) and (
+            which is None or segment.get(which.first, which.second or 1) == which.value
+        ):
+            yield segment

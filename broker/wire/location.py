@@ -1,0 +1,111 @@
+"""This module reads HL7 locations, the short names of places in a message: ``PID-3[5=MR].1``."""
+
+import dataclasses
+import re
+from functools import lru_cache
+from typing import Final
+
+_NUMBER_OR_CONDITION: Final = r"(?:[\[(]\s*(?P<{0}>[^\])]*?)\s*[\])])?"
+_LOCATION: Final = re.compile(
+    r"(?P<segment>[A-Z][A-Z0-9]{2})"
+    + _NUMBER_OR_CONDITION.format("of_segment")
+    + r"(?:-(?P<field>\d{1,3})"
+    + _NUMBER_OR_CONDITION.format("of_field")
+    + r"(?:[.-](?P<component>\d{1,3})(?:[.-](?P<subcomponent>\d{1,3}))?)?)?"
+)
+_CONDITION: Final = re.compile(r"(?P<first>\d{1,3})(?:\.(?P<second>\d{1,3}))?\s*=\s*(?P<value>.+)", re.DOTALL)
+_QUOTES: Final = ("'", '"')
+_SHORTEST_QUOTED: Final = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Condition:
+    """``5=MR`` or ``4.2=1.2.3``: the part numbered ``first`` (``second`` within it) equals ``value``.
+
+    On a field's repetitions the parts are component and subcomponent, on segments they are field and component.
+    """
+
+    first: int
+    second: int
+    value: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Location:
+    """One place in a message. Numbers count from 1; 0 means that the location does not say.
+
+    ``SEG``, ``SEG-f``, ``SEG-f.c``, ``SEG-f.c.s`` (also ``SEG-f-c-s``). A repetition follows what it counts: by number
+    ``PID-3(2).1`` or by condition ``PID-3[5=MR].1`` (the first whose component 5 is MR). Segments likewise:
+    ``OBX(3)-5``, ``OBX[3]-5``, ``OBX[3.1=8302-2]-5`` (the first OBX whose field 3, component 1, is that).
+    """
+
+    segment: str
+    field: int = 0
+    component: int = 0
+    subcomponent: int = 0
+    occurrence: int = 0  # of the segment
+    which: Condition | None = None  # of the segments
+    repetition: int = 0  # of the field
+    condition: Condition | None = None  # of the field's repetitions
+    # What every look-up would ask, worked out once: neither number nor condition chooses another than the first.
+    first_segment: bool = dataclasses.field(init=False, repr=False, compare=False)
+    first: bool = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Work out what is derived."""
+        object.__setattr__(self, "first_segment", self.occurrence <= 1 and self.which is None)
+        object.__setattr__(self, "first", self.repetition <= 1 and self.condition is None)
+
+    @classmethod
+    def parse(cls, text: str) -> "Location":
+        """Read a location; raise ValueError with a sentence for an analyst."""
+        return _parse(text)
+
+    def __str__(self) -> str:
+        """Write the location in its shortest usual form."""
+        text = self.segment + _bracket(self.occurrence, self.which)
+        if self.field:
+            text += f"-{self.field}" + _bracket(self.repetition, self.condition)
+        if self.component:
+            text += f".{self.component}"
+        if self.subcomponent:
+            text += f".{self.subcomponent}"
+        return text
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> Location:
+    found = _LOCATION.fullmatch(text.strip())
+    if found is None:
+        message = f"{text!r} is not an HL7 location; write SEG-field.component, such as PID-5.1 or PID-3[5=MR].1"
+        raise ValueError(message)
+    numbers = [found[name] for name in ("field", "component", "subcomponent")]
+    if any(number is not None and not int(number) for number in numbers):
+        message = f"{text!r}: fields, components and subcomponents are numbered from 1"
+        raise ValueError(message)
+    occurrence, which = _selection(text, found["of_segment"])
+    repetition, condition = _selection(text, found["of_field"])
+    field, component, subcomponent = (int(number or 0) for number in numbers)
+    return Location(found["segment"], field, component, subcomponent, occurrence, which, repetition, condition)
+
+
+def _selection(text: str, chosen: str | None) -> tuple[int, Condition | None]:
+    if chosen is None:
+        return 0, None
+    if chosen.isdecimal() and int(chosen):
+        return int(chosen), None
+    found = _CONDITION.fullmatch(chosen)
+    if found is None:
+        message = f"{text!r}: in brackets goes a number from 1, or a condition such as [5=MR]; found {chosen!r}"
+        raise ValueError(message)
+    value = found["value"]
+    if len(value) >= _SHORTEST_QUOTED and value[0] in _QUOTES and value[-1] == value[0]:
+        value = value[1:-1]
+    return 0, Condition(int(found["first"]), int(found["second"] or 0), value)
+
+
+def _bracket(number: int, condition: Condition | None) -> str:
+    if condition is not None:
+        part = f"{condition.first}.{condition.second}" if condition.second else str(condition.first)
+        return f"[{part}={condition.value}]"
+    return f"({number})" if number else ""

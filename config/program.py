@@ -1,0 +1,84 @@
+"""This module runs one revision of a channel over one message: its steps, its conditions, and the bytes to send."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from broker.errors import HandoffError, MessageError, StepError
+from broker.message import Document, Filtered
+from broker.parts import Renderer, Transform
+from broker.wire.er7 import Message
+
+Compiled = Callable[[Document], Any]
+# state, step, location, reason, deliveries as (destination by place, order key, size of the request)
+Result = tuple[str, str | None, str | None, str | None, list[tuple[int, str, int]]]
+
+_SHARED_LANE: Final = ""  # of messages without an order key
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """One destination, as far as the pure half goes."""
+
+    name: str
+    when: Compiled | None
+    render: Renderer
+
+
+class Program:
+    """What a worker process runs for one revision of a channel."""
+
+    def __init__(
+        self, steps: list[tuple[str, Transform]], order: Compiled | None, exits: list[Exit], charset: str | None
+    ) -> None:
+        self._steps = steps
+        self._order = order
+        self._exits = exits
+        self._charset = charset
+
+    @classmethod
+    def load(cls, content: bytes) -> "Program":
+        """Build what `content` wrote."""
+        from config.build import build_program  # noqa: PLC0415 - the builder imports this module
+
+        found = orjson.loads(content)
+        return build_program(found["channel"], Path(found["folder"]))
+
+    def process(self, body: bytes, received_at: float) -> tuple[Result, list[bytes]]:
+        """Run everything over one message; whatever fails, fails this message alone and says where."""
+        name = "read"
+        try:
+            document = Document(message=Message.parse(body, self._charset), received_at=received_at)
+            for name, step in self._steps:  # noqa: B007 - the handlers below want the name
+                outcome = step(document)
+                if isinstance(outcome, Filtered):
+                    return ("filtered", name, None, outcome.reason, []), []
+                document = outcome
+            name = "order"
+            lane = self._lane(document)
+            deliveries, requests = [], []
+            for place, way in enumerate(self._exits):
+                name = f"deliver.{way.name}"
+                if way.when is None or way.when(document):
+                    request = way.render(document)
+                    deliveries.append((place, lane, len(request)))
+                    requests.append(request)
+        except StepError as error:
+            return ("failed", error.step or name, error.location or None, str(error), []), []
+        except MessageError as error:
+            return ("failed", name, error.location or None, str(error), []), []
+        except HandoffError as error:
+            return ("failed", name, None, str(error), []), []
+        except Exception as error:  # noqa: BLE001 - a step's mistake; its text may hold patient data, its type does not
+            return ("failed", name, None, f"raised {type(error).__name__}", []), []
+        return ("processed", None, None, None, deliveries), requests
+
+    def _lane(self, document: Document) -> str:
+        if self._order is not None:
+            value = self._order(document)
+            return _SHARED_LANE if value is None else str(value)
+        mrn = document.event.patient.mrn if document.event is not None else None
+        return _SHARED_LANE if mrn is None else f"{mrn.system}|{mrn.value}"

@@ -1,0 +1,245 @@
+"""This module answers ``/api/v1``: what the command line asks for and does, as JSON, behind the console's token."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from broker import ids, queries, sql, states
+from broker.errors import HandoffError, StoreError
+from broker.notices import ConfigurationReloaded
+from broker.queries import Filter, to_json
+from broker.units import Act
+from console.report import Hub
+from console.web.journey import as_json, step_names
+from console.web.overview import Overview
+from console.web.ports import Engine, Reload, Settings
+
+_ACTS = ("replay", "discard")
+_MOST_BODY = 1 << 20
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a failure
+    """A request that cannot be answered as asked; ``status`` is the HTTP status."""
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+Answer = Callable[[Request], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The answers, over one engine."""
+
+    engine: Engine
+    settings: Settings
+    reload_files: Reload
+    overview: Overview
+    hub: Hub
+
+    def routes(self) -> list[Route]:
+        """Return the routes below ``/api/v1``."""
+        get: dict[str, Answer] = {
+            "/messages": self.messages,
+            "/trace/{id}": self.trace,
+            "/dead": self.dead,
+            "/quarantine": self.quarantine,
+            "/counters": self.counters,
+            "/patients": self.patients,
+            "/status": self.status,
+        }
+        post: dict[str, Answer] = {"/dead/{act}": self.act, "/reload": self.reload}
+        return [Route(path, _answering(answer), methods=["GET"]) for path, answer in get.items()] + [
+            Route(path, _answering(answer), methods=["POST"]) for path, answer in post.items()
+        ]
+
+    async def messages(self, request: Request) -> Any:
+        """``control_id, channel, state, mrn, index=name=value, since`` (POSIX seconds), ``before, limit``."""
+        asked = request.query_params
+        named = [item.partition("=")[::2] for item in asked.getlist("index")]
+        if "mrn" in asked:
+            named.append(("mrn", asked["mrn"]))
+        wanted = Filter(
+            channel=asked.get("channel"),
+            state=_state(asked.get("state")),
+            control_id=asked.get("control_id"),
+            index=tuple(named),
+            since=_number(asked.get("since"), "since"),
+            before=_id(asked["before"]) if "before" in asked else None,
+            limit=_limit(request, 50),
+        )
+        return {"messages": to_json(await self.engine.read(queries.messages, wanted))}
+
+    async def trace(self, request: Request) -> Any:
+        """One journey, by an id of ours (message or delivery) or by a control id (then its newest message)."""
+        asked = request.path_params["id"]
+        for identifier in (_id_or_none(asked), await self._by_control_id(asked)):
+            found = identifier is not None and await self.engine.read(queries.trace, identifier)
+            if found:
+                return as_json(found, step_names(found.content))
+        message = f"no message has the id or the control id {asked[:64]!r}"
+        raise Refused(message, 404)
+
+    async def _by_control_id(self, value: str) -> int | None:
+        found = await self.engine.read(queries.messages, Filter(control_id=value, limit=1))
+        return found[0].id if found else None
+
+    async def dead(self, request: Request) -> Any:
+        """``channel, before, limit``."""
+        before = request.query_params.get("before")
+        last = [_id(before)] if before else [queries.LAST]
+        found = await self.engine.read(queries.dead, request.query_params.get("channel"), *last, _limit(request, 200))
+        return {"dead": to_json(found)}
+
+    async def quarantine(self, request: Request) -> Any:
+        """``before, limit``."""
+        before = request.query_params.get("before")
+        last = _id(before) if before else queries.LAST
+        return {"quarantine": to_json(await self.engine.read(queries.quarantined, last, _limit(request, 200)))}
+
+    async def counters(self, _request: Request) -> Any:
+        """The same picture as the first page's."""
+        return await self.overview.current()
+
+    async def patients(self, request: Request) -> Any:
+        """``mrn, system``: from the patient store, opened for reading only."""
+        mrn = request.query_params.get("mrn")
+        if not mrn:
+            message = "say which patient: ?mrn=…"
+            raise Refused(message)
+        found = await asyncio.to_thread(_find, self.settings.patients, mrn, request.query_params.get("system"))
+        return {"patients": found}
+
+    async def status(self, _request: Request) -> Any:
+        """The engine, its channels, and the latest notices."""
+        picture = await self.overview.current()
+        return {"version": product_version(), **picture, "notices": list(self.hub.recent)[-20:]}
+
+    async def act(self, request: Request) -> Any:
+        """``{"ids": [...] or "all": true, "channel":, "actor":, "reason":}``; answers ``{"count": n}``."""
+        verb = request.path_params["act"]
+        if verb not in _ACTS:
+            message = f"dead letters can be asked to {' or '.join(_ACTS)}, not {verb[:20]!r}"
+            raise Refused(message, 404)
+        asked = await _object(request)
+        if asked.get("all") is True:
+            chosen = await self.engine.read(queries.dead_ids, asked.get("channel"))
+        else:
+            chosen = [_id(each) for each in asked.get("ids") or []]
+        if not chosen and asked.get("all") is not True:
+            message = 'say which: {"ids": ["…"]} or {"all": true}'
+            raise Refused(message)
+        actor, reason = (str(asked.get(name) or "")[:200] for name in ("actor", "reason"))
+        act = Act(act=verb, ids=tuple(chosen), actor=actor or "console", reason=reason, at=time.time())
+        return {"asked": len(chosen), "count": await self.engine.act(act) if chosen else 0}
+
+    async def reload(self, _request: Request) -> Any:
+        """Read the channel files again."""
+        notice = await self.reload_files()
+        if isinstance(notice, ConfigurationReloaded):
+            return {"ok": True, "channels": notice.channels, "findings": 0, "report": ""}
+        return {"ok": False, "channels": None, "findings": notice.findings, "report": notice.report}
+
+
+def product_version() -> str:
+    """Return the version of Handoff."""
+    try:
+        return version("handoff")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _answering(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    async def answering(request: Request) -> Response:
+        try:
+            return _json(await answer(request))
+        except Refused as refused:
+            return _json({"error": str(refused)}, refused.status)
+        except StoreError as error:
+            return _json({"error": str(error)}, 503)
+        except HandoffError as error:
+            return _json({"error": str(error)}, 409)
+
+    return answering
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+def _find(url: str, mrn: str, system: str | None) -> Any:
+    # Imported when first asked for: the console serves without the patient store too.
+    find = import_module("dispatch.patients.queries").find
+    connection = sql.connect(url, writer=False)
+    try:
+        return find(connection, mrn, system)
+    finally:
+        connection.close()
+
+
+def _state(value: str | None) -> str | None:
+    known = sorted({*states.MESSAGE, *states.DELIVERY})
+    if value is not None and value not in known:
+        message = f"{value[:20]!r} is not a state; the states are {', '.join(known)}"
+        raise Refused(message)
+    return value
+
+
+def _limit(request: Request, default: int) -> int:
+    number = _number(request.query_params.get("limit"), "limit")
+    return default if number is None else max(1, min(int(number), queries.MOST))
+
+
+def _number(value: str | None, name: str) -> float | None:
+    try:
+        number = None if value is None else float(value)
+    except ValueError:
+        number = -1
+    if number is not None and not 0 <= number < 1e12:  # noqa: PLR2004 - far beyond any date
+        message = f"{name} needs a number from 0"
+        raise Refused(message)
+    return number
+
+
+def _id(value: object) -> int:
+    identifier = _id_or_none(value)
+    if identifier is None:
+        message = f"{str(value)[:20]!r} is not an id; an id has 13 letters and digits"
+        raise Refused(message)
+    return identifier
+
+
+def _id_or_none(value: object) -> int | None:
+    try:
+        identifier = ids.read(str(value))
+    except ValueError:
+        return None
+    return identifier if identifier <= queries.LAST else None
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_BODY:
+            message = "the request is larger than 1 MiB"
+            raise Refused(message, 413)
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        message = "the request needs to be a JSON object"
+        raise Refused(message)
+    return found

@@ -1,0 +1,47 @@
+"""This module shows one message's journey as JSON, the same for the command line and the pages."""
+
+import re
+from typing import Any
+
+import orjson
+
+from broker.queries import Journey, to_json
+
+
+def as_json(journey: Journey, steps: list[str]) -> dict[str, Any]:
+    """Return the message's own keys, ``steps`` (each with ``name`` and ``state``), and ``deliveries`` with attempts."""
+    shown: dict[str, Any] = to_json(journey.message)
+    shown["steps"] = _steps(steps, journey.message.state, journey.message.step)
+    shown["deliveries"] = to_json(journey.deliveries)
+    return shown
+
+
+def step_names(content: str | None) -> list[str]:
+    """Return the names of a revision's steps, in order; none when its content cannot be read."""
+    try:
+        found = orjson.loads(content or "{}")
+    except orjson.JSONDecodeError:
+        return []
+    channel = found.get("channel") if isinstance(found, dict) else None
+    steps = channel.get("steps") if isinstance(channel, dict) else None
+    return [str(next(iter(step), "")) for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+
+
+def _steps(names: list[str], state: str, stopped: str | None) -> list[dict[str, str]]:
+    """Say how far the message came; what stopped it may be no step but what comes after them."""
+    if state == "received":
+        return [{"name": name, "state": "waiting"} for name in names]
+    place = _place(names, stopped) if stopped else len(names)
+    ended = "filtered" if state == "filtered" else "failed"
+    shown = [{"name": name, "state": "done"} for name in names[:place]]
+    if place < len(names):
+        shown.append({"name": names[place], "state": ended})
+    return shown + [{"name": name, "state": "skipped"} for name in names[place + 1 :]]
+
+
+def _place(names: list[str], stopped: str) -> int:
+    """Return which step is meant by ``filter``, ``steps[1].filter`` or ``filter 2``; their number if none is."""
+    words = re.findall(r"\w+", stopped)
+    named = [place for place, name in enumerate(names) if name == stopped or name in words]
+    counted = [int(word) for word in words if word.isdigit()]
+    return next((place for place in named if {place, place + 1} & set(counted)), named[0] if named else len(names))

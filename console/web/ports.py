@@ -1,0 +1,81 @@
+"""This module says what the web console needs from the engine and its settings, and nothing more."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from broker.notices import ConfigurationRefused, ConfigurationReloaded
+from broker.units import Act
+
+
+class ChannelStatus(Protocol):
+    """How one channel runs now."""
+
+    @property
+    def channel(self) -> str:
+        """Its name."""
+
+    @property
+    def revision(self) -> str:
+        """The digest of the revision that runs."""
+
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """Where its listeners accept traffic, as ``host:port`` with the port really bound."""
+
+    @property
+    def connections(self) -> int:
+        """How many peers are connected."""
+
+    @property
+    def state(self) -> str:
+        """One of running, stopping, stopped, failed."""
+
+
+class Engine(Protocol):
+    """The running engine."""
+
+    @property
+    def started_at(self) -> float:
+        """When it began to accept messages, in POSIX seconds."""
+
+    def status(self) -> Sequence[ChannelStatus]:
+        """Return how every channel runs now."""
+
+    async def read(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return ``function(connection, sealer, *args)``, run in the reader's thread."""
+
+    async def act(self, act: Act) -> int:
+        """Run dead letters again or give them up, audited; return how many that changed."""
+
+
+# Reads the channel files again; returns the notice that says what came of it.
+Reload = Callable[[], Awaitable[ConfigurationRefused | ConfigurationReloaded]]
+
+
+class HasEndpoint(Protocol):
+    """A section of the settings with an ``endpoint``."""
+
+    @property
+    def endpoint(self) -> str:
+        """``host:port``."""
+
+
+class Settings(Protocol):
+    """The settings that the console reads."""
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+
+    @property
+    def patients(self) -> str:
+        """The URL of the patient store."""
+
+    @property
+    def console(self) -> HasEndpoint:
+        """Where the console is served; port 0 takes a free one."""
+
+    @property
+    def sandbox(self) -> HasEndpoint:
+        """Where the practice gateway and EHR are served."""

@@ -1,0 +1,120 @@
+"""This module serves the console on the engine's own loop, and stops at once when it is told to."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+
+from broker.errors import NotReady
+from console.report import Report
+from console.web.access import Guard, is_loopback
+from console.web.api import Api
+from console.web.overview import Overview
+from console.web.pages import Pages, make_templates
+from console.web.ports import Engine, Reload, Settings
+
+_GRACE: Final = 0.3  # seconds that open requests get when the console stops
+_LAG_EVERY: Final = 1.0
+
+
+class Console:
+    """The web console. ``token`` is of `console.web.access.make_token`; ``report`` receives and shows the notices."""
+
+    def __init__(self, engine: Engine, settings: Settings, token: str, report: Report, reload: Reload) -> None:
+        self._settings = settings
+        self._report = report
+        self._closing = asyncio.Event()
+        overview = Overview(engine, report.hub)
+        api = Api(engine, settings, reload, overview, report.hub)
+        pages = Pages(engine, settings, report, overview, self._closing, make_templates())
+        app = Starlette(routes=[*pages.routes(), Mount("/api/v1", routes=api.routes())])
+        host = settings.console.endpoint.rpartition(":")[0]
+        self._app: ASGIApp = Guard(app, token=token, loopback=is_loopback(host), notify=report)
+        self._server: _Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.endpoint = settings.console.endpoint
+
+    async def start(self) -> None:
+        """Return once requests can arrive; `endpoint` then holds the port really bound. Raises `NotReady`."""
+        listening = _bind(self._settings.console.endpoint)
+        host, port = listening.getsockname()[:2]
+        self.endpoint = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        # What goes wrong in a request is reported as a notice; a traceback in a log could show patient data.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        config = uvicorn.Config(
+            self._app,
+            lifespan="off",
+            http="httptools",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+        )
+        self._server = server = _Server(config)
+        self._tasks = [asyncio.create_task(server.serve([listening])), asyncio.create_task(self._watch_lag())]
+        while not server.started and not self._tasks[0].done():  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """Close every stream and connection; takes less than half a second."""
+        self._closing.set()
+        if self._server is None:
+            return
+        serving, watching = self._tasks
+        watching.cancel()
+        self._server.end()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(serving), _GRACE)
+        self._server.force_exit = True
+        await asyncio.gather(serving, watching, return_exceptions=True)
+        self._server = None
+
+    async def _watch_lag(self) -> None:
+        while True:
+            begun = time.monotonic()
+            await asyncio.sleep(_LAG_EVERY)
+            self._report.metrics.loop_lag.set(max(0.0, time.monotonic() - begun - _LAG_EVERY))
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the engine, and wakes once a second instead of ten times."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ended = asyncio.Event()
+
+    def end(self) -> None:
+        """Begin to stop."""
+        self.should_exit = True
+        self._ended.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+    async def main_loop(self) -> None:
+        """Tick until the end."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), 1.0)
+
+
+def _bind(endpoint: str) -> socket.socket:
+    host, _, port = endpoint.rpartition(":")
+    host = host.strip("[]")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, int(port)), family=family, backlog=128)
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "not host:port"
+        message = f"console: cannot listen on {endpoint} ({reason}); set console.endpoint to a free one"
+        raise NotReady(message) from error

@@ -1,0 +1,162 @@
+"""This module applies deliveries to the patient store: a batch in one transaction, each delivery at most once.
+
+Within the transaction everything that the batch is about is locked first. Then merges part the batch into runs: a run
+is read, worked out in memory in order, and written with a few bulk statements, so that each event sees the effect of
+those before it.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+from broker.crash import crash_point
+from broker.delivery import Delivered, Delivery, Outcome, Rejected
+from broker.sql import Connection
+from dispatch.patients import identity, records, writes
+from dispatch.patients.records import Entry, Record
+from dispatch.patients.said import Key, Said, read
+
+_ITSELF = Rejected(
+    "merge: the surviving and the retired medical record number are the same; correct it at the sender",
+    location="merge.mrn",
+)
+_REVERSED = Rejected(
+    "merge: the surviving patient was itself merged into the retired one before; undo that merge first",
+    location="merge.mrn",
+)
+_ELSEWHERE = Rejected(
+    "merge: the retired patient was merged into another survivor before; undo that merge first",
+    location="merge.mrn",
+)
+
+_APPLIED = ("SELECT delivery_id FROM applied WHERE delivery_id IN ({v})", "bigint")
+
+
+class CommitUnknown(Exception):
+    """The commit itself failed, so nobody knows yet whether the batch took effect; trying again is safe."""
+
+
+class Batch:
+    """One transaction's worth of deliveries."""
+
+    def __init__(self, connection: Connection, channel: str, now: float) -> None:
+        self._connection = connection
+        self._channel = channel
+        self._now = now
+        self._sources: dict[writes.Source, int] = {}
+        self._created: set[int] = set()
+
+    def apply(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        """Apply all in one transaction; return one outcome each. Raises what the database raises, then nothing holds.
+
+        Raises `CommitUnknown` when the commit itself failed.
+        """
+        outcomes: dict[int, Outcome] = {}
+        events: list[Said] = []
+        for delivery in deliveries:
+            said = _readable(delivery)
+            if isinstance(said, Rejected):
+                outcomes[delivery.id] = said
+            else:
+                events.append(said)
+        committing = False
+        try:
+            with self._connection.transaction():
+                self._apply(events, outcomes)
+                committing = True
+                crash_point("prm.before_commit")
+        except Exception as error:
+            if committing:
+                raise CommitUnknown from error
+            raise
+        crash_point("prm.after_commit")
+        delivered = Delivered()
+        return [outcomes.get(delivery.id, delivered) for delivery in deliveries]
+
+    def _apply(self, events: Sequence[Said], outcomes: dict[int, Outcome]) -> None:
+        if not events:
+            return
+        self._claim(events)
+        for merges, run in groupby(self._fresh(events), lambda said: said.retired is not None):
+            if merges:
+                self._merge_each(run, outcomes)
+            else:
+                self._run(list(run))
+        if self._created:  # for merges that were refused
+            writes.forget(self._connection, self._created)
+
+    def _fresh(self, events: Sequence[Said]) -> list[Said]:
+        """Return the events that were not applied before, each once."""
+        once = {said.delivery_id: said for said in reversed(events)}
+        done = {row[0] for row in self._connection.bulk(*_APPLIED, [(one,) for one in once])}
+        return [said for said in events if once[said.delivery_id] is said and said.delivery_id not in done]
+
+    def _merge_each(self, events: Iterable[Said], outcomes: dict[int, Outcome]) -> None:
+        for said in events:
+            refused = self._merge(said)
+            if refused is None:
+                self._run([said])
+            else:
+                outcomes[said.delivery_id] = refused
+
+    def _claim(self, events: Sequence[Said]) -> None:
+        self._sources = writes.source_ids(self._connection, {self._source(said) for said in events})
+        keys: dict[Key, tuple[int, int]] = {}
+        for said in events:
+            provenance = (said.delivery_id, self._source_id(said))
+            keys.setdefault(said.key, provenance)
+            if said.retired is not None:
+                keys.setdefault(said.retired, provenance)
+        retired = {said.retired for said in events if said.retired is not None}
+        self._created = identity.claim(self._connection, keys, retired, self._now)
+
+    def _source(self, said: Said) -> writes.Source:
+        return (self._channel, said.application, said.facility)
+
+    def _source_id(self, said: Said) -> int:
+        return self._sources[self._source(said)]
+
+    def _run(self, events: Sequence[Said]) -> None:
+        who = identity.resolve(self._connection, {said.key for said in events})
+        told = [(who[said.key], said) for said in events]
+        identity.read_details(self._connection, told, self._created)
+        rows = [self._row(record, said, records.apply(record, said, self._source_id(said))) for record, said in told]
+        written = {record.id: record for record in who.values()}
+        writes.write_records(self._connection, list(written.values()), self._now)
+        writes.write_events(self._connection, rows)
+        self._created.difference_update(written)
+
+    def _row(self, record: Record, said: Said, entry: Entry) -> tuple[Any, ...]:
+        source = self._source_id(said)
+        return (
+            record.id,
+            said.delivery_id,
+            source,
+            said.kind,
+            said.occurred_at,
+            self._now,
+            entry.late,
+            entry.changed,
+        )
+
+    def _merge(self, said: Said) -> Rejected | None:
+        if said.retired is None or said.retired == said.key:
+            return _ITSELF
+        patient, before = identity.find(self._connection, said.key)
+        survivor = before or patient
+        retired, target = identity.find(self._connection, said.retired)
+        if survivor == retired:
+            return _REVERSED
+        if target is not None and target != survivor:
+            return _ELSEWHERE
+        if target is None:
+            provenance = (said.delivery_id, self._source_id(said))
+            writes.retire(self._connection, retired, survivor, self._now, provenance)
+            writes.add_identifiers(self._connection, retired, said.merged | {said.retired}, said.delivery_id)
+            self._created -= {survivor, retired}
+        return None
+
+
+def _readable(delivery: Delivery) -> Said | Rejected:
+    said = read(delivery)
+    return _ITSELF if isinstance(said, Said) and said.retired == said.key else said

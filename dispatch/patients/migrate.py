@@ -1,0 +1,15 @@
+"""This module brings a patient store to the form that the code expects, and refuses one that is newer than the code."""
+
+from pathlib import Path
+from typing import Final
+
+from broker.migrate import bring_up
+
+HEAD: Final = "0001"
+VERSION_TABLE: Final = "alembic_version_patients"
+SCRIPTS: Final = Path(__file__).parent / "migrations"
+
+
+def migrate(url: str) -> None:
+    """Run the migrations that are missing; quick (one query) when there are none. Raises `NotReady`."""
+    bring_up(url, SCRIPTS, HEAD, VERSION_TABLE)

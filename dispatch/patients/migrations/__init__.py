@@ -1,0 +1,1 @@
+"""The steps that brought the patient store to its present form."""

@@ -1,0 +1,183 @@
+"""This module says how an event changes a patient's record: pure rules over records that were read from the store.
+
+- *Not said* keeps what is known; a field named in ``cleared`` is emptied. Names, telecom and addresses are replaced as
+  whole lists, and what the message derived from them (family and given name, mobile and email) with them. Identifiers
+  only ever come in addition.
+- An event that surely happened before the one that the record shows does not overwrite it (``late``).
+- An encounter's status follows from the kinds of its events; an update alone never moves it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from dispatch.patients.said import VISIT_FIELDS, Key, ListRow, Said, VisitKey, encounter_said, patient_said
+from dispatch.patients.times import is_older
+
+_STATUS: Final = {
+    "encounter.admitted": "in-progress",
+    "encounter.transferred": "in-progress",
+    "encounter.discharged": "finished",
+    "encounter.planned": "planned",
+    "encounter.admission_cancelled": "cancelled",
+    "encounter.discharge_cancelled": "in-progress",
+}
+_DERIVED: Final = {"names": {"family", "given"}, "telecom": {"mobile", "email"}}
+
+
+@dataclass(slots=True)
+class Visit:
+    """One encounter as the store knows it; ``fields`` (see `VISIT_FIELDS`) is read only when something differs."""
+
+    key: VisitKey
+    id: int | None = None  # None until it is inserted
+    digest: bytes = b""
+    as_of: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+    delivery_id: int = 0  # the last delivery that changed it; 0 when none of this batch did
+    touched: bool = False  # as_of moved on
+    own: bool = True  # not that of a patient who was merged into this one
+
+
+@dataclass(slots=True)
+class Details:
+    """The parts of a record that are read only when a delivery says something new."""
+
+    scalars: dict[str, Any] = field(default_factory=dict)
+    lists: dict[str, tuple[ListRow, ...]] = field(default_factory=dict)
+    identifiers: set[Key] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Record:
+    """One patient's record as far as a batch needs it, and what the batch made of it."""
+
+    id: int
+    survivor_id: int | None
+    key: Key
+    digest: bytes | None
+    as_of: str | None
+    visit: Visit | None  # the one heard of last
+    visits: dict[VisitKey, Visit] = field(default_factory=dict)
+    details: Details = field(default_factory=Details)
+    delivery_id: int = 0  # the last delivery that changed it; 0 when none of this batch did
+    source_id: int = 0
+    touched: bool = False  # as_of or visit moved on
+    replaced: set[str] = field(default_factory=set)  # lists to write anew
+    added: dict[Key, int] = field(default_factory=dict)  # identifier -> delivery
+    lost_identifiers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the timeline tells of one event: names of changed fields, never values."""
+
+    late: bool
+    changed: str | None
+
+
+_NOTHING: Final = Entry(late=False, changed=None)
+_LATE: Final = Entry(late=True, changed=None)
+
+
+def apply(record: Record, said: Said, source_id: int) -> Entry:
+    """Change the record as the event says, and return what the timeline tells of it."""
+    changed: list[str] = []
+    late = is_older(said.occurred_at, record.as_of)
+    if not late:
+        if said.digest != record.digest:
+            changed += _revise(record, said, source_id)
+            record.digest, record.touched = said.digest, True
+        if said.occurred_at is not None and said.occurred_at != record.as_of:
+            record.as_of, record.touched = said.occurred_at, True
+    if said.visit is not None:
+        late |= _visit(record, said.visit, said, changed)
+    if changed:
+        return Entry(late=late, changed=",".join(changed))
+    return _LATE if late else _NOTHING
+
+
+def _revise(record: Record, said: Said, source_id: int) -> list[str]:
+    scalars, lists, identifiers = patient_said(said.patient)
+    cleared = {name.removeprefix("patient.") for name in said.cleared if name.startswith("patient.")}
+    # What the canonical mapping took from a list goes with the list.
+    emptied = cleared.union(*(names for source, names in _DERIVED.items() if lists[source]))
+    changed = _set_scalars(record.details.scalars, scalars, emptied)
+    changed += _set_lists(record, lists, cleared)
+    changed += _add_identifiers(record, identifiers | {said.key}, cleared, said.delivery_id)
+    if changed:
+        record.delivery_id, record.source_id = said.delivery_id, source_id
+    return changed
+
+
+def _set_scalars(known: dict[str, Any], said: dict[str, Any], emptied: set[str]) -> list[str]:
+    changed = []
+    for name, value in said.items():
+        after = known.get(name) if value is None and name not in emptied else value
+        if after != known.get(name):
+            known[name] = after
+            changed.append(name)
+    return changed
+
+
+def _set_lists(record: Record, said: dict[str, tuple[ListRow, ...]], cleared: set[str]) -> list[str]:
+    known = record.details.lists
+    changed = [name for name, rows in said.items() if (rows or name in cleared) and rows != known.get(name, ())]
+    known.update((name, said[name]) for name in changed)
+    record.replaced.update(changed)
+    return changed
+
+
+def _add_identifiers(record: Record, said: set[Key], cleared: set[str], delivery_id: int) -> list[str]:
+    known = record.details.identifiers
+    before = frozenset(known)
+    if "identifiers" in cleared:
+        known.clear()
+        record.added.clear()
+        record.lost_identifiers = True
+    record.added.update((row, delivery_id) for row in said - known)
+    known |= said
+    return ["identifiers"] if known != before else []
+
+
+def _visit(record: Record, key: VisitKey, said: Said, changed: list[str]) -> bool:
+    visit = record.visits.get(key)
+    if visit is None:
+        visit = record.visits[key] = Visit(key)
+    if is_older(said.occurred_at, visit.as_of):
+        return True
+    if visit.digest != said.visit_digest:
+        changed += _revise_visit(visit, said)
+    if said.occurred_at is not None and said.occurred_at != visit.as_of:
+        visit.as_of, visit.touched = said.occurred_at, True
+    if record.visit is not visit:
+        record.visit, record.touched = visit, True
+    return False
+
+
+def _revise_visit(visit: Visit, said: Said) -> list[str]:
+    known = visit.fields
+    said_fields = encounter_said(said.encounter)
+    after = {
+        name: known.get(name) if value is None and f"encounter.{name}" not in said.cleared else value
+        for name, value in said_fields.items()
+    }
+    after["status"] = _status(said.kind, said_fields["status"], known.get("status"))
+    if said.kind == "encounter.transferred" and said_fields["prior_location"] is None:
+        moved = after["location"] != known.get("location")
+        after["prior_location"] = known.get("location") if moved else known.get("prior_location")
+    if said.kind == "encounter.discharge_cancelled":
+        after["discharged_at"] = after["disposition"] = None
+    created = visit.id is None and not known
+    changed = [f"encounter.{name}" for name in VISIT_FIELDS if after[name] != known.get(name)]
+    visit.digest, visit.fields, visit.delivery_id, visit.touched = said.visit_digest, after, said.delivery_id, True
+    return ["encounter"] if created else changed
+
+
+def _status(kind: str, said: str | None, known: str | None) -> str | None:
+    moved = _STATUS.get(kind)
+    if moved is not None:
+        return moved
+    if kind == "patient.registered":
+        waiting = known in {None, "planned", "cancelled"}
+        return said or ("arrived" if waiting else known)
+    return known or said

@@ -1,0 +1,73 @@
+"""This module delivers to the patient-relationship (PRM) store, where every delivery takes effect at most once.
+
+The request is the canonical event as JSON. Batches go through one transaction each, together with a row per delivery
+that says that it was applied; so an unknown outcome is safe to try again.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from broker.delivery import Delivery, Outcome
+from broker.errors import StepError
+from broker.spec import DestinationSpec
+from dispatch.patients.writer import Writer, share
+
+if TYPE_CHECKING:
+    from broker.message import Document
+    from broker.parts import Destination, Renderer, Tools
+
+
+class PrmSpec(DestinationSpec):
+    """The patient store of ``handoff.yaml`` (`patients:`); it needs no options."""
+
+    batch: ClassVar[int] = 256
+    unknown: ClassVar[str] = "retry"
+
+    def build(self, tools: "Tools") -> "Destination":
+        """Build the sending half."""
+        return PatientStore(str(tools.settings.patients), tools.channel)
+
+    def build_renderer(self, kit: Any) -> "Renderer":  # noqa: ARG002 - nothing of an event needs compiling
+        """Build the pure half: the event, frozen as JSON."""
+        return render
+
+
+def render(document: "Document") -> bytes:
+    """Return the document's event as JSON; raise `StepError` when no step has made one."""
+    from broker.canonical.codec import encode  # noqa: PLC0415 - only needed in a worker
+
+    if document.event is None:
+        message = "prm: the message has no event to store; add a `canonical` step before"
+        raise StepError(message)
+    return encode(document.event)
+
+
+class PatientStore:
+    """The sending half; all channels that deliver to one store share its writer."""
+
+    def __init__(self, url: str, channel: str) -> None:
+        self._url = url
+        self._channel = channel
+        self._writer: Writer | None = None
+
+    async def open(self) -> None:
+        """Connect, and bring the store to its present form; raises `NotReady` when it is newer than the code."""
+        self._writer = share(self._url)
+        try:
+            await self._writer.open()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Apply the deliveries; one that was applied before is delivered without effect."""
+        if self._writer is None:
+            message = "prm: send was called before open"
+            raise RuntimeError(message)
+        return await self._writer.send(self._channel, deliveries)
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            await writer.close()

@@ -1,0 +1,161 @@
+"""This module lets HL7 v2 messages in over MLLP, and answers each when it is committed, in the order they came."""
+
+import asyncio
+import itertools
+import socket
+import time
+from typing import Any, Final, Literal
+
+from pydantic import Field, field_validator
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+
+from broker.bridge import as_future
+from broker.errors import MessageError, NotReady
+from broker.notices import ConnectionRefused, ListenerStarted
+from broker.parts import Tools
+from broker.spec import Bytes, Endpoint, ListenerSpec, Seconds
+from broker.wire.charset import codec_of
+from listeners.mllp_connection import Connection, Limits
+
+_BACKLOG: Final = 512
+_STOP_WITHIN: Final = 10.0  # seconds for what was accepted before a stop to be committed and answered
+_PROBES: Final = 3  # unanswered keep-alive probes that end a connection
+
+# Our own MSH-10: unique in this process by the counter, among processes by when they began.
+_BEGAN: Final = f"{time.time_ns() // 1_000_000:X}"
+_COUNTER: Final = itertools.count(1)
+
+
+class MllpSpec(ListenerSpec):
+    """HL7 v2 over MLLP: a TCP port that hospital systems send to."""
+
+    endpoint: Endpoint = Field(description="Address and port to listen on, such as 127.0.0.1:2575; port 0 takes any.")
+    acknowledge: Literal["stored"] = Field(
+        "stored", description="When a sender gets its answer: `stored` means once the message is committed to disk."
+    )
+    charset: str = Field(
+        "MSH-18",
+        description="Character set of the messages: `MSH-18` believes each message; or a name that overrules it.",
+    )
+    max_message: Bytes = Field(16 * 1024**2, gt=0, description="Largest message; a larger one is rejected (AR).")
+    frame_deadline: Seconds = Field(30.0, gt=0, description="Longest time from a frame's first byte to its last.")
+    idle: Seconds = Field(0.0, description="Close a connection on which nothing came for so long; 0 keeps it open.")
+    connections: int = Field(1000, ge=1, description="Most connections at a time; further ones are turned away.")
+    keepalive: Seconds = Field(60.0, description="Idle time after which TCP asks whether the peer lives; 0 never asks.")
+
+    @field_validator("charset")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value != "MSH-18":
+            try:
+                codec_of(value)
+            except MessageError:
+                text = f"{value!r} is not a character set; write MSH-18, or a name such as 8859/1 or UNICODE UTF-8"
+                raise ValueError(text) from None
+        return value
+
+    def build(self, tools: Tools) -> "MllpListener":
+        """Build the listener; it takes its port when it is started."""
+        return MllpListener(self, tools)
+
+
+class MllpListener(Factory):
+    """Listens on one port for one channel; see `broker.parts.Listener`."""
+
+    noisy = False
+
+    def __init__(self, spec: MllpSpec, tools: Tools, reactor: Any = None) -> None:
+        self.tools = tools
+        self.reactor = reactor
+        self.limits = Limits(message=spec.max_message, frame_deadline=spec.frame_deadline, idle=spec.idle)
+        self._spec = spec
+        self._connections: set[Connection] = set()
+        self._listening: Any = None  # an IListeningPort
+        self._stopping = False
+        self._all_closed: asyncio.Event | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is really listened on (0 before the start)."""
+        return int(self._listening.getHost().port) if self._listening else 0
+
+    async def start(self) -> None:
+        """Take the port; raise `NotReady` when that is not possible."""
+        host, _, port = self._spec.endpoint.rpartition(":")
+        self._stopping = False
+        try:
+            self._listening = self._reactor().listenTCP(int(port), self, _BACKLOG, host.strip("[]"))
+        except CannotListenError as error:
+            why = getattr(error.socketError, "strerror", None) or "the address cannot be used"
+            text = (
+                f"channel {self.tools.channel}: cannot listen on {self._spec.endpoint} ({why.lower()}); "
+                "end the program that has it, or change listen.mllp.endpoint"
+            )
+            raise NotReady(text) from None
+        self.tools.notify(ListenerStarted(channel=self.tools.channel, endpoint=f"{host}:{self.port}"))
+
+    async def stop(self) -> None:
+        """Give the port back, read nothing more, answer what was accepted, and close; at most 10 seconds."""
+        self._stopping = True
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            stopped = listening.stopListening()
+            if stopped is not None:
+                await as_future(stopped)
+        self._all_closed = asyncio.Event()
+        for connection in list(self._connections):
+            connection.finish("the listener stops")
+        if self._connections:
+            try:
+                await asyncio.wait_for(self._all_closed.wait(), _STOP_WITHIN)
+            except TimeoutError:
+                for connection in list(self._connections):
+                    connection.abort()
+
+    def buildProtocol(self, addr: IAddress | None) -> Connection | None:  # noqa: N802 - Twisted's name
+        """Take a connection in, or turn it away when there are as many as may be."""
+        peer = f"{getattr(addr, 'host', '?')}:{getattr(addr, 'port', 0)}"
+        if self._stopping:
+            return None
+        if len(self._connections) >= self._spec.connections:
+            self.tools.notify(ConnectionRefused(channel=self.tools.channel, peer=peer, limit=self._spec.connections))
+            return None
+        return Connection(self, peer)
+
+    def opened(self, connection: Connection) -> None:
+        """Count a connection, and set its socket up."""
+        self._connections.add(connection)
+        transport: Any = connection.transport
+        transport.setTcpNoDelay(True)
+        if self._spec.keepalive:
+            transport.setTcpKeepAlive(True)
+            _probe_after(transport.getHandle(), int(max(self._spec.keepalive, 1)))
+
+    def closed(self, connection: Connection) -> None:
+        """Count a connection no more."""
+        self._connections.discard(connection)
+        if self._all_closed is not None and not self._connections:
+            self._all_closed.set()
+
+    def control_id(self) -> str:
+        """Return a control id (MSH-10) that no other acknowledgment has."""
+        return f"{_BEGAN}{next(_COUNTER):08X}"
+
+    def _reactor(self) -> Any:
+        if self.reactor is None:
+            from twisted.internet import reactor  # noqa: PLC0415 - importing it installs one
+
+            self.reactor = reactor
+        return self.reactor
+
+
+def _probe_after(handle: Any, seconds: int) -> None:
+    """Let TCP ask after ``seconds`` of silence; the names of these options differ by system, and some have none."""
+    if not isinstance(handle, socket.socket):
+        return
+    options = (("TCP_KEEPIDLE", seconds), ("TCP_KEEPINTVL", max(seconds // _PROBES, 1)), ("TCP_KEEPCNT", _PROBES))
+    for name, value in options:
+        if hasattr(socket, name):
+            handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,59 @@
+"""SQLite is used safely, and its refusals become ours."""
+
+from pathlib import Path
+
+import pytest
+
+from broker.errors import NotReady, StoreError, StoreFatal
+from broker.sql import Sqlite, connect
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Sqlite:
+    """A database with one table."""
+    connection = Sqlite(tmp_path / "x.db", writer=True)
+    connection.run("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
+    return connection
+
+
+def test_writer_is_durable(database: Sqlite) -> None:
+    """A commit is on disk: write-ahead log, every commit synced."""
+    assert database.rows("PRAGMA journal_mode") == [("wal",)]
+    assert database.rows("PRAGMA synchronous") == [(2,)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 200])
+def test_bulk_takes_any_number_of_rows_in_order(database: Sqlite, count: int) -> None:
+    """Chunks do not show."""
+    rows = [(number, f"n{number}") for number in range(count)]
+    database.bulk("INSERT INTO t (id, name) {v}", "bigint text", rows)
+    assert database.rows("SELECT id, name FROM t ORDER BY id") == rows
+    found = database.bulk_in("UPDATE t SET name = name || ? WHERE id IN ({v}) RETURNING id", ["!"], range(count))
+    assert [row[0] for row in found] == list(range(count))
+
+
+def test_transaction_rolls_back_when_it_raises(database: Sqlite) -> None:
+    """All or nothing."""
+    with pytest.raises(StoreError, match="SQLITE_CONSTRAINT"), database.transaction():
+        database.run("INSERT INTO t VALUES (1, 'a')")
+        database.run("INSERT INTO t VALUES (2, 'a')")
+    assert database.rows("SELECT count(*) FROM t") == [(0,)]
+
+
+def test_reader_may_not_write(database: Sqlite, tmp_path: Path) -> None:
+    """Only the writer changes anything."""
+    reader = connect(f"sqlite:///{tmp_path}/x.db", writer=False)
+    with pytest.raises(StoreFatal, match="READONLY"):
+        reader.run("INSERT INTO t VALUES (1, 'a')")
+    reader.close()
+
+
+def test_connect_refuses_what_is_no_database(tmp_path: Path) -> None:
+    """One clear sentence each."""
+    with pytest.raises(NotReady, match="mysql"):
+        connect("mysql://x")
+    with pytest.raises(NotReady, match="check the path"):
+        connect(f"sqlite:///{tmp_path}/no/such/folder/x.db")
+    (tmp_path / "not.db").write_bytes(b"this is not a database file at all, " * 99)
+    with pytest.raises(NotReady, match="cannot be used"):
+        connect(f"sqlite:///{tmp_path}/not.db")

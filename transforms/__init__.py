@@ -1,0 +1,1 @@
+"""The pure middle: expressions, templates, steps and the standard mappings."""

@@ -1,0 +1,202 @@
+"""This module reads HL7 v2 data types (CX, XPN, XTN, XAD, XCN, PL, HD) out of fields as sent, into the canonical model.
+
+It works on whole fields and splits each of them once; looking every component up by its location costs three times that.
+Values are unescaped and trimmed; a component that is empty or explicit null is None.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from broker.canonical.model import Address, Identifier, Location, Name, Practitioner, Telecom
+from broker.wire.er7 import Message, Separators
+from broker.wire.escape import unescape
+from transforms.scope import NULL
+
+_NOWHERE: Final = "\0"  # stands in for a separator that the message does not define
+_OID: Final = re.compile(r"[0-2](\.\d+)+\Z")
+
+# HL7 table 0200 -> FHIR NameUse.
+NAME_USES: Final = {
+    "L": "official", "R": "official", "I": "official", "D": "usual", "M": "maiden", "N": "nickname",
+    "S": "anonymous", "TEMP": "temp", "NAV": "temp", "BAD": "old", "NOUSE": "old",
+}  # fmt: skip
+# HL7 table 0190 -> FHIR AddressUse.
+ADDRESS_USES: Final = {
+    "H": "home", "P": "home", "B": "work", "O": "work", "C": "temp", "V": "temp", "BA": "old", "BI": "billing",
+}  # fmt: skip
+# HL7 table 0201 -> FHIR ContactPointUse.
+TELECOM_USES: Final = {"PRN": "home", "VHN": "home", "WPN": "work", "PRS": "mobile"}
+# HL7 table 0202 -> FHIR ContactPointSystem.
+TELECOM_SYSTEMS: Final = {"FX": "fax", "BP": "pager", "MD": "other", "INTERNET": "email", "X.400": "email"}
+
+
+class Reader:
+    """Reads fields of one message: its separators and its character set."""
+
+    __slots__ = ("_component", "_encoding", "_escape", "_repetition", "_separators", "_subcomponent")
+
+    def __init__(self, separators: Separators, encoding: str) -> None:
+        self._separators = separators
+        self._encoding = encoding
+        self._component = separators.component or _NOWHERE
+        self._repetition = separators.repetition or _NOWHERE
+        self._subcomponent = separators.subcomponent or _NOWHERE
+        self._escape = separators.escape or _NOWHERE
+
+    def repetitions(self, field: str) -> list[str]:
+        """Return the repetitions of a field, none for an empty field or explicit null."""
+        if not field or field == NULL:
+            return []
+        return field.split(self._repetition)
+
+    def text(self, part: str) -> str | None:
+        """Return the value of a component, of its first subcomponent where it has several."""
+        if not part:
+            return None
+        if self._subcomponent in part:
+            part = part.partition(self._subcomponent)[0]
+        if self._escape in part:
+            part = unescape(part, self._separators, self._encoding)
+        part = part.strip()
+        return part if part and part != NULL else None
+
+    def first(self, field: str) -> str | None:
+        """Return the value of a field's first component in its first repetition."""
+        if not field:
+            return None
+        if self._repetition in field:
+            field = field.partition(self._repetition)[0]
+        if self._component in field:
+            field = field.partition(self._component)[0]
+        return self.text(field)
+
+    def component(self, field: str, number: int) -> str | None:
+        """Return the value of a component (from 1) in a field's first repetition."""
+        parts = field.partition(self._repetition)[0].split(self._component, number)
+        return self.text(parts[number - 1]) if number <= len(parts) else None
+
+    def authority(self, part: str) -> str:
+        """Return an HD (assigning authority) as a system: ``urn:oid:…``, ``urn:uuid:…``, else its namespace."""
+        if self._subcomponent not in part:
+            return self.text(part) or ""
+        namespace, universal, kind = (self.text(value) for value in _padded(part.split(self._subcomponent), 3))
+        if universal and kind == "ISO" and _OID.match(universal):
+            return f"urn:oid:{universal}"
+        if universal and kind == "UUID":
+            return f"urn:uuid:{universal.lower()}"
+        return namespace or universal or ""
+
+    def identifier(self, repetition: str) -> Identifier | None:
+        """Return a CX, or None when it has no id."""
+        parts = repetition.split(self._component, 5)
+        value = self.text(parts[0])
+        if value is None:
+            return None
+        count = len(parts)
+        return Identifier(
+            value=value,
+            system=self.authority(parts[3]) if count > 3 else "",  # noqa: PLR2004 - CX.4
+            type=(self.text(parts[4]) or "") if count > 4 else "",  # noqa: PLR2004 - CX.5
+        )
+
+    def name(self, repetition: str) -> Name | None:
+        """Return an XPN, or None when it names nobody."""
+        parts = _padded(repetition.split(self._component, 7), 7)
+        family, given, middle, suffix, prefix = (self.text(part) for part in parts[:5])
+        if family is None and given is None:
+            return None
+        return Name(
+            family=family,
+            given=tuple(name for name in (given, middle) if name),
+            prefix=prefix,
+            suffix=suffix,
+            use=NAME_USES.get(parts[6]),
+        )
+
+    def telecom(self, repetition: str, use: str) -> Telecom | None:
+        """Return an XTN, or None when there is nothing to call; ``use`` is what it is for where it does not say."""
+        parts = _padded(repetition.split(self._component, 12), 12)
+        code, equipment = parts[1], parts[2].upper()
+        system = "email" if code == "NET" else TELECOM_SYSTEMS.get(equipment, "phone")
+        if system == "email" or "@" in parts[0]:
+            value = self.text(parts[3]) or self.text(parts[0])
+            return Telecom(value=value, system="email", use=TELECOM_USES.get(code)) if value else None
+        value = self.text(parts[0]) or self.text(parts[11]) or self._composed(parts)
+        if value is None:
+            return None
+        if equipment == "CP":
+            return Telecom(value=value, use="mobile")
+        return Telecom(value=value, system="pager" if code == "BPN" else system, use=TELECOM_USES.get(code, use))
+
+    def _composed(self, parts: list[str]) -> str | None:
+        country, area, local = (self.text(part) for part in parts[4:7])
+        if local is None:
+            return None
+        number = f"{area} {local}" if area else local
+        return f"+{country.lstrip('+')} {number}" if country and area else number
+
+    def address(self, repetition: str) -> Address | None:
+        """Return an XAD, or None when it says nothing."""
+        parts = _padded(repetition.split(self._component, 9), 9)
+        street = self._street(parts[0]) if parts[0] else None
+        other, city, state, postal_code, country = (self.text(part) for part in parts[1:6])
+        lines = tuple(line for line in (street, other) if line)
+        district = self.text(parts[8])
+        if not (lines or city or state or postal_code or country or district):
+            return None
+        return Address(
+            lines=lines,
+            city=city,
+            district=district,
+            state=state,
+            postal_code=postal_code,
+            country=country,
+            use=ADDRESS_USES.get(parts[6]),
+        )
+
+    def _street(self, part: str) -> str | None:
+        if self._subcomponent not in part:
+            return self.text(part)
+        # SAD: the whole line; senders also leave the name or the number of the street to the other two.
+        line, name, number = (self.text(value) or "" for value in _padded(part.split(self._subcomponent), 3))
+        return " ".join(value for value in (line, number, name) if value and (value is line or value not in line)) or None
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - readers are few and live as long as the process
+    def practitioner(self, field: str) -> Practitioner | None:
+        """Return the first XCN of a field, or None when it names nobody."""
+        parts = _padded(field.partition(self._repetition)[0].split(self._component, 13), 13)
+        number, family, given = (self.text(part) for part in parts[:3])
+        if not (number or family or given):
+            return None
+        identifier = None
+        if number:
+            identifier = Identifier(
+                value=number, system=self.authority(parts[8]) if parts[8] else "", type=self.text(parts[12]) or ""
+            )
+        return Practitioner(identifier=identifier, family=family, given=given)
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - as above
+    def location(self, field: str) -> Location | None:
+        """Return the first PL of a field, or None when it names no place."""
+        parts = _padded(field.partition(self._repetition)[0].split(self._component, 7), 7)
+        point_of_care, room, bed, facility = (self.text(part) for part in parts[:4])
+        building = self.text(parts[6])
+        if not (point_of_care or room or bed or facility or building):
+            return None
+        return Location(facility=facility, building=building, point_of_care=point_of_care, room=room, bed=bed)
+
+
+def reader_of(message: Message) -> Reader:
+    """Return the reader for a message."""
+    return _reader(message.separators, message.encoding)
+
+
+@lru_cache(maxsize=64)
+def _reader(separators: Separators, encoding: str) -> Reader:
+    return Reader(separators, encoding)
+
+
+def _padded(parts: list[str], count: int) -> list[str]:
+    missing = count - len(parts)
+    return parts + [""] * missing if missing > 0 else parts[:count]

@@ -1,0 +1,68 @@
+"""This module turns HL7 v2 dates and times (DT, DTM, TS) into FHIR's: partial dates, and dateTime with the sender's offset.
+
+A time without an offset stays local and without one (``2024-05-01T10:30:00``): inventing an offset would move it.
+"""
+
+import re
+from datetime import date
+from typing import Final
+
+# YYYY[MM[DD[HH[MM[SS[.S[S[S[S]]]]]]]]][+/-ZZZZ]
+_STAMP: Final = re.compile(
+    r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(\.\d{1,6})?)?)?)?)?)?(?:([+-])(\d\d)(\d\d))?\Z"
+)
+_ISO: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?\Z")
+
+
+def fhir_date(text: str) -> str | None:
+    """Return an HL7 date or time (or a date that is FHIR's already) as FHIR partial date; None when it is neither."""
+    text = text.strip()
+    match = _STAMP.match(text) or _ISO.match(text)
+    return _date_of(match) if match else None
+
+
+def fhir_datetime(text: str) -> str | None:
+    """Return an HL7 time as FHIR dateTime to the precision that was sent; None when it is no time.
+
+    Minutes and seconds that were not sent are zero, because FHIR has no dateTime by the hour or minute.
+    """
+    match = _STAMP.match(text.strip())
+    if match is None:
+        return None
+    day = _date_of(match)
+    hour, minute, second, fraction, sign, offset_hours, offset_minutes = match.groups()[3:]
+    if day is None or hour is None:
+        return day
+    if hour > "23" or (minute or "00") > "59" or (second or "00") > "59":
+        return None
+    offset = ""
+    if sign:
+        if offset_hours > "14" or offset_minutes > "59":
+            return None
+        offset = f"{sign}{offset_hours}:{offset_minutes}"
+    return f"{day}T{hour}:{minute or '00'}:{second or '00'}{fraction or ''}{offset}"
+
+
+def _date_of(match: re.Match[str]) -> str | None:
+    year, month, day = match.group(1, 2, 3)
+    if year == "0000":
+        return None
+    if month is None:
+        return year
+    if not "01" <= month <= "12":
+        return None
+    if day is None:
+        return f"{year}-{month}"
+    if not _exists(year, month, day):
+        return None
+    return f"{year}-{month}-{day}"
+
+
+def _exists(year: str, month: str, day: str) -> bool:
+    if "01" <= day <= "28":
+        return True
+    try:
+        date(int(year), int(month), int(day))
+    except ValueError:
+        return False
+    return True
