@@ -65,15 +65,15 @@ $(BIN)/python:
 $(RUN): | $(BIN)/python
 	@echo 'Installing what the engine needs (once; a minute or two) …' >&2
 	@$(PIP) install --compile --require-hashes -r requirements/run.txt
-	@$(call install-ourselves,.run-*)
+	@$(install-ourselves)
 
 $(DEV): | $(BIN)/python
 	@echo 'Installing what the engine, its tests and its checks need (once; a minute or two) …' >&2
 	@$(PIP) install --compile --require-hashes -r requirements/dev.txt
-	@$(call install-ourselves,.run-* .venv/.dev-*)
+	@$(install-ourselves)
 	@touch $(RUN)
 
 define install-ourselves
 $(PIP) install --no-deps --no-build-isolation --editable . && \
-	$(KEEP) $(BIN)/python -m compileall -q $(CODE) && rm -f .venv/$(1) && touch $@
+	$(KEEP) $(BIN)/python -m compileall -q $(CODE) && rm -f .venv/.run-* .venv/.dev-* && touch $@
 endef

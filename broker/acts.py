@@ -156,9 +156,7 @@ _LAST: Final = (
     "SELECT max(id) FROM (SELECT max(id) AS id FROM message UNION ALL SELECT max(id) FROM quarantine "
     "UNION ALL SELECT max(id) FROM content) AS ids"
 )
-_SENDING: Final = (
-    "SELECT id, route_id, lane, attempts, spent, sent_at, first_at FROM delivery WHERE open AND state = 'sending' ORDER BY id"
-)
+_SENDING: Final = "SELECT id, route_id, lane, attempts, spent, sent_at, first_at FROM delivery WHERE open AND state = 'sending' ORDER BY id"
 
 
 def find(connection: Connection) -> Found:

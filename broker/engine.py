@@ -34,6 +34,17 @@ class Running:
     dispatchers: list[Dispatcher]
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelStatus:
+    """How one channel runs now; ``state`` is running or stopped."""
+
+    channel: str
+    revision: str
+    endpoints: Sequence[str]
+    connections: int
+    state: str
+
+
 class Engine:
     """Everything that runs, held together."""
 
@@ -75,9 +86,7 @@ class Engine:
         for channel in channels:
             await self._add(channel)
         if found.received or found.waiting:
-            self.notify(
-                Recovered(messages=found.received, deliveries=found.waiting, sending=len(found.interrupted))
-            )
+            self.notify(Recovered(messages=found.received, deliveries=found.waiting, sending=len(found.interrupted)))
         for running in self.running.values():
             await self._start_middle(running)
         for running in self.running.values():
@@ -94,7 +103,9 @@ class Engine:
         worker.load(program.key, channel.content)
         pump = Pump(self.store, self.sealer, worker, program, self.notify, self._offer, self._take)
         dispatchers = [
-            Dispatcher(self.store, self.sealer, channel.name, registered.routes[plan.name], plan, self.notify, self._wake)
+            Dispatcher(
+                self.store, self.sealer, channel.name, registered.routes[plan.name], plan, self.notify, self._wake
+            )
             for plan in channel.routes
         ]
         self._routes |= {registered.routes[d.plan.name]: d for d in dispatchers}
@@ -179,6 +190,10 @@ class Engine:
         """Run a query of `broker.queries` beside the writer: ``function(connection, sealer, *args)``."""
         return await self.store.read(function, self.sealer, *args)
 
+    def status(self) -> list[ChannelStatus]:
+        """Return how every channel runs now."""
+        return [_status(running) for running in self.running.values()]
+
     def _take(self, route: int) -> bool:
         return self._routes[route].take()
 
@@ -194,3 +209,10 @@ class Engine:
         for route in routes:
             if dispatcher := self._routes.get(route):
                 dispatcher.due()
+
+
+def _status(running: Running) -> ChannelStatus:
+    listener = running.listener
+    endpoints = list(listener.endpoints)
+    state = "running" if endpoints else "stopped"
+    return ChannelStatus(running.channel.name, running.channel.revision, endpoints, listener.connections, state)

@@ -122,7 +122,7 @@ class StoreIntake:
     def quarantine(self, channel: str, peer: str, reason: str, data: bytes) -> None:
         """Keep bytes that never became a message, for an operator to see."""
         door = self._doors[channel]
-        self._store.quarantine(
+        kept = self._store.quarantine(
             Quarantine(
                 id=self._ids.next(),
                 channel=door.number,
@@ -133,5 +133,5 @@ class StoreIntake:
                 body=data[:_KEPT],
             )
         )
+        kept.add_done_callback(lambda done: done.exception())  # the notice below is all that is left if it failed
         self._notify(QuarantinedNotice(channel=channel, peer=peer, reason=reason, size=len(data)))
-

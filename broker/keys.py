@@ -26,9 +26,7 @@ _KEYS: Final = (
     "bigint bigint bigint",
 )
 _SEARCH: Final = ("INSERT INTO search (hash, message_id) {v} ON CONFLICT DO NOTHING", "bigint bigint")
-_NOTE: Final = (
-    "INSERT INTO setting (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-)
+_NOTE: Final = "INSERT INTO setting (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
 Known = dict[int, list[tuple[int, int]]]  # sender -> digest and message id
 

@@ -15,7 +15,8 @@ def lock_folder(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        message = f"{folder}: another engine uses this data folder; stop it, or give this one a folder of its own (--data)"
+        message = (
+            f"{folder}: another engine uses this data folder; stop it, or give this one a folder of its own (--data)"
+        )
         raise NotReady(message) from None
     return descriptor
-

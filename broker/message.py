@@ -1,4 +1,4 @@
-"""This module says what came in (`Inbound`), what we promise back (`Receipt`) and what the steps pass along (`Document`)."""
+"""This module says what came in (`Inbound`), what we promise (`Receipt`) and what the steps pass along (`Document`)."""
 
 from dataclasses import dataclass, field
 from typing import Any

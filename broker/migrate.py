@@ -34,7 +34,9 @@ def bring_up(url: str, scripts: Path, head: str, version_table: str) -> None:
 
 
 def _version(connection: Connection, table: str) -> str | None:
-    catalog = "sqlite_master WHERE type = 'table' AND name" if connection.dialect == "sqlite" else "pg_tables WHERE tablename"
+    catalog = (
+        "sqlite_master WHERE type = 'table' AND name" if connection.dialect == "sqlite" else "pg_tables WHERE tablename"
+    )
     if not connection.rows(f"SELECT 1 FROM {catalog} = ?", (table,)):  # noqa: S608 - literals of this module
         return None
     found = connection.rows(f"SELECT max(version_num) FROM {table}")  # noqa: S608 - a literal of ours

@@ -13,6 +13,14 @@ from broker.notices import Notice
 class Listener(Protocol):
     """A way in. Turns outside traffic into calls of `Intake.accept`."""
 
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """Where traffic can arrive now, as people would write it (``host:port``, a folder); empty while stopped."""
+
+    @property
+    def connections(self) -> int:
+        """How many peers are connected now."""
+
     async def start(self) -> None:
         """Return once traffic can arrive; raise `NotReady` when it cannot (a port taken)."""
 

@@ -162,7 +162,9 @@ class Pump:
             now = time.time()
             finished = [self._finished(program, item, done, now) for item, done in zip(items, processed, strict=True)]
             futures = [self._store.finish(unit) for unit in finished]
-            placed = [one for unit, future in zip(finished, futures, strict=True) for one in await self._placed(unit, future)]
+            placed = [
+                one for unit, future in zip(finished, futures, strict=True) for one in await self._placed(unit, future)
+            ]
         finally:
             self._ahead.release()
         self._offer(placed)

@@ -174,9 +174,7 @@ def to_json(record: Any) -> Any:
     """Return a record, or a sequence of them, as plain JSON values."""
     if is_dataclass(record):
         return {field.name.rstrip("_"): _plain(field.name, getattr(record, field.name)) for field in fields(record)}
-    if isinstance(record, list | tuple):
-        return [to_json(item) for item in record]
-    return record
+    return [to_json(item) for item in record] if isinstance(record, list | tuple) else record
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -190,11 +188,6 @@ def _plain(name: str, value: Any) -> Any:
 def iso(at: float) -> str:
     """Return POSIX seconds as ISO 8601 in UTC with milliseconds."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def ping(connection: Connection, _reading: Reading) -> bool:
-    """Tell whether the store answers."""
-    return connection.rows("SELECT 1") == [(1,)]
 
 
 _MESSAGE: Final = (
@@ -251,7 +244,7 @@ def _narrowed(connection: Connection, reading: Reading, wanted: Filter) -> tuple
         narrow("m.id < ?", wanted.before)
     named = [("control_id", wanted.control_id)] if wanted.control_id is not None else []
     for name, value in (*named, *wanted.index):
-        found = _having(connection, _hashes(connection, reading, wanted.channel, name, value))
+        found = _having(connection, reading, wanted.channel, name, value)
         narrow(f"m.id IN ({','.join('?' * len(found))})", *found)
     return where, parameters
 
@@ -278,18 +271,15 @@ def _first_id(at: float) -> int:
     return max(0, int(at * 1000) - EPOCH_MS) * _MILLISECOND
 
 
-def _hashes(connection: Connection, reading: Reading, channel: str | None, name: str, value: str) -> set[int]:
+def _having(connection: Connection, reading: Reading, channel: str | None, name: str, value: str) -> list[int]:
+    """Return the newest messages whose index has this value (or an id that no message has)."""
     channels = [channel] if channel is not None else [row[0] for row in connection.rows("SELECT name FROM channel")]
-    return {reading.search_hash(each, name, value) for each in channels}
-
-
-def _having(connection: Connection, hashes: set[int]) -> list[int]:
-    """Return the newest messages that have one of these search hashes (or an id that no message has)."""
+    hashes = {reading.search_hash(each, name, value) for each in channels}
     # The newest are looked at first: what moves from them to the table meanwhile is found twice, not never.
     recent = connection.rows("SELECT id, hashes FROM message WHERE id > ?", (sorted_up_to(connection),))
     found = {row[0] for row in recent if not hashes.isdisjoint(unpack(bytes(row[1])))}
     sql = "SELECT message_id FROM search WHERE hash = ? ORDER BY message_id DESC LIMIT ?"
-    found.update(row[0] for value in hashes for row in connection.rows(sql, (value, _MOST_FOUND)))
+    found.update(row[0] for each in hashes for row in connection.rows(sql, (each, _MOST_FOUND)))
     return sorted(found, reverse=True)[:_MOST_FOUND] or [-1]
 
 
@@ -382,22 +372,25 @@ def counts(connection: Connection, _reading: Reading, first: int = 0, last: int 
     return [Count(*row) for row in connection.rows(_COUNTS, (first, last))]
 
 
-_RECEIVED: Final = "SELECT channel_id, count(*), min(id) FROM message WHERE state = 'received' GROUP BY channel_id"
-_FAILED: Final = "SELECT channel_id, count(*) FROM message WHERE state = 'failed' GROUP BY channel_id"
-_OPEN: Final = "SELECT route_id, count(*), min(id) FROM delivery WHERE open GROUP BY route_id"
-_DUE: Final = "SELECT route_id, min(due_at) FROM delivery WHERE due_at IS NOT NULL GROUP BY route_id"
-_DEAD: Final = "SELECT route_id, count(*) FROM delivery WHERE state IN ('held', 'dead') GROUP BY route_id"
+_WAITING: Final = (
+    "SELECT channel_id, count(*), min(id) FROM message WHERE state = 'received' GROUP BY channel_id",
+    "SELECT channel_id, count(*) FROM message WHERE state = 'failed' GROUP BY channel_id",
+    "SELECT route_id, count(*), min(id) FROM delivery WHERE open GROUP BY route_id",
+    "SELECT route_id, min(due_at) FROM delivery WHERE due_at IS NOT NULL GROUP BY route_id",
+    "SELECT route_id, count(*) FROM delivery WHERE state IN ('held', 'dead') GROUP BY route_id",
+)
+_ROUTES: Final = (
+    "SELECT r.id, ch.name, r.destination FROM route r JOIN channel ch ON ch.id = r.channel_id ORDER BY r.id"
+)
 
 
 def backlog(connection: Connection, _reading: Reading) -> list[Backlog]:
     """Return what waits now, for every channel and every route; the cost grows with what waits, not with the store."""
-    tables = [{row[0]: row[1:] for row in connection.rows(sql)} for sql in (_RECEIVED, _FAILED, _OPEN, _DUE, _DEAD)]
-    fresh, failed, open_, due, dead_ = tables
+    fresh, failed, open_, due, dead_ = ({row[0]: row[1:] for row in connection.rows(sql)} for sql in _WAITING)
     channels = connection.rows("SELECT id, name FROM channel ORDER BY name")
-    names = {row[0]: row[1] for row in channels}
     found = [_backlog(name, None, fresh.get(key), None, failed.get(key)) for key, name in channels]
-    for key, channel, destination in connection.rows("SELECT id, channel_id, destination FROM route ORDER BY id"):
-        found.append(_backlog(names[channel], destination, open_.get(key), due.get(key), dead_.get(key)))
+    for key, name, destination in connection.rows(_ROUTES):
+        found.append(_backlog(name, destination, open_.get(key), due.get(key), dead_.get(key)))
     return found
 
 

@@ -25,7 +25,9 @@ metadata = MetaData()
 # On SQLite only a key of type INTEGER is the row's own address; anything else costs a second tree.
 _Id = BigInteger().with_variant(Integer, "sqlite")
 
-setting = Table("setting", metadata, Column("name", Text, primary_key=True), Column("value", LargeBinary, nullable=False))
+setting = Table(
+    "setting", metadata, Column("name", Text, primary_key=True), Column("value", LargeBinary, nullable=False)
+)
 
 channel = Table(
     "channel", metadata, Column("id", Integer, primary_key=True), Column("name", Text, nullable=False, unique=True)

@@ -18,6 +18,7 @@ Row = tuple[Any, ...]
 
 _LOCK: Final = 0x48414E444F4646  # the advisory lock of an engine: "HANDOFF"
 _PG_TYPES: Final = {"double": "double precision"}
+_COPY_TYPES: Final = {"bigint": "int8", "integer": "int4", "double": "float8", "boolean": "bool"}
 _CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)  # few sizes, so that few statements are compiled
 
 
@@ -37,6 +38,9 @@ class Connection(Protocol):
 
         ``types`` names the PostgreSQL types of the row's columns, separated by blanks.
         """
+
+    def append(self, table: str, types: str, rows: Sequence[Row]) -> None:
+        """Insert rows that are surely new; ``table`` names its columns too: ``content (id, data)``. `types` as in `bulk`."""
 
     def bulk_in(self, sql: str, parameters: Sequence[Any], ids: Sequence[int]) -> list[Row]:
         """Execute a statement with ``IN ({v})`` at its end over many ids, after its other parameters."""
@@ -113,6 +117,10 @@ class Sqlite:
                 flat = [value for row in part for value in row]
                 found += self._connection.execute(_values(sql, width, len(part)), flat).fetchall()
         return found
+
+    def append(self, table: str, types: str, rows: Sequence[Row]) -> None:
+        """Insert rows that are surely new."""
+        self.bulk(f"INSERT INTO {table} {{v}}", types, rows)
 
     def bulk_in(self, sql: str, parameters: Sequence[Any], ids: Sequence[int]) -> list[Row]:
         """Execute a statement with ``IN ({v})`` at its end over many ids, after its other parameters."""
@@ -193,7 +201,9 @@ class Postgres:
         try:
             connection = self._psycopg.connect(self._url, autocommit=True, prepare_threshold=1, connect_timeout=5)
         except self._psycopg.Error as error:
-            message = f"store: PostgreSQL cannot be reached ({type(error).__name__}); check the address, user and rights"
+            message = (
+                f"store: PostgreSQL cannot be reached ({type(error).__name__}); check the address, user and rights"
+            )
             raise NotReady(message) from error
         connection.prepared_max = 400
         if self._writer:
@@ -234,6 +244,15 @@ class Postgres:
             columns = [list(column) for column in zip(*rows, strict=True)]
             cursor = self._connection.execute(_unnested(sql, types), columns)
             return cursor.fetchall() if cursor.description else []
+
+    def append(self, table: str, types: str, rows: Sequence[Row]) -> None:
+        """Insert rows that are surely new, by COPY: half the time of an INSERT."""
+        if not rows:
+            return
+        with self._errors(), self._connection.cursor() as cursor, cursor.copy(_copied(table)) as copy:
+            copy.set_types(_copy_types(types))
+            for row in rows:
+                copy.write_row(row)
 
     def bulk_in(self, sql: str, parameters: Sequence[Any], ids: Sequence[int]) -> list[Row]:
         """Execute a statement with ``IN ({v})`` at its end over many ids, after its other parameters."""
@@ -286,3 +305,13 @@ def _marked(sql: str) -> str:
 def _unnested(sql: str, types: str) -> str:
     arrays = ", ".join(f"%b::{_PG_TYPES.get(kind, kind)}[]" for kind in types.split(" "))
     return _marked(sql).replace("{v}", f"SELECT * FROM unnest({arrays})")
+
+
+@lru_cache(maxsize=64)
+def _copied(table: str) -> str:
+    return f"COPY {table} FROM STDIN (FORMAT BINARY)"
+
+
+@lru_cache(maxsize=64)
+def _copy_types(types: str) -> list[str]:
+    return [_COPY_TYPES.get(kind, kind) for kind in types.split(" ")]

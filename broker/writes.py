@@ -14,15 +14,26 @@ from broker.delivery import Delivery
 from broker.keys import Keys, pack
 from broker.seal import Sealer
 from broker.sql import Connection
-from broker.units import Accepted, Claim, Claimed, Claims, Finished, NewDelivery, NewMessage, Placed, Quarantine, Recorded
+from broker.units import (
+    Accepted,
+    Claim,
+    Claimed,
+    Claims,
+    Finished,
+    NewDelivery,
+    NewMessage,
+    Placed,
+    Quarantine,
+    Recorded,
+)
 
 Counts = Counter[tuple[int, int, str]]  # (channel, route or 0, name)
 
 _MESSAGE: Final = (
-    "INSERT INTO message (id, channel_id, state, received_at, type, peer, sender, digest, hashes) {v}",
+    "message (id, channel_id, state, received_at, type, peer, sender, digest, hashes)",
     "bigint integer text double text text bigint bigint bytea",
 )
-_CONTENT: Final = ("INSERT INTO content (id, data) {v}", "bigint bytea")
+_CONTENT: Final = ("content (id, data)", "bigint bytea")
 
 
 def accept(
@@ -42,8 +53,8 @@ def accept(
             # The same id means that an earlier try of this very unit did commit.
             results.append(Accepted(first, duplicate=first != unit.id))
             counts[unit.channel, 0, "duplicate"] += first != unit.id
-    connection.bulk(*_MESSAGE, [_message(unit) for unit in fresh])
-    connection.bulk(*_CONTENT, [(unit.id, sealer.seal("content", unit.id, unit.body)) for unit in fresh])
+    connection.append(*_MESSAGE, [_message(unit) for unit in fresh])
+    connection.append(*_CONTENT, [(unit.id, sealer.seal("content", unit.id, unit.body)) for unit in fresh])
     for unit in fresh:
         counts[unit.channel, 0, "received"] += 1
     crash_point("accept.inserted")
@@ -64,7 +75,7 @@ _TAKEN: Final = (
     "integer bigint",
 )
 _DELIVERY: Final = (
-    "INSERT INTO delivery (id, route_id, lane, state, open, after_id, due_at, attempts, spent, first_at, sent_at) {v}",
+    "delivery (id, route_id, lane, state, open, after_id, due_at, attempts, spent, first_at, sent_at)",
     "bigint integer bigint text boolean bigint double integer integer double double",
 )
 
@@ -73,7 +84,9 @@ def finish(connection: Connection, sealer: Sealer, units: Sequence[Finished], co
     """Write what the steps made of messages, and their deliveries; a message that is done already is left alone."""
     alike: dict[tuple[object, ...], list[int]] = {}
     for unit in units:
-        alike.setdefault((unit.state, unit.revision, unit.at, unit.step, unit.location, unit.reason), []).append(unit.id)
+        alike.setdefault((unit.state, unit.revision, unit.at, unit.step, unit.location, unit.reason), []).append(
+            unit.id
+        )
     moved = {row[0] for same, ids in alike.items() for row in connection.bulk_in(_FINISH, same, ids)}
     fresh = [unit for unit in units if unit.id in moved]
     for unit in fresh:
@@ -99,8 +112,8 @@ def _place(
         state = "sending" if begins else "waiting"
         rows.append((d.id, d.route, d.lane, state, True, d.after, due, int(begins), int(begins), started, started))
         placed[d.id] = Placed(d, state, due is not None)
-    connection.bulk(*_DELIVERY, rows)
-    connection.bulk(*_CONTENT, [(d.id, sealer.seal("content", d.id, d.request)) for d in deliveries])
+    connection.append(*_DELIVERY, rows)
+    connection.append(*_CONTENT, [(d.id, sealer.seal("content", d.id, d.request)) for d in deliveries])
     return placed
 
 
@@ -240,9 +253,7 @@ _QUARANTINE: Final = (
 
 def quarantine(connection: Connection, sealer: Sealer, units: Sequence[Quarantine], counts: Counts) -> None:
     """Keep bytes that never became a message."""
-    rows = [
-        (u.id, u.channel, u.at, u.peer, u.reason, u.size, sealer.seal("quarantine", u.id, u.body)) for u in units
-    ]
+    rows = [(u.id, u.channel, u.at, u.peer, u.reason, u.size, sealer.seal("quarantine", u.id, u.body)) for u in units]
     connection.bulk(*_QUARANTINE, rows)
     for unit in units:
         counts[unit.channel, 0, "quarantined"] += 1

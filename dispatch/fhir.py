@@ -195,9 +195,16 @@ class FhirServer:
                 del self._busy[key]
 
     async def _find_and_write(self, write: _Write) -> Outcome:
-        conflict = ""
+        """Look, then create or update; look once more when somebody else wrote in between."""
+        ending: Outcome = Retry(f"{self._peer}: it was changed at the same time")
+        created = False
         for _ in range(2):
-            found = await self._find(write) or await self._create(write)
+            found = await self._find(write)
+            if found is None and not created:
+                found, created = await self._create(write), True
+            if found is None:  # a 200 that named nothing: see what it meant, but never create twice
+                ending = Unknown(f"HTTP 200 from {self._peer} (not said what matched, and nothing is found)")
+                continue
             if not isinstance(found, Match):
                 return found
             if self._keep:
@@ -205,8 +212,8 @@ class FhirServer:
             answer = await self._update(write, found)
             if not isinstance(answer, Answer) or answer.status not in {409, 412}:
                 return classed(answer, self._peer, write.kind, time.time(), found.name)
-            conflict = f"HTTP {answer.status} from {self._peer} (it was changed at the same time)"
-        return Retry(conflict)
+            ending = Retry(f"HTTP {answer.status} from {self._peer} (it was changed at the same time)")
+        return ending
 
     async def _find(self, write: _Write) -> Match | Outcome | None:
         """Search for what is there; whatever goes wrong, nothing was written."""
@@ -220,13 +227,12 @@ class FhirServer:
             return Retry(f"HTTP {answer.status} from {self._peer} (while searching)", response=answer.body)
         return outcome
 
-    async def _create(self, write: _Write) -> Match | Outcome:
-        """Create unless something appeared meanwhile; then return that."""
+    async def _create(self, write: _Write) -> Match | Outcome | None:
+        """Create unless something appeared meanwhile; then return that, or None when the server does not say what."""
         headers = {"If-None-Exist": write.search}
         answer = await self._request(write, "POST", write.kind, headers, write.body)
         if isinstance(answer, Answer) and answer.status == 200:  # noqa: PLR2004 - one matched, the body was ignored
-            found = named(answer, write.kind)
-            return found or Unknown(f"HTTP 200 from {self._peer} (one matched, not said which)", response=answer.body)
+            return named(answer, write.kind)
         if isinstance(answer, Answer) and answer.status == 412:  # noqa: PLR2004 - FHIR R4 http.html#ccreate
             return Rejected(f"HTTP 412 from {self._peer} (several match the search)", response=answer.body)
         if isinstance(answer, Answer) and answer.status == 409:  # noqa: PLR2004 - two at the same time

@@ -1,15 +1,18 @@
 """This module delivers to the patient-relationship (PRM) store, where every delivery takes effect at most once.
 
-The request is the canonical event as JSON. Batches go through one transaction each, together with a row per delivery
-that says that it was applied; so an unknown outcome is safe to try again.
+The request is the canonical event as JSON, with a head to recognise it by. A batch goes through one transaction,
+together with a row per delivery that says that it was applied; so an unknown outcome is safe to try again.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import orjson
+
 from broker.delivery import Delivery, Outcome
 from broker.errors import StepError
 from broker.spec import DestinationSpec
+from dispatch.patients.said import NoRecordNumber, frame
 from dispatch.patients.writer import Writer, share
 
 if TYPE_CHECKING:
@@ -33,13 +36,19 @@ class PrmSpec(DestinationSpec):
 
 
 def render(document: "Document") -> bytes:
-    """Return the document's event as JSON; raise `StepError` when no step has made one."""
+    """Return the document's event as a request; raise `StepError` when there is none, or nobody it is about."""
     from broker.canonical.codec import encode  # noqa: PLC0415 - only needed in a worker
 
     if document.event is None:
         message = "prm: the message has no event to store; add a `canonical` step before"
         raise StepError(message)
-    return encode(document.event)
+    try:
+        return frame(orjson.loads(encode(document.event)))
+    except NoRecordNumber as error:
+        place = str(error)
+        location = "MRG-1" if place == "merge.mrn" else "PID-3"
+        message = f"prm: the event has no {place}, so nobody can say whose it is; map it in the `canonical` step"
+        raise StepError(message, location=location) from None
 
 
 class PatientStore:

@@ -81,6 +81,17 @@ class MllpListener(Factory):
         """The port that is really listened on (0 before the start)."""
         return int(self._listening.getHost().port) if self._listening else 0
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where it really listens, as ``host:port``; nothing before the start."""
+        host = self._spec.endpoint.rpartition(":")[0]
+        return (f"{host}:{self.port}",) if self._listening else ()
+
+    @property
+    def connections(self) -> int:
+        """How many peers are connected."""
+        return len(self._connections)
+
     async def start(self) -> None:
         """Take the port; raise `NotReady` when that is not possible."""
         host, _, port = self._spec.endpoint.rpartition(":")
@@ -145,7 +156,8 @@ class MllpListener(Factory):
 
     def _reactor(self) -> Any:
         if self.reactor is None:
-            from twisted.internet import reactor  # noqa: PLC0415 - importing it installs one
+            # By now it is installed; at the top of the file, importing it would install another.
+            from twisted.internet import reactor  # noqa: PLC0415, TID251 - listening on TCP is its work
 
             self.reactor = reactor
         return self.reactor

@@ -4,11 +4,10 @@ Frames are handed to the intake as they arrive, so a sender that does not wait f
 many may be open is bounded, and beyond that nothing is read. The order of answers is kept by a queue of exchanges.
 """
 
-import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from typing import Protocol as Shape
 
 from twisted.internet.interfaces import IPushProducer
@@ -109,7 +108,7 @@ class Connection(Protocol):
                 self._take(item.payload)
             else:
                 self._explain(item)
-            if self._ending:
+            if self._is_over():
                 return
         if self._decoder.noise > _NOISE:
             self.finish("the peer does not speak MLLP", linger=True)
@@ -140,6 +139,9 @@ class Connection(Protocol):
         self._read_or_not()
         if not self._open:
             self._close()
+
+    def _is_over(self) -> bool:
+        return bool(self._ending)
 
     def abort(self) -> None:
         """Cut the connection off."""

@@ -26,6 +26,27 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
 }
 
 
+_METHODS: Final[dict[type, str]] = {
+    nodes.Const: "_constant",
+    nodes.Name: "_name",
+    nodes.And: "_and",
+    nodes.Or: "_or",
+    nodes.Not: "_not",
+    nodes.Neg: "_negative",
+    nodes.Pos: "_positive",
+    nodes.Concat: "_concat",
+    nodes.Compare: "_compare",
+    nodes.CondExpr: "_choice",
+    nodes.Getattr: "_attribute",
+    nodes.Getitem: "_item",
+    nodes.Filter: "_filter",
+    nodes.Test: "_test",
+    nodes.List: "_list",
+    nodes.Tuple: "_tuple",
+    nodes.Dict: "_dict",
+}
+
+
 class Closures:
     """Builds the closures of one expression."""
 
@@ -37,7 +58,8 @@ class Closures:
         """Return the function that evaluates a node over a document."""
         if isinstance(node, nodes.BinExpr) and not isinstance(node, nodes.And | nodes.Or):
             return self._calculation(node)
-        return _BUILDERS[type(node)](self, node)
+        getter: Getter = getattr(self, _METHODS[type(node)])(node)
+        return getter
 
     def _constant(self, node: nodes.Const) -> Getter:
         value = node.value
@@ -126,12 +148,13 @@ class Closures:
     def _test(self, node: nodes.Test) -> Getter:
         return self._applied(self._environment.tests[node.name], node)
 
-    def _applied(self, function: Callable[..., Any], node: nodes.Filter | nodes.Test) -> Getter:
+    def _applied(self, function: Any, node: nodes.Filter | nodes.Test) -> Getter:
         value = self.build(node.node)
         if not node.args and not node.kwargs:
             return lambda document: function(value(document))
         args = [self.build(arg) for arg in node.args]
-        kwargs = [(pair.key, self.build(pair.value)) for pair in node.kwargs if isinstance(pair, nodes.Keyword)]
+        keywords: list[Any] = list(node.kwargs)  # Jinja says Pair and means Keyword
+        kwargs: list[tuple[str, Getter]] = [(keyword.key, self.build(keyword.value)) for keyword in keywords]
         return lambda document: function(
             value(document),
             *[arg(document) for arg in args],
@@ -153,24 +176,3 @@ class Closures:
 
 def _none(_: Document) -> None:
     return None
-
-
-_BUILDERS: Final[dict[type, Callable[[Closures, Any], Getter]]] = {
-    nodes.Const: Closures._constant,
-    nodes.Name: Closures._name,
-    nodes.And: Closures._and,
-    nodes.Or: Closures._or,
-    nodes.Not: Closures._not,
-    nodes.Neg: Closures._negative,
-    nodes.Pos: Closures._positive,
-    nodes.Concat: Closures._concat,
-    nodes.Compare: Closures._compare,
-    nodes.CondExpr: Closures._choice,
-    nodes.Getattr: Closures._attribute,
-    nodes.Getitem: Closures._item,
-    nodes.Filter: Closures._filter,
-    nodes.Test: Closures._test,
-    nodes.List: Closures._list,
-    nodes.Tuple: Closures._tuple,
-    nodes.Dict: Closures._dict,
-}

@@ -5,7 +5,8 @@ location that is absent or empty is None; one sent as HL7's explicit null is ``"
 ``patient.mrn.value`` is None for a patient without mrn. Any other name that is not there is an error.
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
@@ -36,7 +37,7 @@ class Compiled:
 
     __slots__ = ("_evaluate", "locations", "names", "text")
 
-    def __init__(self, text: str, evaluate: Getter, names: Set[str], locations: tuple[Location, ...]) -> None:
+    def __init__(self, text: str, evaluate: Getter, names: AbstractSet[str], locations: tuple[Location, ...]) -> None:
         self.text = text
         self.names = names
         self.locations = locations
@@ -48,9 +49,9 @@ class Compiled:
             value = self._evaluate(document)
             if type(value) is StrictUndefined:
                 str(value)  # raises: it is not defined
-            return value
         except Exception as error:  # noqa: BLE001 - every kind of failure becomes one that carries no patient data
             raise failure(error, self.text, self.locations) from None
+        return value
 
 
 def compile_expression(text: str, names: Iterable[str] = ()) -> Compiled:

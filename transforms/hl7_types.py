@@ -1,6 +1,6 @@
-"""This module reads HL7 v2 data types (CX, XPN, XTN, XAD, XCN, PL, HD) out of fields as sent, into the canonical model.
+"""This module reads HL7 v2 data types (CX, XPN, XTN, XAD, XCN, PL, HD) out of fields, into the canonical model.
 
-It works on whole fields and splits each of them once; looking every component up by its location costs three times that.
+It works on whole fields and splits each of them once; looking up every component by location costs three times that.
 Values are unescaped and trimmed; a component that is empty or explicit null is None.
 """
 
@@ -14,6 +14,7 @@ from broker.wire.escape import unescape
 from transforms.scope import NULL
 
 _NOWHERE: Final = "\0"  # stands in for a separator that the message does not define
+_NOTHING: Final[list[str | None]] = [None] * 16
 _OID: Final = re.compile(r"[0-2](\.\d+)+\Z")
 
 # HL7 table 0200 -> FHIR NameUse.
@@ -73,9 +74,22 @@ class Reader:
 
     def component(self, field: str, number: int) -> str | None:
         """Return the value of a component (from 1) in a field's first repetition."""
-        parts = field.partition(self._repetition)[0].split(self._component, number)
-        return self.text(parts[number - 1]) if number <= len(parts) else None
+        return self.components(field.partition(self._repetition)[0], number)[number - 1]
 
+    def components(self, repetition: str, count: int) -> list[str | None]:
+        """Return the values of the first ``count`` components."""
+        parts = repetition.split(self._component, count)
+        # Most have nothing to resolve, and three looks at the whole cost less than three at each part.
+        if self._subcomponent in repetition or self._escape in repetition or NULL in repetition:
+            values = [self.text(part) for part in parts]
+        else:
+            values = [part.strip() or None for part in parts]
+        missing = count - len(values)
+        if missing > 0:
+            return values + _NOTHING[:missing]
+        return values if not missing else values[:count]
+
+    @lru_cache(maxsize=1024)  # noqa: B019 - readers are few and live as long as the process
     def authority(self, part: str) -> str:
         """Return an HD (assigning authority) as a system: ``urn:oid:…``, ``urn:uuid:…``, else its namespace."""
         if self._subcomponent not in part:
@@ -89,70 +103,51 @@ class Reader:
 
     def identifier(self, repetition: str) -> Identifier | None:
         """Return a CX, or None when it has no id."""
-        parts = repetition.split(self._component, 5)
-        value = self.text(parts[0])
+        value, _, _, system, kind = self.components(repetition, 5)
         if value is None:
             return None
-        count = len(parts)
-        return Identifier(
-            value=value,
-            system=self.authority(parts[3]) if count > 3 else "",  # noqa: PLR2004 - CX.4
-            type=(self.text(parts[4]) or "") if count > 4 else "",  # noqa: PLR2004 - CX.5
-        )
+        if self._subcomponent in repetition:
+            system = self.authority(_padded(repetition.split(self._component, 4), 4)[3])
+        return Identifier(value=value, system=system or "", type=kind or "")
 
     def name(self, repetition: str) -> Name | None:
         """Return an XPN, or None when it names nobody."""
-        parts = _padded(repetition.split(self._component, 7), 7)
-        family, given, middle, suffix, prefix = (self.text(part) for part in parts[:5])
+        family, given, middle, suffix, prefix, _, use = self.components(repetition, 7)
         if family is None and given is None:
             return None
-        return Name(
-            family=family,
-            given=tuple(name for name in (given, middle) if name),
-            prefix=prefix,
-            suffix=suffix,
-            use=NAME_USES.get(parts[6]),
-        )
+        names = tuple([name for name in (given, middle) if name])
+        return Name(family=family, given=names, prefix=prefix, suffix=suffix, use=NAME_USES.get(use) if use else None)
 
     def telecom(self, repetition: str, use: str) -> Telecom | None:
         """Return an XTN, or None when there is nothing to call; ``use`` is what it is for where it does not say."""
-        parts = _padded(repetition.split(self._component, 12), 12)
-        code, equipment = parts[1], parts[2].upper()
+        parts = self.components(repetition, 12)
+        number, code, equipment, address = parts[0], parts[1], (parts[2] or "").upper(), parts[3]
         system = "email" if code == "NET" else TELECOM_SYSTEMS.get(equipment, "phone")
-        if system == "email" or "@" in parts[0]:
-            value = self.text(parts[3]) or self.text(parts[0])
-            return Telecom(value=value, system="email", use=TELECOM_USES.get(code)) if value else None
-        value = self.text(parts[0]) or self.text(parts[11]) or self._composed(parts)
+        if system == "email" or (number and "@" in number):
+            value = address or number
+            return Telecom(value=value, system="email", use=TELECOM_USES.get(code or "")) if value else None
+        value = number or parts[11] or _composed(*parts[4:7])
         if value is None:
             return None
         if equipment == "CP":
             return Telecom(value=value, use="mobile")
-        return Telecom(value=value, system="pager" if code == "BPN" else system, use=TELECOM_USES.get(code, use))
-
-    def _composed(self, parts: list[str]) -> str | None:
-        country, area, local = (self.text(part) for part in parts[4:7])
-        if local is None:
-            return None
-        number = f"{area} {local}" if area else local
-        return f"+{country.lstrip('+')} {number}" if country and area else number
+        return Telecom(value=value, system="pager" if code == "BPN" else system, use=TELECOM_USES.get(code or "", use))
 
     def address(self, repetition: str) -> Address | None:
         """Return an XAD, or None when it says nothing."""
-        parts = _padded(repetition.split(self._component, 9), 9)
-        street = self._street(parts[0]) if parts[0] else None
-        other, city, state, postal_code, country = (self.text(part) for part in parts[1:6])
-        lines = tuple(line for line in (street, other) if line)
-        district = self.text(parts[8])
-        if not (lines or city or state or postal_code or country or district):
+        street, other, city, state, postal_code, country, use, _, district = self.components(repetition, 9)
+        if self._subcomponent in repetition:
+            street = self._street(repetition.partition(self._component)[0])
+        if not (street or other or city or state or postal_code or country or district):
             return None
         return Address(
-            lines=lines,
+            lines=tuple(line for line in (street, other) if line) if other else (street,) if street else (),
             city=city,
             district=district,
             state=state,
             postal_code=postal_code,
             country=country,
-            use=ADDRESS_USES.get(parts[6]),
+            use=ADDRESS_USES.get(use) if use else None,
         )
 
     def _street(self, part: str) -> str | None:
@@ -160,31 +155,36 @@ class Reader:
             return self.text(part)
         # SAD: the whole line; senders also leave the name or the number of the street to the other two.
         line, name, number = (self.text(value) or "" for value in _padded(part.split(self._subcomponent), 3))
-        return " ".join(value for value in (line, number, name) if value and (value is line or value not in line)) or None
+        rest = [value for value in (number, name) if value not in line]
+        return " ".join(value for value in (line, *rest) if value) or None
 
-    @lru_cache(maxsize=4096)  # noqa: B019 - readers are few and live as long as the process
+    @lru_cache(maxsize=4096)  # noqa: B019 - as above
     def practitioner(self, field: str) -> Practitioner | None:
         """Return the first XCN of a field, or None when it names nobody."""
-        parts = _padded(field.partition(self._repetition)[0].split(self._component, 13), 13)
-        number, family, given = (self.text(part) for part in parts[:3])
+        repetition = field.partition(self._repetition)[0]
+        parts = self.components(repetition, 13)
+        number, family, given = parts[:3]
         if not (number or family or given):
             return None
-        identifier = None
-        if number:
-            identifier = Identifier(
-                value=number, system=self.authority(parts[8]) if parts[8] else "", type=self.text(parts[12]) or ""
-            )
+        system = self.authority(_padded(repetition.split(self._component, 9), 9)[8])
+        identifier = Identifier(value=number, system=system, type=parts[12] or "") if number else None
         return Practitioner(identifier=identifier, family=family, given=given)
 
     @lru_cache(maxsize=4096)  # noqa: B019 - as above
     def location(self, field: str) -> Location | None:
         """Return the first PL of a field, or None when it names no place."""
-        parts = _padded(field.partition(self._repetition)[0].split(self._component, 7), 7)
-        point_of_care, room, bed, facility = (self.text(part) for part in parts[:4])
-        building = self.text(parts[6])
+        parts = self.components(field.partition(self._repetition)[0], 7)
+        point_of_care, room, bed, facility, _, _, building = parts
         if not (point_of_care or room or bed or facility or building):
             return None
         return Location(facility=facility, building=building, point_of_care=point_of_care, room=room, bed=bed)
+
+
+def _composed(country: str | None, area: str | None, local: str | None) -> str | None:
+    if local is None:
+        return None
+    number = f"{area} {local}" if area else local
+    return f"+{country.lstrip('+')} {number}" if country and area else number
 
 
 def reader_of(message: Message) -> Reader:

@@ -1,4 +1,4 @@
-"""This module builds the Jinja environments in which expressions and templates are compiled: strict, closed, without calls.
+"""This module builds the Jinja environments of expressions and templates: strict, closed, without calls.
 
 Jinja's own sandbox is the base, and almost everything that it allows is taken away: attributes are dictionary keys, the
 fields of the canonical model and five facts about a loop; nothing can be called; filters, tests and node types are

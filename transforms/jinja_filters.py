@@ -4,6 +4,7 @@
 `default` decide about it. What a filter returns is never longer than `LIMIT` characters. Errors carry no value.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from jinja2 import Undefined
 from transforms.phone import e164
 from transforms.times import fhir_date
 
+_POSSESSIVE: Final = re.compile(r"'S\b")
 LIMIT: Final = 1_000_000  # characters of any one value, and of a rendered template
 
 
@@ -61,7 +63,7 @@ def _on_text(function: Callable[[str], str]) -> Callable[[Any], Any]:
 
 def _title(text: str) -> str:
     """Capitalise each word, also after a hyphen or an apostrophe: O'HARA-SMITH becomes O'Hara-Smith."""
-    return text.title().replace("'S ", "'s ")
+    return _POSSESSIVE.sub("'s", text.title())
 
 
 def _default(value: Any, other: Any = "") -> Any:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final, NoReturn
 
-from broker.canonical.model import Event, Identifier, Merge, Patient, Source
+from broker.canonical.model import Encounter, Event, Identifier, Merge, Patient, Source
 from broker.errors import StepError
 from broker.wire.er7 import Message
 from transforms.hl7_types import Reader, reader_of
@@ -34,19 +34,18 @@ _MRG_FIELDS: Final = 1
 def map_adt(message: Message) -> Event:
     """Return the event that an ADT message tells; ``patient.mrn`` is None when PID has no usable identifier.
 
-    Raises `StepError` with the location for a trigger that is not mapped, a missing PID or MRG, and dates that are none.
+    Raises `StepError` with the location for a trigger that is not mapped, a missing PID or MRG, and no real date.
     """
     read = reader_of(message)
     header = _fields(message, "MSH", _MSH_FIELDS) or _fail("MSH", "MSH is missing")
     event = _fields(message, "EVN", _EVN_FIELDS) or [""] * (_EVN_FIELDS + 1)
     trigger = _trigger(header, event, read)
-    cleared: list[str] = []
-    pid = _fields(message, "PID", PID_FIELDS) or _fail("PID", "PID is missing, so nobody can say whom this is about")
-    patient = map_patient(pid, read, cleared)
+    patient, cleared = _patient(read, _text(message, "PID"), message.separators.field)
     encounter = None
-    if trigger not in _WITHOUT_ENCOUNTER and (visit := _fields(message, "PV1", PV1_FIELDS)):
-        planned = _fields(message, "PV2", PV2_FIELDS) if trigger == "A05" else None
-        encounter = map_encounter(trigger, visit, planned, read, cleared)
+    if trigger not in _WITHOUT_ENCOUNTER and (visit := _text(message, "PV1")):
+        planned = _text(message, "PV2") if trigger == "A05" else ""
+        encounter, emptied = _encounter(read, trigger, visit, planned, message.separators.field)
+        cleared += emptied
     return Event(
         kind=TRIGGERS[trigger],
         occurred_at=time_of(event[6], read) or time_of(event[2], read) or time_of(header[7], read),
@@ -54,16 +53,42 @@ def map_adt(message: Message) -> Event:
         patient=patient,
         encounter=encounter,
         merge=_merge(message, patient, read) if trigger == "A40" else None,
-        cleared=tuple(cleared),
+        cleared=cleared,
     )
+
+
+# A hospital sends the same PID and PV1 again and again while a patient is with it, so what they gave last is kept.
+@lru_cache(maxsize=2048)
+def _patient(read: Reader, segment: str, separator: str) -> tuple[Patient, tuple[str, ...]]:
+    if not segment:
+        _fail("PID", "PID is missing, so nobody can say whom this is about")
+    cleared: list[str] = []
+    return map_patient(_padded(segment.split(separator), PID_FIELDS), read, cleared), tuple(cleared)
+
+
+@lru_cache(maxsize=2048)
+def _encounter(
+    read: Reader, trigger: str, visit: str, planned: str, separator: str
+) -> tuple[Encounter, tuple[str, ...]]:
+    cleared: list[str] = []
+    expected = _padded(planned.split(separator), PV2_FIELDS) if planned else None
+    fields = _padded(visit.split(separator), PV1_FIELDS)
+    return map_encounter(trigger, fields, expected, read, cleared), tuple(cleared)
+
+
+def _text(message: Message, name: str) -> str:
+    """Return the first segment of a name as sent, or nothing."""
+    segments = message.segments(name)
+    return segments[0].text if segments else ""
 
 
 def _fields(message: Message, name: str, count: int) -> list[str] | None:
     """Return the fields of the first segment of a name as sent, up to at least number ``count``."""
     segments = message.segments(name)
-    if not segments:
-        return None
-    fields = segments[0].fields
+    return _padded(segments[0].fields, count) if segments else None
+
+
+def _padded(fields: list[str], count: int) -> list[str]:
     missing = count + 1 - len(fields)
     return fields + [""] * missing if missing > 0 else fields
 

@@ -44,7 +44,7 @@ def map_patient(fields: list[str], read: Reader, cleared: list[str]) -> Patient:
     ``mrn`` is None when PID has no usable identifier. Raises `StepError` for a birth or death date that is none.
     """
     mrn, identifiers = _identifiers(fields, read)
-    names = tuple(name for part in read.repetitions(fields[5]) if (name := read.name(part)))
+    names = tuple([name for part in read.repetitions(fields[5]) if (name := read.name(part))])
     name = _main_name(names)
     telecom = _telecom(fields, read)
     deceased, deceased_at = _deceased(fields, read)
@@ -60,8 +60,8 @@ def map_patient(fields: list[str], read: Reader, cleared: list[str]) -> Patient:
         sex=sex_of(read.first(fields[8])),
         telecom=telecom,
         mobile=_mobile(telecom),
-        email=next((point.value for point in telecom if point.system == "email"), None),
-        addresses=tuple(address for part in read.repetitions(fields[11]) if (address := read.address(part))),
+        email=_value(telecom, "email"),
+        addresses=tuple([address for part in read.repetitions(fields[11]) if (address := read.address(part))]),
         language=read.first(fields[15]),
         marital_status=read.first(fields[16]),
         deceased=deceased,
@@ -120,8 +120,15 @@ def _telecom(fields: list[str], read: Reader) -> tuple[Telecom, ...]:
     return tuple(home + work)
 
 
+def _value(telecom: Sequence[Telecom], system: str, use: str = "") -> str | None:
+    for point in telecom:
+        if point.system == system and (not use or point.use == use):
+            return point.value
+    return None
+
+
 def _mobile(telecom: Sequence[Telecom]) -> str | None:
-    number = next((point.value for point in telecom if point.use == "mobile" and point.system == "phone"), None)
+    number = _value(telecom, "phone", "mobile")
     return e164(number) if number else None
 
 

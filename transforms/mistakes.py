@@ -1,4 +1,4 @@
-"""This module holds the errors for what somebody wrote wrong in a channel: an expression, a template, a script's name."""
+"""This module holds the error for what somebody wrote wrong in an expression, a template or a script's name."""
 
 import difflib
 from collections.abc import Iterable

@@ -46,7 +46,7 @@ class Policy:
         self._types: dict[str, Any] = dict(ROOTS)
         self.used: set[str] = set()  # names that come from outside, masks of locations included
 
-    def check_expression(self, root: nodes.Expr) -> None:
+    def check_expression(self, root: nodes.Node) -> None:
         """Raise unless the expression keeps to the rules."""
         filters = 0
         for node in _walk(root):
@@ -76,9 +76,7 @@ class Policy:
             if not isinstance(node, _STATEMENTS):
                 raise self._refused(node)
             if isinstance(node, nodes.Output):
-                for part in node.nodes:
-                    if not isinstance(part, nodes.TemplateData):
-                        self.check_expression(part)
+                self._check_output(node)
             elif isinstance(node, nodes.If):
                 self.check_expression(node.test)
                 self._check_body([*node.body, *node.elif_, *node.else_], loops)
@@ -86,6 +84,11 @@ class Policy:
                 self._check_loop(node, loops + 1)
             elif isinstance(node, nodes.Assign):
                 self._check_assignment(node)
+
+    def _check_output(self, node: nodes.Output) -> None:
+        for part in node.nodes:
+            if not isinstance(part, nodes.TemplateData):
+                self.check_expression(part)
 
     def _targets(self, target: nodes.Node) -> set[str]:
         for node in _walk(target):
@@ -128,9 +131,7 @@ class Policy:
 
     def _check_name(self, node: nodes.Name) -> None:
         name = node.name
-        if name in self._source.locations:
-            self.used.add(name)
-        elif name in self._names and not name.startswith("_"):
+        if name in self._source.locations or (name in self._names and not name.startswith("_")):
             self.used.add(name)
         else:
             hint = nearest(name, self._names)
@@ -172,7 +173,7 @@ class Policy:
 
     def _field(self, node: nodes.Expr, owner: Any, name: str) -> Any:
         if owner in FIELDS:
-            fields = _fields(owner)
+            fields = fields_of(owner)
             if name not in fields:
                 raise self._mistake_at(node, name, f"{owner.__name__.lower()} has no {name}", nearest(name, fields))
             return fields[name]
@@ -198,7 +199,7 @@ def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
 
 
 @cache
-def _fields(kind: type) -> dict[str, Any]:
+def fields_of(kind: type) -> dict[str, Any]:
     """Return the fields of a type of the canonical model with what they hold, ``None`` left out."""
     return {name: _without_none(hint) for name, hint in typing.get_type_hints(kind).items()}
 

@@ -81,6 +81,4 @@ class _Masking:
             return Location.parse(written)
         except ValueError as error:
             position = self._text.find(written)
-            raise ExpressionError(
-                str(error), source=self._text, position=position, length=len(written)
-            ) from None
+            raise ExpressionError(str(error), source=self._text, position=position, length=len(written)) from None

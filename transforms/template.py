@@ -5,17 +5,16 @@ a JSON string; ``hl7`` escapes delimiters and line ends; ``url`` and ``search`` 
 (``null`` in JSON). So no value can break out of its hole, whatever a message holds.
 """
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from jinja2 import Template, TemplateSyntaxError, nodes
 from jinja2.visitor import NodeTransformer
 
-from broker.errors import StepError
 from broker.message import Document
-from broker.wire.er7 import Location
 from transforms.expression import compile_expression, failure, syntax_error
 from transforms.jinja import StrictEnvironment, environment
 from transforms.jinja_filters import LIMIT, Refused
@@ -23,6 +22,9 @@ from transforms.mistakes import ExpressionError
 from transforms.policy import Policy
 from transforms.scan import Source, read_template
 from transforms.scope import Getter, at, named
+
+if TYPE_CHECKING:
+    from broker.wire.er7 import Location
 
 _LONGEST: Final = 262_144  # characters of a template
 
@@ -35,7 +37,9 @@ class Rendering:
 
     __slots__ = ("_finish", "_getters", "_template", "file", "locations", "names", "text")
 
-    def __init__(self, source: Source, names: Set[str], template: Template, finish: Callable[[str], str]) -> None:
+    def __init__(
+        self, source: Source, names: AbstractSet[str], template: Template, finish: Callable[[str], str]
+    ) -> None:
         self.text = source.text
         self.file = ""
         self.names = frozenset(names) - set(source.locations)
@@ -50,13 +54,7 @@ class Rendering:
         """Return the rendered text; raise `StepError` (with no value of the message in it) where that fails."""
         try:
             context = self._template.new_context({name: get(document) for name, get in self._getters.items()})
-            parts, length = [], 0
-            for part in self._template.root_render_func(context):
-                length += len(part)
-                if length > LIMIT:
-                    raise Refused(f"it gives more than {LIMIT} characters")
-                parts.append(part)
-            return self._finish("".join(parts))
+            return self._finish(_joined(self._template.root_render_func(context)))
         except Exception as error:  # noqa: BLE001 - every kind of failure becomes one that carries no patient data
             raise failure(error, self._place(error), self.locations) from None
 
@@ -67,7 +65,7 @@ class Rendering:
 
 
 def compile_template(text: str, kind: str = "text", names: Iterable[str] = ()) -> Rendering:
-    """Compile a template for a kind of output (`transforms.jinja.KINDS`); raise `ExpressionError` for what is wrong."""
+    """Compile a template for a kind of output (`transforms.jinja.KINDS`); raise `ExpressionError` for a mistake."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     source = read_template(text)
     if len(text) > _LONGEST:
@@ -115,6 +113,16 @@ def _parse(source: Source, strict: StrictEnvironment) -> nodes.Template:
         raise syntax_error(source, error) from None
 
 
+def _joined(rendered: Iterable[str]) -> str:
+    parts, length = [], 0
+    for part in rendered:
+        length += len(part)
+        if length > LIMIT:
+            raise Refused(f"it gives more than {LIMIT} characters")
+        parts.append(part)
+    return "".join(parts)
+
+
 def _as_it_is(text: str) -> str:
     return text
 
@@ -148,7 +156,8 @@ class _Rewriting(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802 - Jinja's name for it
         self.generic_visit(node)
-        return nodes.Filter(nodes.List(node.nodes, lineno=node.lineno), "_concat", [], [], None, None, lineno=node.lineno)
+        parts = nodes.List(node.nodes, lineno=node.lineno)
+        return nodes.Filter(parts, "_concat", [], [], None, None, lineno=node.lineno)
 
 
 class _Strings:
@@ -166,7 +175,8 @@ class _Strings:
             if isinstance(node, nodes.Output):
                 inside = self._output(node, inside=inside)
             elif isinstance(node, nodes.If):
-                branches = [node.body, *([part] for part in node.elif_), node.else_]
+                branches: list[list[nodes.Node]] = [node.body, node.else_]
+                branches += [[part] for part in node.elif_]
                 self._same(node, {self._body(branch, inside=inside) for branch in branches}, inside=inside)
             elif isinstance(node, nodes.For):
                 ends = {self._body(branch, inside=inside) for branch in (node.body, node.else_)}

@@ -112,7 +112,7 @@ def reply_code(header: Header, verdict: str) -> str | None:
     return None
 
 
-def acknowledge(  # noqa: PLR0913 - an acknowledgment has these parts
+def acknowledge(
     header: Header,
     code: str,
     control_id: str,
@@ -138,8 +138,8 @@ def acknowledge(  # noqa: PLR0913 - an acknowledgment has these parts
     parts.append(b"\r")
     if condition is not None:
         parts.append(_error(header, condition, location, severity, text))
-    # FS has no place in a value, and in front of a CR it would end the frame that carries this answer.
-    built = b"".join(parts).replace(b"\x1c", b"")
+    # The bytes of framing have no place in a value, and echoed they would break the frame that carries this answer.
+    built = b"".join(parts).translate(None, b"\x0b\x1c")
     return built.decode().encode(header.wide) if header.wide else built
 
 

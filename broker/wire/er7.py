@@ -198,10 +198,14 @@ class Message:
         named: dict[str, list[str]] = {}
         separator = self.separators.field
         for line in self._lines:
-            name = line[:3] if line[3:4] == separator else line.partition(separator)[0]
+            if not line:
+                continue
+            name = line[:3]
+            if line[3:4] != separator or separator in name:
+                name = line.partition(separator)[0]
             if name in named:
                 named[name].append(line)
-            elif name:
+            else:
                 named[name] = [line]
         self._named = named
         return named

@@ -3,6 +3,7 @@
 It runs once for every message that arrives, before anything is decoded; it works on bytes and is written for speed.
 """
 
+import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -12,6 +13,7 @@ from broker.wire.charset import mark_of
 _FIELDS: Final = 18  # MSH-1 … MSH-18
 _BLANK: Final = [b""] * _FIELDS
 _LONGEST_DEFINITION: Final = 6  # MSH-1, and the five characters that MSH-2 has since 2.7
+_PRINTED: Final = re.compile(rb"[!-~]+")
 _BEFORE: Final = b"\x0b\r\n\t \0"  # framing and line ends that senders leave in front of MSH
 _LONGEST: Final = 8192  # bytes of a header; what is longer has lost its segment terminators, and would fill caches
 
@@ -116,9 +118,12 @@ def separators_of(definition: bytes) -> Separators:
     MSH-2 has one to five characters; what it leaves out does not exist in the message. A doubled backslash
     (``^~\\&``, the trace of a sender that escaped its own source code) is read as one.
     """
-    if not definition or not definition.isascii() or definition[:1].isalnum() or definition[0] <= ord(" "):
+    if not _PRINTED.match(definition[:1]) or definition[:1].isalnum():
         text = "MSH-1: there is no field separator; expected one punctuation character, usually |"
         raise MessageError(text, location="MSH-1", condition=101)
+    if not _PRINTED.fullmatch(definition):
+        text = "MSH-2: found encoding characters that are not printed ASCII; expected punctuation, usually ^~\\&"
+        raise MessageError(text, location="MSH-2", condition=102)
     characters = definition.decode("ascii").replace("\\\\", "\\")
     if not 1 < len(characters) <= _LONGEST_DEFINITION:
         text = f"MSH-2: found {len(characters) - 1} encoding characters; expected one to five, usually ^~\\&"

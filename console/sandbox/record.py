@@ -99,11 +99,10 @@ class Record:
 
     def find(self, name: str, value: str | None, system: str | None) -> set[str]:
         """Return the ids of the resources that have an identifier; None leaves value or system open."""
-        rows = self._connection.execute(
-            "SELECT id FROM identifier WHERE type = ? AND (? IS NULL OR value = ?) AND (? IS NULL OR system = ?)",
-            (name, value, value, system, system),
-        )
-        return {row[0] for row in rows}
+        wanted = {"type": name, "value": value, "system": system}
+        given = {column: text for column, text in wanted.items() if text is not None}
+        where = " AND ".join(f"{column} = :{column}" for column in given)
+        return {row[0] for row in self._connection.execute(f"SELECT id FROM identifier WHERE {where}", given)}  # noqa: S608
 
     def ids(self, name: str) -> list[str]:
         """Return the ids of everything of one type, in the order of arrival."""

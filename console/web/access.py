@@ -18,6 +18,7 @@ from broker.errors import NotReady
 from broker.notices import Bug, Notice
 
 TOKEN_FILE: Final = "console.token"  # noqa: S105 - a file's name
+ENDPOINT_FILE: Final = "console.endpoint"
 _LONGEST_TOKEN: Final = 256
 _HEADERS: Final = {
     "content-security-policy": (
@@ -97,21 +98,19 @@ class Guard:
             # The type alone: the text may hold patient data.
             self._notify(Bug(where="console", error=type(error).__name__))
             if not began:
-                await _refused(500, "the console failed on this request; the engine's log names the error")(
-                    scope, receive, sending
-                )
+                await (await failed())(scope, receive, sending)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
         if self._loopback and not is_loopback(_host(headers.get("host", ""))):
             # Otherwise a web page could reach us through a name that it points at 127.0.0.1.
-            return _refused(421, "this console answers to localhost only")
+            return refused(421, "this console answers to localhost only")
         if scope["path"].startswith("/api/") and not self._knows(headers.get("authorization", "")):
-            refused = _refused(
+            answer = refused(
                 401, f"this needs the token in {TOKEN_FILE} of the data folder, as: Authorization: Bearer …"
             )
-            refused.headers["www-authenticate"] = "Bearer"
-            return refused
+            answer.headers["www-authenticate"] = "Bearer"
+            return answer
         return None
 
     def _knows(self, given: str) -> bool:
@@ -124,5 +123,11 @@ def _host(value: str) -> str:
     return value.partition(":")[0].lower()
 
 
-def _refused(status: int, error: str) -> JSONResponse:
+def refused(status: int, error: str) -> JSONResponse:
+    """Return the answer to a request that is not served, in the form of every error here."""
     return JSONResponse({"error": error}, status_code=status)
+
+
+async def failed(*_: object) -> JSONResponse:
+    """Return the answer to a request on which the console itself failed; what it was is in the log, by type only."""
+    return refused(500, "the console failed on this request; the engine's log names the error")

@@ -3,9 +3,8 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import orjson
@@ -19,6 +18,7 @@ from broker.notices import ConfigurationReloaded
 from broker.queries import Filter, to_json
 from broker.units import Act
 from console.report import Hub
+from console.version import product_version
 from console.web.journey import as_json, step_names
 from console.web.overview import Overview
 from console.web.ports import Engine, Reload, Settings
@@ -109,7 +109,7 @@ class Api:
         return {"quarantine": to_json(await self.engine.read(queries.quarantined, last, _limit(request, 200)))}
 
     async def counters(self, _request: Request) -> Any:
-        """The same picture as the first page's."""
+        """Answer the same picture as the first page's."""
         return await self.overview.current()
 
     async def patients(self, request: Request) -> Any:
@@ -122,7 +122,7 @@ class Api:
         return {"patients": found}
 
     async def status(self, _request: Request) -> Any:
-        """The engine, its channels, and the latest notices."""
+        """Answer how the engine and its channels are, and the latest notices."""
         picture = await self.overview.current()
         return {"version": product_version(), **picture, "notices": list(self.hub.recent)[-20:]}
 
@@ -152,14 +152,6 @@ class Api:
         return {"ok": False, "channels": None, "findings": notice.findings, "report": notice.report}
 
 
-def product_version() -> str:
-    """Return the version of Handoff."""
-    try:
-        return version("handoff")
-    except PackageNotFoundError:
-        return "0"
-
-
 def _answering(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
     async def answering(request: Request) -> Response:
         try:
@@ -183,9 +175,20 @@ def _find(url: str, mrn: str, system: str | None) -> Any:
     find = import_module("dispatch.patients.queries").find
     connection = sql.connect(url, writer=False)
     try:
-        return find(connection, mrn, system)
+        return _plain(find(connection, mrn, system))
     finally:
         connection.close()
+
+
+def _plain(value: Any) -> Any:
+    """Return what the patient store answers as JSON values; times of ours become ISO 8601, senders' times stay."""
+    if is_dataclass(value):
+        named = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {
+            name: queries.iso(each) if name.endswith("_at") and isinstance(each, float) else _plain(each)
+            for name, each in named.items()
+        }
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _state(value: str | None) -> str | None:

@@ -10,12 +10,15 @@ from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from broker.errors import NotReady
 from console.report import Report
-from console.web.access import Guard, is_loopback
+from console.web.access import ENDPOINT_FILE, Guard, failed, is_loopback, refused
 from console.web.api import Api
 from console.web.overview import Overview
 from console.web.pages import Pages, make_templates
@@ -35,7 +38,8 @@ class Console:
         overview = Overview(engine, report.hub)
         api = Api(engine, settings, reload, overview, report.hub)
         pages = Pages(engine, settings, report, overview, self._closing, make_templates())
-        app = Starlette(routes=[*pages.routes(), Mount("/api/v1", routes=api.routes())])
+        routes = [*pages.routes(), Mount("/api/v1", routes=api.routes())]
+        app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_thing, Exception: failed})
         host = settings.console.endpoint.rpartition(":")[0]
         self._app: ASGIApp = Guard(app, token=token, loopback=is_loopback(host), notify=report)
         self._server: _Server | None = None
@@ -47,6 +51,7 @@ class Console:
         listening = _bind(self._settings.console.endpoint)
         host, port = listening.getsockname()[:2]
         self.endpoint = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        (self._settings.data / ENDPOINT_FILE).write_text(self.endpoint + "\n")  # how the command line finds port 0
         # What goes wrong in a request is reported as a notice; a traceback in a log could show patient data.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         config = uvicorn.Config(
@@ -82,6 +87,11 @@ class Console:
             begun = time.monotonic()
             await asyncio.sleep(_LAG_EVERY)
             self._report.metrics.loop_lag.set(max(0.0, time.monotonic() - begun - _LAG_EVERY))
+
+
+async def _no_such_thing(_request: Request, error: Exception) -> Response:
+    status, text = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
+    return refused(status, text)
 
 
 class _Server(uvicorn.Server):

@@ -7,14 +7,13 @@ those before it.
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any
 
 from broker.crash import crash_point
 from broker.delivery import Delivered, Delivery, Outcome, Rejected
 from broker.sql import Connection
 from dispatch.patients import identity, records, writes
-from dispatch.patients.records import Entry, Record
-from dispatch.patients.said import Key, Said, read
+from dispatch.patients.records import Record
+from dispatch.patients.said import Key, Said, merged_said, read
 
 _ITSELF = Rejected(
     "merge: the surviving and the retired medical record number are the same; correct it at the sender",
@@ -43,7 +42,7 @@ class Batch:
         self._connection = connection
         self._channel = channel
         self._now = now
-        self._sources: dict[writes.Source, int] = {}
+        self._sources: dict[writes.Sender, int] = {}
         self._created: set[int] = set()
 
     def apply(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
@@ -100,44 +99,34 @@ class Batch:
                 outcomes[said.delivery_id] = refused
 
     def _claim(self, events: Sequence[Said]) -> None:
-        self._sources = writes.source_ids(self._connection, {self._source(said) for said in events})
+        sources = {(said.application, said.facility) for said in events}
+        self._sources = writes.source_ids(self._connection, self._channel, sources)
         keys: dict[Key, tuple[int, int]] = {}
+        retired = set()
         for said in events:
-            provenance = (said.delivery_id, self._source_id(said))
-            keys.setdefault(said.key, provenance)
+            keys.setdefault(said.key, self._provenance(said))
             if said.retired is not None:
-                keys.setdefault(said.retired, provenance)
-        retired = {said.retired for said in events if said.retired is not None}
+                keys.setdefault(said.retired, self._provenance(said))
+                retired.add(said.retired)
         self._created = identity.claim(self._connection, keys, retired, self._now)
 
-    def _source(self, said: Said) -> writes.Source:
-        return (self._channel, said.application, said.facility)
-
-    def _source_id(self, said: Said) -> int:
-        return self._sources[self._source(said)]
+    def _provenance(self, said: Said) -> tuple[int, int]:
+        return (said.delivery_id, self._sources[said.application, said.facility])
 
     def _run(self, events: Sequence[Said]) -> None:
         who = identity.resolve(self._connection, {said.key for said in events})
         told = [(who[said.key], said) for said in events]
         identity.read_details(self._connection, told, self._created)
-        rows = [self._row(record, said, records.apply(record, said, self._source_id(said))) for record, said in told]
+        rows = [self._tell(record, said) for record, said in told]
         written = {record.id: record for record in who.values()}
         writes.write_records(self._connection, list(written.values()), self._now)
         writes.write_events(self._connection, rows)
         self._created.difference_update(written)
 
-    def _row(self, record: Record, said: Said, entry: Entry) -> tuple[Any, ...]:
-        source = self._source_id(said)
-        return (
-            record.id,
-            said.delivery_id,
-            source,
-            said.kind,
-            said.occurred_at,
-            self._now,
-            entry.late,
-            entry.changed,
-        )
+    def _tell(self, record: Record, said: Said) -> writes.EventRow:
+        source = self._sources[said.application, said.facility]
+        late, changed = records.apply(record, said, source)
+        return (record.id, said.delivery_id, source, said.kind, said.occurred_at, self._now, late, changed)
 
     def _merge(self, said: Said) -> Rejected | None:
         if said.retired is None or said.retired == said.key:
@@ -150,9 +139,8 @@ class Batch:
         if target is not None and target != survivor:
             return _ELSEWHERE
         if target is None:
-            provenance = (said.delivery_id, self._source_id(said))
-            writes.retire(self._connection, retired, survivor, self._now, provenance)
-            writes.add_identifiers(self._connection, retired, said.merged | {said.retired}, said.delivery_id)
+            writes.retire(self._connection, retired, survivor, self._now, self._provenance(said))
+            writes.add_identifiers(self._connection, retired, merged_said(said) | {said.retired}, said.delivery_id)
             self._created -= {survivor, retired}
         return None
 

@@ -21,7 +21,7 @@ _FIND: Final = (
 )
 _CREATE: Final = (
     "INSERT INTO patient (mrn_value, mrn_system, mrn_type, version, updated_at, delivery_id, source_id) {v} "
-    "ON CONFLICT DO NOTHING",
+    "ON CONFLICT DO NOTHING RETURNING id",
     "text text text integer double bigint integer",
 )
 _LOCK: Final = ("SELECT id FROM patient WHERE id IN ({v}) ORDER BY id FOR UPDATE", "bigint")
@@ -44,8 +44,8 @@ _LISTS: Final = {
 }
 _IN_ORDER: Final = " WHERE patient_id IN ({v}) ORDER BY patient_id, position"
 _VISITS: Final = (
-    "WITH v(patient_id, value, system, record_id) AS ({v}) "
-    f"SELECT v.record_id, e.patient_id, e.value, e.system, e.id, e.digest, e.as_of, {', '.join(VISIT_FIELDS)} "  # noqa: S608 - names of ours
+    "WITH v(patient_id, value, system, record_id) AS ({v}) SELECT v.record_id, "  # noqa: S608 - names of ours
+    f"e.patient_id, e.value, e.system, e.id, e.digest, e.as_of, {', '.join(VISIT_FIELDS)} "
     "FROM v JOIN encounter e ON e.patient_id = v.patient_id AND e.value = v.value AND e.system = v.system",
     "bigint text text bigint",
 )
@@ -64,10 +64,9 @@ def claim(connection: Connection, keys: Mapping[Key, tuple[int, int]], retired: 
     missing = [key for key in wanted if key not in found]
     created: set[int] = set()
     if missing:
-        connection.bulk(*_CREATE, [(*key, 0, now, *keys[key]) for key in missing])
-        made = _find(connection, missing)
-        created = {patient for patient, _survivor in made.values()}
-        found |= made
+        made = connection.bulk(*_CREATE, [(*key, 0, now, *keys[key]) for key in missing])
+        created = {row[0] for row in made}  # without those that another writer made meanwhile
+        found |= _find(connection, missing)
     if connection.dialect == "postgresql":
         _lock(connection, wanted, retired, found)
     return created

@@ -30,7 +30,7 @@ class Visit:
 
     key: VisitKey
     id: int | None = None  # None until it is inserted
-    digest: bytes = b""
+    digest: str = ""
     as_of: str | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     delivery_id: int = 0  # the last delivery that changed it; 0 when none of this batch did
@@ -54,7 +54,7 @@ class Record:
     id: int
     survivor_id: int | None
     key: Key
-    digest: bytes | None
+    digest: str | None
     as_of: str | None
     visit: Visit | None  # the one heard of last
     visits: dict[VisitKey, Visit] = field(default_factory=dict)
@@ -67,20 +67,8 @@ class Record:
     lost_identifiers: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What the timeline tells of one event: names of changed fields, never values."""
-
-    late: bool
-    changed: str | None
-
-
-_NOTHING: Final = Entry(late=False, changed=None)
-_LATE: Final = Entry(late=True, changed=None)
-
-
-def apply(record: Record, said: Said, source_id: int) -> Entry:
-    """Change the record as the event says, and return what the timeline tells of it."""
+def apply(record: Record, said: Said, source_id: int) -> tuple[bool, str | None]:
+    """Change the record as the event says; return whether it came late, and the names of the fields that changed."""
     changed: list[str] = []
     late = is_older(said.occurred_at, record.as_of)
     if not late:
@@ -91,13 +79,11 @@ def apply(record: Record, said: Said, source_id: int) -> Entry:
             record.as_of, record.touched = said.occurred_at, True
     if said.visit is not None:
         late |= _visit(record, said.visit, said, changed)
-    if changed:
-        return Entry(late=late, changed=",".join(changed))
-    return _LATE if late else _NOTHING
+    return late, ",".join(changed) or None
 
 
 def _revise(record: Record, said: Said, source_id: int) -> list[str]:
-    scalars, lists, identifiers = patient_said(said.patient)
+    scalars, lists, identifiers = patient_said(said)
     cleared = {name.removeprefix("patient.") for name in said.cleared if name.startswith("patient.")}
     # What the canonical mapping took from a list goes with the list.
     emptied = cleared.union(*(names for source, names in _DERIVED.items() if lists[source]))
@@ -156,7 +142,7 @@ def _visit(record: Record, key: VisitKey, said: Said, changed: list[str]) -> boo
 
 def _revise_visit(visit: Visit, said: Said) -> list[str]:
     known = visit.fields
-    said_fields = encounter_said(said.encounter)
+    said_fields = encounter_said(said)
     after = {
         name: known.get(name) if value is None and f"encounter.{name}" not in said.cleared else value
         for name, value in said_fields.items()

@@ -15,7 +15,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -55,7 +54,7 @@ patient = Table(
     Column("deceased", Boolean),
     Column("deceased_at", Text),
     Column("account", Text),  # JSON: value, system, type
-    Column("digest", LargeBinary),  # of the demographics applied last, as they were sent
+    Column("digest", Text),  # of the demographics applied last, as they were sent
     Column("as_of", Text),  # when they were true: occurred_at of their event
     Column("encounter_id", _KEY),  # the encounter heard of last
     Column("version", Integer, nullable=False),
@@ -146,7 +145,7 @@ encounter = Table(
     Column("admitted_at", Text),
     Column("discharged_at", Text),
     Column("disposition", Text),
-    Column("digest", LargeBinary, nullable=False),  # of what was said last, and of its effect
+    Column("digest", Text, nullable=False),  # of what was said last, and of its effect
     Column("as_of", Text),
     Column("updated_at", Double, nullable=False),
     Column("delivery_id", BigInteger, nullable=False),

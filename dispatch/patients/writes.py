@@ -15,7 +15,7 @@ _EVENT: Final = (
 _TOUCH: Final = (
     "WITH v(id, digest, as_of, encounter_id) AS ({v}) UPDATE patient SET digest = v.digest, as_of = v.as_of, "
     "encounter_id = v.encounter_id FROM v WHERE patient.id = v.id",
-    "bigint bytea text bigint",
+    "bigint text text bigint",
 )
 _CHANGE: Final = (
     f"WITH v(id, at, delivery_id, source_id, {', '.join(SCALARS)}) AS ({{v}}) UPDATE patient SET "  # noqa: S608
@@ -26,13 +26,13 @@ _CHANGE: Final = (
 _NEW_VISIT: Final = (
     f"INSERT INTO encounter (patient_id, value, system, digest, as_of, updated_at, delivery_id, "
     f"{', '.join(VISIT_FIELDS)}) {{v}} RETURNING id, patient_id, value, system",
-    f"bigint text text bytea text double bigint {' '.join('text' for _ in VISIT_FIELDS)}",
+    f"bigint text text text text double bigint {' '.join('text' for _ in VISIT_FIELDS)}",
 )
 _VISIT: Final = (
     f"WITH v(id, digest, as_of, at, delivery_id, {', '.join(VISIT_FIELDS)}) AS ({{v}}) UPDATE encounter SET "  # noqa: S608
     "digest = v.digest, as_of = v.as_of, updated_at = v.at, delivery_id = v.delivery_id, "
     f"{', '.join(f'{name} = v.{name}' for name in VISIT_FIELDS)} FROM v WHERE encounter.id = v.id",
-    f"bigint bytea text double bigint {' '.join('text' for _ in VISIT_FIELDS)}",
+    f"bigint text text double bigint {' '.join('text' for _ in VISIT_FIELDS)}",
 )
 _VISIT_AS_OF: Final = (
     "WITH v(id, as_of) AS ({v}) UPDATE encounter SET as_of = v.as_of FROM v WHERE encounter.id = v.id",
@@ -53,7 +53,7 @@ _SOURCE: Final = (
     "text text text",
 )
 _SOURCES: Final = (
-    "WITH v(channel, application, facility) AS ({v}) SELECT s.channel, s.application, s.facility, s.id FROM v "
+    "WITH v(channel, application, facility) AS ({v}) SELECT s.application, s.facility, s.id FROM v "
     "JOIN patient_source s ON s.channel = v.channel AND s.application = v.application AND s.facility = v.facility",
     "text text text",
 )
@@ -63,7 +63,9 @@ _RETIRE: Final = (
     "WHERE id = ? OR survivor_id = ?"
 )
 
-Source = tuple[str, str, str]  # channel, application, facility
+Sender = tuple[str, str]  # application, facility
+# patient, delivery, source, kind, occurred at, recorded at, late, names of changed fields
+EventRow = tuple[int, int, int, str, str | None, float, bool, str | None]
 
 
 def write_records(connection: Connection, records: Sequence[Record], now: float) -> None:
@@ -118,11 +120,8 @@ def _fields(visit: Visit) -> list[Any]:
     return [visit.fields[name] for name in VISIT_FIELDS]
 
 
-def write_events(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Append rows to the timeline, in order, and mark their deliveries as applied.
-
-    A row is (patient, delivery, source, kind, occurred at, recorded at, late, changed).
-    """
+def write_events(connection: Connection, rows: Sequence[EventRow]) -> None:
+    """Append rows to the timeline, in order, and mark their deliveries as applied."""
     connection.bulk(*_EVENT, rows)
     connection.bulk(*_APPLIED, [(row[1], row[0], row[5]) for row in rows])
 
@@ -142,8 +141,12 @@ def retire(connection: Connection, retired: int, survivor: int, now: float, prov
     connection.run(_RETIRE, (survivor, now, *provenance, retired, retired))
 
 
-def source_ids(connection: Connection, sources: set[Source]) -> dict[Source, int]:
-    """Return the ids of sources, making those that were never heard of."""
-    wanted = sorted(sources)
-    connection.bulk(*_SOURCE, wanted)
-    return {(row[0], row[1], row[2]): row[3] for row in connection.bulk(*_SOURCES, wanted)}
+def source_ids(connection: Connection, channel: str, senders: set[Sender]) -> dict[Sender, int]:
+    """Return the ids of a channel's senders, making those that were never heard of."""
+    wanted = [(channel, *sender) for sender in sorted(senders)]
+    found = {(row[0], row[1]): row[2] for row in connection.bulk(*_SOURCES, wanted)}
+    missing = [row for row in wanted if row[1:] not in found]
+    if missing:
+        connection.bulk(*_SOURCE, missing)
+        found |= {(row[0], row[1]): row[2] for row in connection.bulk(*_SOURCES, missing)}
+    return found

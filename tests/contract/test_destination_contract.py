@@ -284,10 +284,14 @@ async def test_reasons_hold_no_data_and_no_query_whatever_happens(rig: Rig) -> N
         assert "?" not in outcome.reason
 
 
-async def test_connections_do_not_pile_up(rig: Rig) -> None:
+async def test_connection_serves_once_unless_a_search_can_tell_what_happened(rig: Rig) -> None:
+    """A peer may close an idle connection just when the next request is on its way; then nobody knows."""
     rig.server.on(rig.kind.method, rig.kind.good)
     if rig.kind.search:
         rig.server.on("GET", rig.kind.search)
     outcomes = await asyncio.gather(*(rig.attempt() for _ in range(30)))
     assert all(isinstance(outcome, Delivered) for outcome in outcomes)
-    assert rig.server.connections <= (8 if rig.kind.search else 30)
+    if rig.kind.search:
+        assert rig.server.connections <= 8
+    else:
+        assert rig.server.connections == 30

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broker import acts, ids
+from broker import acts, ids, keys
 from broker.migrate import migrate
 from broker.seal import Sealer
 from broker.store import Store
@@ -74,7 +74,9 @@ class Bench:
         unit = Claim(route=self.routes[route], limit=limit, now=time.time() + 1, oldest=oldest)
         return [claimed.delivery.id for claimed in (await self.store.claim(unit)).claimed]
 
-    async def end(self, placed: Placed, state: str, *, is_open: bool = False, due_at: float | None = None) -> frozenset[int]:
+    async def end(
+        self, placed: Placed, state: str, *, is_open: bool = False, due_at: float | None = None
+    ) -> frozenset[int]:
         """Record the end of an attempt."""
         delivery = placed.delivery
         return await self.store.record(
@@ -126,9 +128,7 @@ async def test_accept_commits_sealed_and_finds_duplicates(bench: Bench) -> None:
     bodies = [bytes(row[0]) for row in await bench.rows("SELECT data FROM content")]
     assert len(bodies) == 2
     assert not any(b"secret" in body for body in bodies)
-    assert await bench.rows("SELECT count(*) FROM search WHERE hash = ?", SEALER.search_hash("a", "control_id", "1")) == [
-        (2,)
-    ]
+    assert await bench.store.read(keys.search, SEALER.search_hash("a", "control_id", "1")) == [first.id, other.id]
 
 
 async def test_accept_finds_duplicates_within_one_group(bench: Bench) -> None:
@@ -138,6 +138,24 @@ async def test_accept_finds_duplicates_within_one_group(bench: Bench) -> None:
     assert sum(one.duplicate for one in accepted) == 50
     assert await bench.rows("SELECT count(*) FROM message") == [(50,)]
     assert await bench.rows("SELECT sum(value) FROM counter WHERE name = 'received'") == [(50,)]
+
+
+async def test_keys_are_sorted_in_and_still_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Duplicates and search hashes are found in memory and in the index alike, and after a start."""
+    monkeypatch.setattr(keys, "_BEHIND", 10)
+    first = await bench.store.accept(bench.message("1"))
+    for number in range(2, 26):
+        await bench.store.accept(bench.message(str(number)))
+    again = await bench.store.accept(bench.message("1"))
+    assert (again.duplicate, again.id) == (True, first.id)
+    assert (await bench.store.accept(bench.message("25"))).duplicate
+    assert await bench.rows("SELECT count(*) FROM message_key") == [(20,)]
+    for number in (1, 25):
+        assert len(await bench.store.read(keys.search, SEALER.search_hash("a", "control_id", str(number)))) == 1
+    fresh = keys.Keys()
+    await bench.store.read(fresh.load)
+    unit = bench.message("25")
+    assert [d for d, _ in (await bench.store.read(fresh.known, [unit.sender]))[unit.sender]] == [unit.digest]
 
 
 async def test_accept_of_the_same_unit_again_is_no_duplicate(bench: Bench) -> None:
@@ -242,7 +260,9 @@ async def test_replay_takes_the_old_place_with_the_same_bytes(bench: Bench) -> N
     (first,) = await bench.deliver("prm", eager=True)
     (second,) = await bench.deliver("prm")
     await bench.end(first, "dead")
-    done = await bench.store.act(Act(act="replay", ids=(first.delivery.id,), actor="ops", reason="test", at=time.time()))
+    done = await bench.store.act(
+        Act(act="replay", ids=(first.delivery.id,), actor="ops", reason="test", at=time.time())
+    )
     assert (done.count, done.routes) == (1, {bench.routes["prm"]})
     unit = Claim(route=bench.routes["prm"], limit=5, now=time.time() + 1, oldest=0)
     (claimed,) = (await bench.store.claim(unit)).claimed

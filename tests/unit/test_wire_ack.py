@@ -60,7 +60,9 @@ def test_message_type_is_bare_when_the_sender_names_no_trigger() -> None:
 
 def test_separators_are_the_senders_when_they_are_unusual() -> None:
     msh, msa, err = lines(
-        acknowledge(header(msh="#!@%*", f9="ADT!A01"), "AR", "ID1", AT, text="a#b!c%d", condition=203, location="MSH-12")
+        acknowledge(
+            header(msh="#!@%*", f9="ADT!A01"), "AR", "ID1", AT, text="a#b!c%d", condition=203, location="MSH-12"
+        )
     )
     assert msh.startswith(b"MSH#!@%*#HANDOFF#PRM#EPIC#MERCY#")
     assert msa == b"MSA#AR#MSG00001#a%F%b%S%c%E%d"
@@ -168,7 +170,7 @@ def test_every_code_is_in_the_table_when_replied() -> None:
         (b"MSH|^~\\&|||||||ADT^A01|1|P|2.5\rPID|1", False),
     ],
 )
-def test_acknowledgment_is_recognised_when_it_answers(raw: bytes, answer: bool) -> None:  # noqa: FBT001 - a table
+def test_acknowledgment_is_recognised_when_it_answers(raw: bytes, answer: bool) -> None:
     assert is_acknowledgment(read_header(raw), raw) is answer
 
 

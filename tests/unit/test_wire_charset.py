@@ -79,9 +79,7 @@ def test_encoding_overrules_header_when_given() -> None:
     assert decode(b"MSH|\xe9", b"ISO IR 999", "8859/1") == ("MSH|é", "iso8859-1")
 
 
-@pytest.mark.parametrize(
-    "codec", ["utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
-)
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 def test_mark_or_zeros_overrule_everything_when_present(codec: str) -> None:
     text, _ = decode("MSH|é".encode(codec), b"ASCII", "8859/1")
     assert text == "MSH|é"

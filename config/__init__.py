@@ -1,0 +1,1 @@
+"""The one place that knows every part: strict YAML, settings, channels, and what is wrong with them."""

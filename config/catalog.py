@@ -1,0 +1,91 @@
+"""This module lists every part that a channel can use: listeners, steps and destinations, by the word that names each.
+
+A part's module is loaded when the word is first used. Other packages add parts through entry points of the groups
+``handoff.listener``, ``handoff.step`` and ``handoff.destination``.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Final, Generic, TypeVar
+
+from broker.errors import ConfigError
+from broker.spec import DestinationSpec, ListenerSpec, Spec, StepSpec
+
+S = TypeVar("S", bound=Spec)
+
+
+class Parts(Mapping[str, type[S]], Generic[S]):
+    """The parts of one kind: name -> Spec class."""
+
+    def __init__(self, kind: str, base: type[S], places: dict[str, str]) -> None:
+        self.kind = kind
+        self._base = base
+        self._own = places
+        self._all: dict[str, str] | None = None
+        self._loaded: dict[str, type[S]] = {}
+
+    def __getitem__(self, name: str) -> type[S]:
+        """Return the Spec of a name; raise `ConfigError` when what stands behind the name is no such Spec."""
+        if name not in self._loaded:
+            place = self._places()[name]
+            module, _, attribute = place.partition(":")
+            try:
+                spec = getattr(import_module(module), attribute)
+            except (ImportError, AttributeError) as error:
+                message = f"the {self.kind} {name!r} cannot be loaded from {place}: {error}"
+                raise ConfigError(message) from error
+            if not (isinstance(spec, type) and issubclass(spec, self._base)):
+                message = f"the {self.kind} {name!r}: {place} is not a {self._base.__name__}"
+                raise ConfigError(message)
+            self._loaded[name] = spec
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._places())
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._places())
+
+    def __contains__(self, name: object) -> bool:
+        """Say whether there is such a name, without loading it."""
+        return name in self._places()
+
+    def _places(self) -> dict[str, str]:
+        if self._all is None:
+            places = dict(self._own)
+            for entry in entry_points(group=f"handoff.{self.kind}"):
+                if places.get(entry.name, entry.value) != entry.value:
+                    message = f"two {self.kind}s are called {entry.name!r}: {places[entry.name]} and {entry.value}"
+                    raise ConfigError(f"{message}; remove one of the packages")
+                places[entry.name] = entry.value
+            self._all = places
+        return self._all
+
+
+LISTENERS: Final[Parts[ListenerSpec]] = Parts(
+    "listener",
+    ListenerSpec,  # type: ignore[type-abstract]
+    {"mllp": "listeners.mllp:MllpSpec"},
+)
+STEPS: Final[Parts[StepSpec]] = Parts(
+    "step",
+    StepSpec,  # type: ignore[type-abstract]
+    {
+        "filter": "transforms.filter:FilterSpec",
+        "set": "transforms.set:SetSpec",
+        "canonical": "transforms.canonical:CanonicalSpec",
+        "script": "transforms.script:ScriptSpec",
+    },
+)
+DESTINATIONS: Final[Parts[DestinationSpec]] = Parts(
+    "destination",
+    DestinationSpec,  # type: ignore[type-abstract]
+    {
+        "prm": "dispatch.prm:PrmSpec",
+        "sms": "dispatch.sms:SmsSpec",
+        "fhir": "dispatch.fhir:FhirSpec",
+    },
+)

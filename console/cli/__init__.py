@@ -1,0 +1,1 @@
+"""This package is the `handoff` command. Results go to stdout, everything else to stderr."""

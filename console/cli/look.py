@@ -1,0 +1,122 @@
+"""This module holds the commands that look at the running engine and change nothing."""
+
+import re
+import time
+import urllib.parse
+from typing import Any
+
+import click
+
+from console.cli.client import Client, print_json
+from console.cli.main import NOT_READY, Options
+from console.cli.show import clock, journey, outline, table
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+limited = click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+
+
+@click.command()
+@click.option("--control-id", help="MSH-10, exactly.")
+@click.option("--state", help="Of the message (received, processed, filtered, failed) or of one of its deliveries.")
+@click.option("--channel", help="Of this channel only.")
+@click.option("--mrn", help="Short for --index mrn=…")
+@click.option("--index", multiple=True, metavar="NAME=VALUE", help="A value that the channel indexes, exactly.")
+@click.option("--since", metavar="2h", help="Received in the last 30s, 10m, 2h, 7d.")
+@click.option("--before", metavar="ID", help="Older than this message; for the next page.")
+@limited
+@as_json
+@click.pass_obj
+def messages(options: Options, /, *, as_json: bool, since: str | None, **asked: Any) -> None:
+    """List messages, the newest first."""
+    found = Client.of(options).get("/messages", since=_since(since), **asked)
+    if as_json:
+        print_json(found)
+        return
+    heads = ("id", "received", "channel", "type", "control id", "state", "deliveries")
+    click.echo(table(heads, [_message(row) for row in found["messages"]]))
+
+
+def _message(row: dict[str, Any]) -> tuple[Any, ...]:
+    deliveries = ", ".join(f"{each['destination']} {each['state']}" for each in row["deliveries"])
+    shown = deliveries or row["reason"]
+    return (row["id"], clock(row["received_at"]), row["channel"], row["type"], row["control_id"], row["state"], shown)
+
+
+def _since(text: str | None) -> float | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if not found:
+        message = f"{text!r} is not a time; write 30s, 10m, 2h or 7d"
+        raise click.BadParameter(message, param_hint="--since")
+    return time.time() - int(found[1]) * _UNITS[found[2]]
+
+
+@click.command()
+@click.argument("identifier", metavar="ID")
+@as_json
+@click.pass_obj
+def trace(options: Options, /, identifier: str, *, as_json: bool) -> None:
+    """Show one message's journey: steps, deliveries, attempts.
+
+    ID is the id of a message or a delivery, or a control id (MSH-10).
+    """
+    found = Client.of(options).get(f"/trace/{urllib.parse.quote(identifier, safe='')}")
+    print_json(found) if as_json else click.echo(journey(found))
+
+
+@click.group()
+def patients() -> None:
+    """Look at the patient store."""
+
+
+@patients.command("show")
+@click.option("--mrn", required=True, help="The identifier.")
+@click.option("--system", help="Its assigning authority.")
+@as_json
+@click.pass_obj
+def show_patients(options: Options, /, mrn: str, system: str | None, *, as_json: bool) -> None:
+    """Show the patients that have an identifier, with what is known of them."""
+    found = Client.of(options).get("/patients", mrn=mrn, system=system)
+    print_json(found) if as_json else click.echo(outline(found["patients"]) or "no patient has this identifier")
+
+
+@click.command()
+@limited
+@as_json
+@click.pass_obj
+def quarantine(options: Options, /, limit: int, *, as_json: bool) -> None:
+    """List what arrived but never became a message."""
+    found = Client.of(options).get("/quarantine", limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    heads = ("id", "received", "channel", "peer", "bytes", "reason")
+    rows = [
+        (q["id"], clock(q["received_at"]), q["channel"], q["peer"], q["size"], q["reason"]) for q in found["quarantine"]
+    ]
+    click.echo(table(heads, rows))
+
+
+@click.command()
+@as_json
+@click.pass_context
+def status(ctx: click.Context, /, *, as_json: bool) -> None:
+    """Show the running engine and its channels, with counts since midnight. Exit code 3 if a channel does not run."""
+    found = Client.of(ctx.obj).get("/status")
+    if as_json:
+        print_json(found)
+    else:
+        heads = ("channel", "state", "endpoints", "received", "filtered", "failed", "queued", "delivered", "dead")
+        click.echo(table(heads, [_channel(row) for row in found["channels"]]))
+        click.echo(f"version {found['version']}, running since {clock(found['started_at'])}", err=True)
+    if any(row["state"] != "running" for row in found["channels"]):
+        ctx.exit(NOT_READY)
+
+
+def _channel(row: dict[str, Any]) -> tuple[Any, ...]:
+    today = row["today"]
+    counts = (today["received"], today["filtered"], today["failed"], row["queued"], today["delivered"], row["dead"])
+    return (row["channel"], row["state"], " ".join(row["endpoints"]), *counts)

@@ -1,0 +1,200 @@
+"""This module is the life of the engine's process: it opens what is needed, runs until told to stop, and says why it ended."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from broker.engine import Engine
+from broker.errors import HandoffError, NotReady, StoreError
+from broker.lock import lock_folder
+from broker.migrate import migrate
+from broker.notices import ConfigurationRefused, ConfigurationReloaded
+from broker.processes import WorkerProcess
+from broker.seal import Sealer, load_key
+from broker.sql import Connection, connect
+from broker.store import Store
+from config.build import build_channels
+from config.channel import LoadedChannel
+from config.settings import Settings
+from console.report import Report
+from console.web.access import make_token
+from console.web.server import Console
+
+# Reads the channel files again: the channels, or the report of what is wrong with them and how many findings it has.
+Recheck = Callable[[], "tuple[Sequence[LoadedChannel], str, int]"]
+
+_KEY_FILE: Final = "handoff.key"
+_KEY_CHECK: Final = "key check"
+_KNOWN_TEXT: Final = b"handoff"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a start tells: where the console is, and where every channel's listener is."""
+
+    console: str
+    sandbox: str
+    endpoints: dict[str, Sequence[str]]
+
+
+async def serve(
+    settings: Settings,
+    channels: Sequence[LoadedChannel],
+    recheck: Recheck,
+    report: Report,
+    on_started: Callable[[Started], None],
+) -> int:
+    """Run the engine until SIGTERM or SIGINT; return the exit code. Raises `NotReady` when it cannot start."""
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = lock_folder(settings.data)
+    migrate(settings.store)
+    sealer = _open_seal(settings)
+    engine = Engine(
+        Store(settings.store, sealer, report),
+        sealer,
+        [_worker(settings, report) for _ in range(settings.workers)],
+        report,
+    )
+    process = _Process(engine, settings, report, recheck)
+    try:
+        return await process.run(channels, on_started)
+    finally:
+        os.close(lock)
+
+
+class _Process:
+    """One engine, its console and its sandbox, from start to stop."""
+
+    def __init__(self, engine: Engine, settings: Settings, report: Report, recheck: Recheck) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._report = report
+        self._recheck = recheck
+        self._told = asyncio.Event()
+        self._sandbox: asyncio.subprocess.Process | None = None
+        self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[Any]] = set()
+
+    async def run(self, channels: Sequence[LoadedChannel], on_started: Callable[[Started], None]) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told.set)
+        engine = self._engine
+        token = make_token(self._settings.data)
+        console = Console(engine, self._settings, token, self._report, self.reload)
+        try:
+            found = await engine.open()
+            await self._start_sandbox()
+            await engine.start(self._build(channels), found)
+            await console.start()
+            loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+            on_started(self._started(console.endpoint, await self._sandbox_address()))
+            return await self._wait()
+        finally:
+            await console.stop()
+            await self._stop_sandbox()
+            with contextlib.suppress(StoreError):
+                await engine.stop("stopped by signal" if self._told.is_set() else "stopped")
+
+    async def _wait(self) -> int:
+        told = asyncio.create_task(self._told.wait())
+        await asyncio.wait([told, self._engine.failed], return_when=asyncio.FIRST_COMPLETED)
+        if self._engine.failed.done():
+            told.cancel()
+            raise NotReady(str(self._engine.failed.result()))
+        return 0
+
+    def _build(self, channels: Sequence[LoadedChannel]) -> list[Any]:
+        return build_channels(channels, self._settings, self._engine.intake, self._report)
+
+    def _started(self, console: str, sandbox: str) -> Started:
+        return Started(console, sandbox, {one.channel: one.endpoints for one in self._engine.status()})
+
+    def _reload_soon(self) -> None:
+        task = asyncio.create_task(self.reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def reload(self) -> ConfigurationReloaded | ConfigurationRefused:
+        """Let the channel files as they are now take effect, or keep what runs and say all that is wrong."""
+        async with self._reloading:
+            channels, text, count = await asyncio.get_running_loop().run_in_executor(None, self._recheck)
+            notice: ConfigurationReloaded | ConfigurationRefused
+            if count:
+                notice = ConfigurationRefused(findings=count, report=text)
+            else:
+                try:
+                    await self._engine.reload(self._build(channels))
+                    notice = ConfigurationReloaded(channels=len(channels))
+                except HandoffError as error:
+                    notice = ConfigurationRefused(findings=1, report=str(error))
+            self._report(notice)
+            return notice
+
+    async def _start_sandbox(self) -> None:
+        sandbox = self._settings.sandbox
+        if not sandbox.enabled:
+            return
+        command = [sys.executable, "-P", "-m", "console.sandbox", sandbox.endpoint, str(self._settings.data)]
+        # It ends when its standard input does, and so with us, however we end.
+        self._sandbox = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+
+    async def _sandbox_address(self) -> str:
+        if self._sandbox is None or self._sandbox.stdout is None:
+            return ""
+        address = (await self._sandbox.stdout.readline()).decode().strip()
+        if not address:
+            message = f"sandbox: cannot listen on {self._settings.sandbox.endpoint}; set sandbox.endpoint to a free one"
+            raise NotReady(message)
+        return address
+
+    async def _stop_sandbox(self) -> None:
+        if self._sandbox is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._sandbox.terminate()
+            await self._sandbox.wait()
+
+
+def _worker(settings: Settings, report: Report) -> WorkerProcess:
+    # Nothing of our environment goes over but what Python needs: it may hold secrets, and steps are users' code.
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH") if name in os.environ}
+    environment = kept | {"HANDOFF_WORKER_MEMORY": str(settings.worker_memory)}
+    command = [sys.executable, "-P", "-m", "config.process"]
+    return WorkerProcess(command, environment, settings.step_deadline, report)
+
+
+def _open_seal(settings: Settings) -> Sealer:
+    """Return the sealer, after making sure that its key is the one that the store was sealed with."""
+    connection = connect(settings.store)
+    try:
+        found = connection.rows("SELECT value FROM setting WHERE name = ?", (_KEY_CHECK,))
+        sealer = Sealer(load_key(settings.data / _KEY_FILE, may_make=not found))
+        if found:
+            _check_key(sealer, bytes(found[0][0]), settings.data / _KEY_FILE)
+        else:
+            _note_key(connection, sealer)
+        return sealer
+    finally:
+        connection.close()
+
+
+def _check_key(sealer: Sealer, sealed: bytes, path: Path) -> None:
+    try:
+        sealer.open("setting", 0, sealed)
+    except StoreError:
+        message = f"{path}: this is not the key that the store was sealed with; put the right file back"
+        raise NotReady(message) from None
+
+
+def _note_key(connection: Connection, sealer: Sealer) -> None:
+    connection.run(
+        "INSERT INTO setting (name, value) VALUES (?, ?)", (_KEY_CHECK, sealer.seal("setting", 0, _KNOWN_TEXT))
+    )
