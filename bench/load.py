@@ -1,6 +1,6 @@
 """This module loads an MLLP listener: N connections that each send a message, wait for its AA, and send the next.
 
-The workload is ADT^A08 of 12 segments and about 1.4 kB, 5,000 patients in turn, a control id of its own for each message.
+The workload is ADT^A08 of 12 segments and about 1.4 kB, 5,000 patients in turn, each message with its own control id.
 """
 
 import argparse

@@ -39,6 +39,7 @@ from broker.sql import Connection, connect
 from dispatch.patients.apply import Batch
 from dispatch.patients.migrate import migrate
 from dispatch.patients.said import frame
+from dispatch.patients.writer import prefer_indexes
 
 
 def event(number: int, kind: str, second: int) -> Event:
@@ -116,6 +117,7 @@ def measure(url: str, arguments: argparse.Namespace) -> dict[str, object]:
     """Make the patients, repeat updates, and return the figures."""
     migrate(url)
     connection = connect(url)
+    prefer_indexes(connection)
     seconds = itertools.count() if arguments.moving else itertools.repeat(0)
     ids = Ids()
     fresh = list(

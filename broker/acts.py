@@ -18,8 +18,8 @@ _REPLAY_MESSAGES: Final = (
     "bigint",
 )
 _REPLAY_DELIVERIES: Final = (
-    "WITH v(id) AS ({v}) UPDATE delivery SET state = 'waiting', open = true, due_at = NULL, spent = 0, first_at = NULL, "
-    "done_at = NULL FROM v WHERE delivery.id = v.id AND delivery.state IN ('held', 'dead') "
+    "WITH v(id) AS ({v}) UPDATE delivery SET state = 'waiting', open = true, due_at = NULL, spent = 0, "
+    "first_at = NULL, done_at = NULL FROM v WHERE delivery.id = v.id AND delivery.state IN ('held', 'dead') "
     "RETURNING delivery.route_id, delivery.lane",
     "bigint",
 )
@@ -49,8 +49,8 @@ _DISCARD_MESSAGES: Final = (
     "bigint double",
 )
 _DISCARD_DELIVERIES: Final = (
-    "WITH v(id, at) AS ({v}) UPDATE delivery SET state = 'discarded', open = false, due_at = NULL, done_at = v.at FROM v "
-    "WHERE delivery.id = v.id AND delivery.state IN ('held', 'dead') "
+    "WITH v(id, at) AS ({v}) UPDATE delivery SET state = 'discarded', open = false, due_at = NULL, "
+    "done_at = v.at FROM v WHERE delivery.id = v.id AND delivery.state IN ('held', 'dead') "
     "RETURNING delivery.id, delivery.route_id, delivery.lane",
     "bigint double",
 )
@@ -156,7 +156,10 @@ _LAST: Final = (
     "SELECT max(id) FROM (SELECT max(id) AS id FROM message UNION ALL SELECT max(id) FROM quarantine "
     "UNION ALL SELECT max(id) FROM content) AS ids"
 )
-_SENDING: Final = "SELECT id, route_id, lane, attempts, spent, sent_at, first_at FROM delivery WHERE open AND state = 'sending' ORDER BY id"
+_SENDING: Final = (
+    "SELECT id, route_id, lane, attempts, spent, sent_at, first_at FROM delivery "
+    "WHERE open AND state = 'sending' ORDER BY id"
+)
 
 
 def find(connection: Connection) -> Found:

@@ -1,9 +1,10 @@
 """This module is the one place where Twisted's Deferreds and asyncio's Futures cross."""
 
 import asyncio
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from twisted.internet.defer import Deferred
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from broker.store import Store
 from broker.units import Accepted, NewMessage, Quarantine
 from broker.wire.ack import check_header
 from broker.wire.er7 import Message
-from broker.wire.header import Header, read_header
+from broker.wire.header import read_header
 
 _KEPT: Final = 65_536  # bytes of a quarantined body that are kept
 

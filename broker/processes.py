@@ -111,7 +111,7 @@ class WorkerProcess:
         os.close(self._memory)
 
     def load(self, program: str, content: str) -> None:
-        """Make a channel's revision known under the name ``program``; it is built when a process (re)starts or at once."""
+        """Make a channel's revision known under the name ``program``; every process that starts builds it."""
         self._programs[program] = content
         self._sent_load(program)
 

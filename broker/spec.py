@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 if TYPE_CHECKING:
     from broker.parts import Destination, Listener, Renderer, Tools, Transform
@@ -29,8 +29,20 @@ def _with_unit(units: dict[str, Any], example: str) -> Any:
     return read
 
 
-Seconds = Annotated[float, BeforeValidator(_with_unit(_SECONDS, "5s")), Field(ge=0)]
-Bytes = Annotated[int, BeforeValidator(lambda value: _whole(_with_unit(_BYTES, "16MiB")(value))), Field(ge=0)]
+def _for_editors(units: dict[str, Any]) -> WithJsonSchema:
+    number = r"^[0-9]+(\.[0-9]+)?"
+    return WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"{number}({'|'.join(units)})$"}, {"const": 0}]})
+
+
+Seconds = Annotated[
+    float, BeforeValidator(_with_unit(_SECONDS, "5s")), Field(ge=0), _for_editors(_SECONDS)
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(lambda value: _whole(_with_unit(_BYTES, "16MiB")(value))),
+    Field(ge=0),
+    _for_editors(_BYTES),
+]
 
 
 def _whole(value: object) -> object:
@@ -45,7 +57,9 @@ def _endpoint(value: object) -> object:
     return value
 
 
-Endpoint = Annotated[str, BeforeValidator(_endpoint)]
+Endpoint = Annotated[
+    str, BeforeValidator(_endpoint), WithJsonSchema({"type": "string", "pattern": r"^.+:[0-9]{1,5}$"})
+]
 
 
 class Expression(str):

@@ -40,7 +40,7 @@ class Connection(Protocol):
         """
 
     def append(self, table: str, types: str, rows: Sequence[Row]) -> None:
-        """Insert rows that are surely new; ``table`` names its columns too: ``content (id, data)``. `types` as in `bulk`."""
+        """Insert rows that are surely new; ``table`` names its columns too: ``content (id, data)``."""
 
     def bulk_in(self, sql: str, parameters: Sequence[Any], ids: Sequence[int]) -> list[Row]:
         """Execute a statement with ``IN ({v})`` at its end over many ids, after its other parameters."""
@@ -120,7 +120,7 @@ class Sqlite:
 
     def append(self, table: str, types: str, rows: Sequence[Row]) -> None:
         """Insert rows that are surely new."""
-        self.bulk(f"INSERT INTO {table} {{v}}", types, rows)
+        self.bulk(_inserted(table), types, rows)
 
     def bulk_in(self, sql: str, parameters: Sequence[Any], ids: Sequence[int]) -> list[Row]:
         """Execute a statement with ``IN ({v})`` at its end over many ids, after its other parameters."""
@@ -153,6 +153,11 @@ def _chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
         while left >= size:
             yield rows[start : start + size]
             start, left = start + size, left - size
+
+
+@lru_cache(maxsize=64)
+def _inserted(table: str) -> str:
+    return f"INSERT INTO {table} {{v}}"
 
 
 @lru_cache(maxsize=1024)
@@ -211,7 +216,7 @@ class Postgres:
         else:
             connection.execute("SET default_transaction_read_only = on")
         connection.execute("SET jit = off")
-        if self._alone and not connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()[0]:
+        if self._alone and connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone() != (True,):
             connection.close()
             message = "store: another engine uses this PostgreSQL database; stop it, or give this one its own"
             raise NotReady(message)

@@ -99,7 +99,7 @@ class Claimed:
 
 @dataclass(slots=True, kw_only=True)
 class Claim:
-    """A request for work of one route: up to ``limit`` lane heads that are due, expiring what is older than ``oldest``."""
+    """A request for work of one route: up to ``limit`` heads of lanes that are due; what is past its age expires."""
 
     route: int
     limit: int

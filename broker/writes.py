@@ -122,7 +122,8 @@ _RECORD: Final = (
     "WHERE id IN ({v}) AND state = 'sending' RETURNING id"
 )
 _ATTEMPT: Final = (
-    "INSERT INTO attempt (delivery_id, number, started_at, ended_at, outcome, reason, detail) {v} ON CONFLICT DO NOTHING",
+    "INSERT INTO attempt (delivery_id, number, started_at, ended_at, outcome, reason, detail) {v} "
+    "ON CONFLICT DO NOTHING",
     "bigint integer double double text text bytea",
 )
 _RELEASE: Final = (

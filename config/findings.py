@@ -135,8 +135,14 @@ def shown(path: Path) -> str:
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """Return a hint with the nearest right word, and the right words where they are few."""
     known = sorted(allowed)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    parts = [f'did you mean "{close[0]}"?'] if close else []
+    close = nearest(word, known)
+    parts = [close] if close else []
     if known and (len(known) <= _SUGGESTED_KEYS or not close):
         parts.append(f"allowed: {', '.join(known)}")
     return " ".join(parts)
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return a hint with the nearest right word, or nothing when none is near."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f'did you mean "{close[0]}"?' if close else ""

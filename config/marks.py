@@ -12,6 +12,10 @@ Keys = tuple[str | int, ...]  # the way to a value through mappings (by key) and
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]+)(?=@)")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SECRET_IN_LINE: Final = re.compile(
+    r"""(?i)((?:token|password|passwd|passphrase|secret|api_?key|private_key)["']?\s*[:=]\s*)"""
+    r"""(?!["']?\$\{)("[^"]*"?|'[^']*'?|[^\s,}]+)"""
+)
 _ESCAPED: Final = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|\r\n|.)|.", re.DOTALL)
 _QUOTED: Final = re.compile(r"''|.", re.DOTALL)
 _PLAIN: Final = re.compile(r".", re.DOTALL)
@@ -21,6 +25,12 @@ _BLANK_ESCAPES: Final = frozenset({"\\n", "\\t", "\\ ", "\\r", "\\\n", "\\\r\n",
 def show(keys: Keys) -> str:
     """Write a way through a file as people do: ``steps.2.filter`` is the second step."""
     return ".".join(str(key + 1) if isinstance(key, int) else key for key in keys)
+
+
+def without_secrets(line: str) -> str:
+    """Return a line with stars for what looks like a secret; every other character stays where it was."""
+    line = _PASSWORD_IN_URL.sub(lambda found: f"{found[1]}:{'*' * len(found[2])}", line)
+    return _SECRET_IN_LINE.sub(lambda found: found[1] + "*" * len(found[2]), line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +76,7 @@ class Mark:
         if secret:
             written = written[: column - 1] + "*" * (end - column) + written[end - 1 :]
         written = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", written)
-        written = _PASSWORD_IN_URL.sub(lambda found: f"{found[1]}:{'*' * len(found[2])}", written)
-        return Finding(self.source.name, line, column, end, code, text, hint, severity, written)
+        return Finding(self.source.name, line, column, end, code, text, hint, severity, without_secrets(written))
 
     def inside(self, value: str, position: int, length: int) -> "Mark":
         """Return where a part of the value was written; the whole where that cannot be said.

@@ -13,7 +13,6 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Callable
 from typing import Any, BinaryIO, Final
 
 from broker.wire import pipe
@@ -67,7 +66,7 @@ def _confine(memory: int) -> None:
 def _run(program: Program, header: dict[str, Any], rest: bytes, memory: mmap.mmap, sink: BinaryIO) -> None:
     results, parts, at = [], [], 0
     sequence: int = header["sequence"]
-    note: Callable[..., None] = _PROGRESS.pack_into
+    note = _PROGRESS.pack_into
     for index, (received_at, size) in enumerate(header["items"]):
         note(memory, 0, sequence, index)
         result, requests = program.process(rest[at : at + size], received_at)

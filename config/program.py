@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from broker.errors import HandoffError, MessageError, StepError
+from broker.errors import MessageError, StepError
 from broker.message import Document, Filtered
 from broker.parts import Renderer, Transform
 from broker.wire.er7 import Message
@@ -21,7 +21,7 @@ _SHARED_LANE: Final = ""  # of messages without an order key
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """One destination, as far as the pure half goes."""
+    """One destination, as far as the pure half goes; ``name`` as errors call it: ``deliver.ehr``."""
 
     name: str
     when: Compiled | None
@@ -38,6 +38,7 @@ class Program:
         self._order = order
         self._exits = exits
         self._charset = charset
+        self._at = ""  # what is being done
 
     @classmethod
     def load(cls, content: bytes) -> "Program":
@@ -49,31 +50,33 @@ class Program:
 
     def process(self, body: bytes, received_at: float) -> tuple[Result, list[bytes]]:
         """Run everything over one message; whatever fails, fails this message alone and says where."""
-        name = "read"
+        self._at = "read"
         try:
-            document = Document(message=Message.parse(body, self._charset), received_at=received_at)
-            for name, step in self._steps:  # noqa: B007 - the handlers below want the name
-                outcome = step(document)
-                if isinstance(outcome, Filtered):
-                    return ("filtered", name, None, outcome.reason, []), []
-                document = outcome
-            name = "order"
-            lane = self._lane(document)
-            deliveries, requests = [], []
-            for place, way in enumerate(self._exits):
-                name = f"deliver.{way.name}"
-                if way.when is None or way.when(document):
-                    request = way.render(document)
-                    deliveries.append((place, lane, len(request)))
-                    requests.append(request)
+            return self._through(body, received_at)
         except StepError as error:
-            return ("failed", error.step or name, error.location or None, str(error), []), []
+            return ("failed", error.step or self._at, error.location or None, str(error), []), []
         except MessageError as error:
-            return ("failed", name, error.location or None, str(error), []), []
-        except HandoffError as error:
-            return ("failed", name, None, str(error), []), []
+            return ("failed", self._at, error.location or None, str(error), []), []
         except Exception as error:  # noqa: BLE001 - a step's mistake; its text may hold patient data, its type does not
-            return ("failed", name, None, f"raised {type(error).__name__}", []), []
+            return ("failed", self._at, None, f"raised {type(error).__name__}", []), []
+
+    def _through(self, body: bytes, received_at: float) -> tuple[Result, list[bytes]]:
+        document = Document(message=Message.parse(body, self._charset), received_at=received_at)
+        for name, step in self._steps:
+            self._at = name
+            outcome = step(document)
+            if isinstance(outcome, Filtered):
+                return ("filtered", name, None, outcome.reason, []), []
+            document = outcome
+        self._at = "order"
+        lane = self._lane(document)
+        deliveries, requests = [], []
+        for place, way in enumerate(self._exits):
+            self._at = way.name
+            if way.when is None or way.when(document):
+                request = way.render(document)
+                deliveries.append((place, lane, len(request)))
+                requests.append(request)
         return ("processed", None, None, None, deliveries), requests
 
     def _lane(self, document: Document) -> str:

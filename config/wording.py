@@ -1,5 +1,6 @@
 """This module says in an analyst's words what a Spec refused, and points at the place in the file."""
 
+import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from types import UnionType
@@ -11,13 +12,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from broker.spec import Spec
-from config.findings import Finding, did_you_mean
+from config.findings import Finding, did_you_mean, nearest
 from config.marks import Keys, Marks, show
 
 S = TypeVar("S", bound=Spec)
 
 _LONGEST_SHOWN: Final = 40  # characters of a value that are repeated in a sentence
-_YES_NO: Final = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+_YES_NO: Final = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 _QUOTED_WORD: Final = re.compile(r"'([^']*)'")
 
 
@@ -132,7 +133,16 @@ def _worded(refused: list[ErrorDetails], place: _Place) -> Iterator[Finding]:
             (keys, _), name = place.locate(loc), ""
         groups.setdefault((keys, name), []).append(error)
     for (keys, name), errors in groups.items():
-        yield _finding(keys, name, errors, place)
+        if not (name and name in _misspelt(keys, groups)):
+            yield _finding(keys, name, errors, place)
+
+
+def _misspelt(keys: Keys, groups: dict[tuple[Keys, str], list[ErrorDetails]]) -> Iterator[str]:
+    """Yield the keys that seem to be missing from a mapping only because they are misspelt there."""
+    missing = [name for owner, name in groups if name and owner == keys]
+    for owner, _ in groups:
+        if owner[:-1] == keys and isinstance(owner[-1] if owner else None, str):
+            yield from difflib.get_close_matches(str(owner[-1]), missing, n=1)
 
 
 def _finding(keys: Keys, name: str, errors: list[ErrorDetails], place: _Place) -> Finding:
@@ -146,13 +156,25 @@ def _finding(keys: Keys, name: str, errors: list[ErrorDetails], place: _Place) -
     if kind == "extra_forbidden":
         return unknown_key(keys, _names(place.owner(loc[:-1])), place.marks)
     if "[key]" in loc:
-        text = f'"{keys[-1]}" cannot be a name here'
-        return place.marks.key(keys).finding("E107", text, _pattern_hint(error))
+        text = f'{_owner(keys[:-1])} needs names of {_needs(error)}; found "{keys[-1]}"'
+        return place.marks.key(keys).finding("E107", text)
     given = place.given(loc)
-    needs = list(dict.fromkeys(_needs(each, given) for each in errors))
+    sentence = str(error.get("ctx", {}).get("error", ""))
+    if kind in {"value_error", "assertion_error"} and not sentence.startswith("needs "):
+        return _sentence(keys, sentence, given, place)
+    needs = list(dict.fromkeys(_needs(each) for each in errors))
     code = "E106" if kind.endswith("_type") or kind in _OTHER_TYPES else "E107"
-    text = f"{_owner(keys)} needs {' or '.join(needs)}" + _but_found(needs[0], given)
+    separator = "; " if any("," in need for need in needs) else ", "
+    text = f"{_owner(keys)} needs {' or '.join(needs)}{separator}found {found(given)}"
     return place.marks.value(keys).finding(code, text, _hint(error, given, place.field(loc)))
+
+
+def _sentence(keys: Keys, sentence: str, given: Any, place: _Place) -> Finding:
+    """Take a Spec's own sentence (its part after a semicolon is the hint), and point at the key that it quotes."""
+    text, _, hint = (sentence or "this cannot be used").partition("; ")
+    named = next((word for word in _QUOTED_WORD.findall(text) if isinstance(given, dict) and word in given), None)
+    mark = place.marks.value(keys) if named is None else place.marks.key((*keys, named))
+    return mark.finding("E107", f"{_owner(keys)}: {text}", hint)
 
 
 def unknown_key(keys: Keys, allowed: list[str], marks: Marks) -> Finding:
@@ -163,11 +185,6 @@ def unknown_key(keys: Keys, allowed: list[str], marks: Marks) -> Finding:
 
 def _owner(keys: Keys) -> str:
     return show(keys) or "the file"
-
-
-def _but_found(needs: str, given: Any) -> str:
-    separator = "; " if "," in needs else ", "
-    return f"{separator}found {found(given)}"
 
 
 _OTHER_TYPES: Final = frozenset({"int_from_float", "int_parsing", "float_parsing", "bool_parsing", "none_required"})
@@ -187,8 +204,11 @@ def _words(error: ErrorDetails) -> str:
 
 
 def _own_words(error: ErrorDetails) -> str:
-    text = str(error.get("ctx", {}).get("error", ""))
-    return text.removeprefix("needs ") if text.startswith("needs ") else f"another value ({text})" if text else "another value"
+    return str(error.get("ctx", {}).get("error", "")).removeprefix("needs ")
+
+
+def _form(error: ErrorDetails) -> str:
+    return _PATTERNS.get(str(error.get("ctx", {}).get("pattern", "")), "another form")
 
 
 _NEEDS: Final[Mapping[str, str | Callable[[ErrorDetails], str]]] = {
@@ -221,7 +241,7 @@ _NEEDS: Final[Mapping[str, str | Callable[[ErrorDetails], str]]] = {
     "less_than": _limit("less than", "lt"),
     "less_than_equal": _limit("at most", "le"),
     "multiple_of": _limit("a multiple of", "multiple_of"),
-    "string_pattern_mismatch": "another form",
+    "string_pattern_mismatch": _form,
     "string_too_short": _limit("a length (characters) of at least", "min_length"),
     "string_too_long": _limit("a length (characters) of at most", "max_length"),
     "too_short": _limit("a number of items of at least", "min_length"),
@@ -234,38 +254,28 @@ _NEEDS: Final[Mapping[str, str | Callable[[ErrorDetails], str]]] = {
 }
 
 
-def _needs(error: ErrorDetails, given: Any) -> str:
-    needs = _NEEDS.get(error["type"])
-    if needs is None:
-        return "another value"
+def _needs(error: ErrorDetails) -> str:
+    needs = _NEEDS.get(error["type"], "another value")
     return needs if isinstance(needs, str) else needs(error)
 
 
 def _hint(error: ErrorDetails, given: Any, field: FieldInfo | None) -> str:
     kind = error["type"]
+    described = (field.description or "") if field else ""
     if kind == "string_type" and isinstance(given, int | float | bool):
         return "put it in quotes if it is text"
-    if kind == "bool_type" and str(given).lower() in {*_YES_NO, "true", "false"}:
-        return f"write {_YES_NO.get(str(given).lower(), str(given).lower())}"
+    if kind == "bool_type" and str(given).lower() in _YES_NO:
+        return f"write {_YES_NO[str(given).lower()]}"
     if kind in {"literal_error", "enum"}:
-        words = _QUOTED_WORD.findall(str(error.get("ctx", {}).get("expected", "")))
-        return did_you_mean(str(given), words).partition(" allowed:")[0].removeprefix("allowed:").strip()[:80] \
-            if "?" in did_you_mean(str(given), words) else ""
-    if kind == "string_pattern_mismatch":
-        return _pattern_hint(error) if not (field and field.description) else field.description
-    return (field.description or "") if field else ""
-
-
-def _pattern_hint(error: ErrorDetails) -> str:
-    pattern = str(error.get("ctx", {}).get("pattern", ""))
-    return _PATTERNS.get(pattern, "")
+        return nearest(str(given), _QUOTED_WORD.findall(str(error.get("ctx", {}).get("expected", "")))) or described
+    return described
 
 
 NAME_PATTERN: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 INDEX_PATTERN: Final = r"^[a-z][a-z0-9_]*$"
 _PATTERNS: Final = {
-    NAME_PATTERN: "use lower-case letters, digits and single hyphens, such as mercy-adt",
-    INDEX_PATTERN: "use lower-case letters, digits and _, beginning with a letter",
+    NAME_PATTERN: "lower-case letters, digits and single hyphens, such as mercy-adt",
+    INDEX_PATTERN: "lower-case letters, digits and _, beginning with a letter",
 }
 
 

@@ -15,21 +15,26 @@ _SWITCH = 0.0005
 
 def install() -> asyncio.AbstractEventLoop:
     """Make the loop and install the reactor on it; call once, first."""
-    try:
-        from uvloop import new_event_loop  # noqa: PLC0415 - not there on every platform
-    except ImportError:
-        from asyncio import new_event_loop  # noqa: PLC0415
-    from twisted.internet import asyncioreactor  # noqa: PLC0415 - must come before the reactor is imported
-
-    loop = new_event_loop()
+    loop = _new_loop()
     asyncio.set_event_loop(loop)
-    asyncioreactor.install(loop)
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import asyncioreactor  # noqa: PLC0415 - the loop comes first
 
-    reactor.seconds = time.monotonic  # type: ignore[attr-defined]  # timers must not follow the wall clock back
-    reactor.startRunning(installSignalHandlers=False)  # type: ignore[attr-defined]
+    asyncioreactor.install(loop)  # type: ignore[no-untyped-call]
+    from twisted.internet import reactor as installed  # noqa: PLC0415, TID251 - it is there now
+
+    reactor: Any = installed
+    reactor.seconds = time.monotonic  # timers must not follow the wall clock back
+    reactor.startRunning(installSignalHandlers=False)
     sys.setswitchinterval(_SWITCH)
     return loop
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # noqa: PLC0415 - not there on every platform
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

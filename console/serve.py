@@ -1,4 +1,4 @@
-"""This module is the life of the engine's process: it opens what is needed, runs until told to stop, and says why it ended."""
+"""This module is the life of the engine's process: it opens what is needed and runs until it is told to stop."""
 
 import asyncio
 import contextlib
@@ -20,14 +20,14 @@ from broker.seal import Sealer, load_key
 from broker.sql import Connection, connect
 from broker.store import Store
 from config.build import build_channels
-from config.channel import LoadedChannel
+from config.channel import ChannelPlan
 from config.settings import Settings
 from console.report import Report
 from console.web.access import make_token
 from console.web.server import Console
 
 # Reads the channel files again: the channels, or the report of what is wrong with them and how many findings it has.
-Recheck = Callable[[], "tuple[Sequence[LoadedChannel], str, int]"]
+Recheck = Callable[[], "tuple[Sequence[ChannelPlan], str, int]"]
 
 _KEY_FILE: Final = "handoff.key"
 _KEY_CHECK: Final = "key check"
@@ -45,7 +45,7 @@ class Started:
 
 async def serve(
     settings: Settings,
-    channels: Sequence[LoadedChannel],
+    channels: Sequence[ChannelPlan],
     recheck: Recheck,
     report: Report,
     on_started: Callable[[Started], None],
@@ -81,7 +81,7 @@ class _Process:
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[Any]] = set()
 
-    async def run(self, channels: Sequence[LoadedChannel], on_started: Callable[[Started], None]) -> int:
+    async def run(self, channels: Sequence[ChannelPlan], on_started: Callable[[Started], None]) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told.set)
@@ -103,14 +103,14 @@ class _Process:
                 await engine.stop("stopped by signal" if self._told.is_set() else "stopped")
 
     async def _wait(self) -> int:
-        told = asyncio.create_task(self._told.wait())
-        await asyncio.wait([told, self._engine.failed], return_when=asyncio.FIRST_COMPLETED)
-        if self._engine.failed.done():
-            told.cancel()
-            raise NotReady(str(self._engine.failed.result()))
+        failed = self._engine.failed
+        failed.add_done_callback(lambda _failed: self._told.set())
+        await self._told.wait()
+        if failed.done():
+            raise NotReady(str(failed.result()))
         return 0
 
-    def _build(self, channels: Sequence[LoadedChannel]) -> list[Any]:
+    def _build(self, channels: Sequence[ChannelPlan]) -> list[Any]:
         return build_channels(channels, self._settings, self._engine.intake, self._report)
 
     def _started(self, console: str, sandbox: str) -> Started:

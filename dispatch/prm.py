@@ -7,8 +7,6 @@ together with a row per delivery that says that it was applied; so an unknown ou
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import orjson
-
 from broker.delivery import Delivery, Outcome
 from broker.errors import StepError
 from broker.spec import DestinationSpec
@@ -37,13 +35,13 @@ class PrmSpec(DestinationSpec):
 
 def render(document: "Document") -> bytes:
     """Return the document's event as a request; raise `StepError` when there is none, or nobody it is about."""
-    from broker.canonical.codec import encode  # noqa: PLC0415 - only needed in a worker
+    from broker.canonical.codec import as_json  # noqa: PLC0415 - only needed in a worker
 
     if document.event is None:
         message = "prm: the message has no event to store; add a `canonical` step before"
         raise StepError(message)
     try:
-        return frame(orjson.loads(encode(document.event)))
+        return frame(as_json(document.event))
     except NoRecordNumber as error:
         place = str(error)
         location = "MRG-1" if place == "merge.mrn" else "PID-3"

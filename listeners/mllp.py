@@ -157,7 +157,7 @@ class MllpListener(Factory):
     def _reactor(self) -> Any:
         if self.reactor is None:
             # By now it is installed; at the top of the file, importing it would install another.
-            from twisted.internet import reactor  # noqa: PLC0415, TID251 - listening on TCP is its work
+            from twisted.internet import reactor  # noqa: PLC0415
 
             self.reactor = reactor
         return self.reactor

@@ -5,13 +5,15 @@ many may be open is bounded, and beyond that nothing is read. The order of answe
 """
 
 import time
+from asyncio import Future
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from typing import Protocol as Shape
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection as TcpConnection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -61,7 +63,7 @@ class Exchange:
 
     header: Header = field(repr=False)
     body: bytes = field(repr=False)
-    promise: "asyncio.Future[Receipt] | None"
+    promise: Future[Receipt] | None
     answer: bytes = field(default=b"", repr=False)
 
 
@@ -223,12 +225,26 @@ class Connection(Protocol):
         if self._gone:
             return
         if answers:
-            self.transport.write(b"".join(answers) if len(answers) > 1 else answers[0])
+            self._write(b"".join(answers) if len(answers) > 1 else answers[0])
         if self._full and len(waiting) <= _OPEN_FRAMES // 2 and self._open_bytes <= _OPEN_BYTES // 2:
             self._full = False
             self._read_or_not()
         if self._ending and not waiting:
             self._close()
+
+    def _write(self, data: bytes) -> None:
+        """Write at once where nothing waits to be written.
+
+        Twisted writes in the loop's next turn, and asks the system to be told when it may: a third of all the work
+        that a message makes here.
+        """
+        transport = self.transport
+        if isinstance(transport, TcpConnection) and not (transport.dataBuffer or transport._tempDataBuffer):  # noqa: SLF001
+            sent = transport.writeSomeData(data)
+            if isinstance(sent, int):  # else the connection is lost, and `write` finds that out in the usual way
+                data = data[sent:]
+        if data:
+            transport.write(data)
 
     def _answer_to(self, exchange: Exchange) -> bytes:
         promise = exchange.promise

@@ -93,7 +93,7 @@ async def serving(data: Path) -> AsyncIterator[Practice]:
         data=data,
         patients=f"sqlite:///{data}/patients.db",
         console=SimpleNamespace(endpoint="127.0.0.1:0"),
-        sandbox=SimpleNamespace(endpoint="127.0.0.1:8090"),
+        sandbox=SimpleNamespace(endpoint="127.0.0.1:8090", enabled=True),
     )
     report, engine, token = Report(stream=io.StringIO()), PracticeEngine(store), make_token(data)
     console = Console(engine, settings, token, report, engine.reload)

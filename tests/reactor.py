@@ -21,7 +21,7 @@ async def reactor() -> AsyncIterator[Any]:
 
     install: Any = asyncioreactor.install
     install(asyncio.get_running_loop())
-    from twisted.internet import reactor as installed  # noqa: PLC0415, TID251 - exists from here on
+    from twisted.internet import reactor as installed  # noqa: PLC0415 - exists from here on
 
     running: Any = installed
     running.startRunning(installSignalHandlers=False)

@@ -56,6 +56,7 @@ class CanonicalSpec(StepSpec):
         return Canonical(
             tuple(_override(Patient, name, kit.expression(text)) for name, text in self.patient.items()),
             tuple(_override(Encounter, name, kit.expression(text)) for name, text in self.encounter.items()),
+            frozenset(self.patient),
         )
 
 
@@ -85,10 +86,11 @@ class Canonical:
 
     patient: tuple[Override, ...] = ()
     encounter: tuple[Override, ...] = ()
+    own: frozenset[str] = frozenset()  # the fields of the patient that are overridden
 
     def __call__(self, document: Document) -> Document:
         """Return the document with its event; raise `StepError` with the location where it cannot be mapped."""
-        event = map_adt(document.message)
+        event = map_adt(document.message, self.own)
         result = Document(
             message=document.message, received_at=document.received_at, event=event, values=document.values
         )

@@ -127,7 +127,7 @@ class Closures:
 
     def _choice(self, node: nodes.CondExpr) -> Getter:
         test, then = self.build(node.test), self.build(node.expr1)
-        otherwise = self.build(node.expr2) if node.expr2 is not None else lambda _: self._environment.undefined()
+        otherwise = self.build(node.expr2) if node.expr2 is not None else _none
         return lambda document: then(document) if test(document) else otherwise(document)
 
     def _attribute(self, node: nodes.Getattr) -> Getter:
@@ -138,7 +138,8 @@ class Closures:
         owner = self.build(node.node)
         if isinstance(node.arg, nodes.Slice):
             parts = [self.build(part) if part else _none for part in (node.arg.start, node.arg.stop, node.arg.step)]
-            return lambda document: owner(document)[slice(*[part(document) for part in parts])]
+            cut = self._environment.filters["_cut"]
+            return lambda document: cut(owner(document), *[part(document) for part in parts])
         key, get = self.build(node.arg), self._environment.getitem
         return lambda document: get(owner(document), key(document))
 

@@ -109,6 +109,7 @@ _WORDS: Final = {
     "end of statement block": "the end of the block",
     "unexpected char": "unexpected character",
     "unexpected end of template": "it ends too early",
+    "Unexpected end of template. Jinja was looking for the following tags:": "it ends too early; missing is",
     "Expected an expression, got": "expected a value, found",
     "expected token": "expected",
     ", got": ", found",

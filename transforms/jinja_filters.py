@@ -142,6 +142,15 @@ def concat(parts: Sequence[Any]) -> str:
     return _join(parts)
 
 
+def cut(value: Any, *bounds: int | None) -> Any:
+    """Return what ``[start:stop:step]`` cuts out of a text or list; None gives None."""
+    if value is None:
+        return None
+    if not isinstance(value, str | list | tuple):
+        raise Refused("only a text or a list can be cut")
+    return value[slice(*bounds)]
+
+
 def as_json(value: Any) -> Json:
     """Return a value as JSON text."""
     if isinstance(value, Undefined):
@@ -177,4 +186,8 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
 JSON_FILTERS: Final[dict[str, Callable[..., Any]]] = {"tojson": as_json}
 
 # Put in by the compiler, never written by people: a name that begins with an underscore is refused.
-INNER_FILTERS: Final[dict[str, Callable[..., Any]]] = {"_concat": concat, "_inside": inside_json_string}
+INNER_FILTERS: Final[dict[str, Callable[..., Any]]] = {
+    "_concat": concat,
+    "_cut": cut,
+    "_inside": inside_json_string,
+}

@@ -31,16 +31,17 @@ _EVN_FIELDS: Final = 6
 _MRG_FIELDS: Final = 1
 
 
-def map_adt(message: Message) -> Event:
+def map_adt(message: Message, without: frozenset[str] = frozenset()) -> Event:
     """Return the event that an ADT message tells; ``patient.mrn`` is None when PID has no usable identifier.
 
-    Raises `StepError` with the location for a trigger that is not mapped, a missing PID or MRG, and no real date.
+    Raises `StepError` with the location for a trigger that is not mapped, a missing PID or MRG, and a date of birth or
+    death that is no date; ``without`` names fields of the patient that are not to be read, since something else does.
     """
     read = reader_of(message)
     header = _fields(message, "MSH", _MSH_FIELDS) or _fail("MSH", "MSH is missing")
     event = _fields(message, "EVN", _EVN_FIELDS) or [""] * (_EVN_FIELDS + 1)
     trigger = _trigger(header, event, read)
-    patient, cleared = _patient(read, _text(message, "PID"), message.separators.field)
+    patient, cleared = _patient(read, _text(message, "PID"), message.separators.field, without)
     encounter = None
     if trigger not in _WITHOUT_ENCOUNTER and (visit := _text(message, "PV1")):
         planned = _text(message, "PV2") if trigger == "A05" else ""
@@ -59,11 +60,11 @@ def map_adt(message: Message) -> Event:
 
 # A hospital sends the same PID and PV1 again and again while a patient is with it, so what they gave last is kept.
 @lru_cache(maxsize=2048)
-def _patient(read: Reader, segment: str, separator: str) -> tuple[Patient, tuple[str, ...]]:
+def _patient(read: Reader, segment: str, separator: str, without: frozenset[str]) -> tuple[Patient, tuple[str, ...]]:
     if not segment:
         _fail("PID", "PID is missing, so nobody can say whom this is about")
     cleared: list[str] = []
-    return map_patient(_padded(segment.split(separator), PID_FIELDS), read, cleared), tuple(cleared)
+    return map_patient(_padded(segment.split(separator), PID_FIELDS), read, cleared, without), tuple(cleared)
 
 
 @lru_cache(maxsize=2048)

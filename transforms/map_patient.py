@@ -38,16 +38,17 @@ _CLEARED: Final = (
 _TELECOM: Final = ("patient.telecom", "patient.mobile", "patient.email")
 
 
-def map_patient(fields: list[str], read: Reader, cleared: list[str]) -> Patient:
+def map_patient(fields: list[str], read: Reader, cleared: list[str], without: frozenset[str] = frozenset()) -> Patient:
     """Return the patient of a PID, padded to `PID_FIELDS`; ``cleared`` takes the fields sent as explicit null.
 
-    ``mrn`` is None when PID has no usable identifier. Raises `StepError` for a birth or death date that is none.
+    ``mrn`` is None when PID has no usable identifier. Raises `StepError` for a birth or death date that is none, unless
+    the field is one of ``without``: then somebody else reads it.
     """
     mrn, identifiers = _identifiers(fields, read)
     names = tuple([name for part in read.repetitions(fields[5]) if (name := read.name(part))])
     name = _main_name(names)
     telecom = _telecom(fields, read)
-    deceased, deceased_at = _deceased(fields, read)
+    deceased, deceased_at = _deceased(fields, read, "deceased_at" in without)
     if NULL in fields:
         _clear(fields, telecom, cleared)
     return Patient(
@@ -56,7 +57,7 @@ def map_patient(fields: list[str], read: Reader, cleared: list[str]) -> Patient:
         names=names,
         family=name.family if name else None,
         given=name.given[0] if name and name.given else None,
-        birth_date=_birth_date(read.first(fields[7])) if fields[7] else None,
+        birth_date=_birth_date(read.first(fields[7])) if fields[7] and "birth_date" not in without else None,
         sex=sex_of(read.first(fields[8])),
         telecom=telecom,
         mobile=_mobile(telecom),
@@ -94,10 +95,11 @@ def _identifiers(fields: list[str], read: Reader) -> tuple[Identifier | None, tu
 
 
 def _main_name(names: Sequence[Name]) -> Name | None:
-    if len(names) < 2:  # noqa: PLR2004 - nothing to choose from
-        return names[0] if names else None
-    official = next((name for name in names if name.use == "official"), None)
-    return official or next((name for name in names if name.use not in _BY_NAMES), names[0])
+    """Return the first name that is not a by-name: the primary or legal name comes first (HL7 v2.5.1, 3.4.2.5)."""
+    for name in names:
+        if name.use not in _BY_NAMES:
+            return name
+    return names[0] if names else None
 
 
 def _birth_date(value: str | None) -> str | None:
@@ -132,8 +134,8 @@ def _mobile(telecom: Sequence[Telecom]) -> str | None:
     return e164(number) if number else None
 
 
-def _deceased(fields: list[str], read: Reader) -> tuple[bool | None, str | None]:
-    time, flag = read.first(fields[29]), read.first(fields[30])
+def _deceased(fields: list[str], read: Reader, skip_time: bool) -> tuple[bool | None, str | None]:  # noqa: FBT001
+    time, flag = None if skip_time else read.first(fields[29]), read.first(fields[30])
     at = fhir_datetime(time) if time else None
     if time and at is None:
         raise StepError("PID-29 is not a time (YYYY[MM[DD[HHMM[SS]]]])", step="canonical", location="PID-29")

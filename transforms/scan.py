@@ -12,9 +12,9 @@ from broker.wire.er7 import Location
 from transforms.mistakes import ExpressionError
 
 _CHOICE: Final = r"""(?:[\[(]\s*(?:\d+|\d+(?:\.\d+)?\s*=\s*(?:'[^']*'|"[^"]*"|[^\])'"]*?))\s*[\])])?"""
-LOCATION: Final = re.compile(rf"(?<![\w.])[A-Z][A-Z0-9]{{2}}{_CHOICE}-\d+{_CHOICE}(?:[.-]\d+)*(?!\w)")
+LOCATION: Final = re.compile(rf"(?<![\w.])[A-Z][A-Z0-9]{{2}}{_CHOICE}-\d+{_CHOICE}(?:[.-]\d+)*(?!\w)", re.ASCII)
 _STRING: Final = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
-_TOKEN: Final = re.compile(rf"(?:{_STRING})|(?P<location>{LOCATION.pattern})", re.DOTALL)
+_TOKEN: Final = re.compile(rf"(?:{_STRING})|(?P<location>{LOCATION.pattern})", re.DOTALL | re.ASCII)
 # The parts of a template in which Jinja reads code; comments and raw blocks are passed over.
 _CODE: Final = re.compile(
     r"\{#.*?#\}|\{%[-+]?\s*raw\b.*?\{%[-+]?\s*endraw\b.*?%\}|"

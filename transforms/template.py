@@ -152,7 +152,20 @@ def _position(traceback: TracebackType | None, template: Template) -> int | None
 
 
 class _Rewriting(NodeTransformer):
-    """Puts our bounded way of joining in the place of ``~``."""
+    """Puts what is ours in the place of ``~``, of ``[:]`` and of the ``else`` that an inline ``if`` lacks (None)."""
+
+    def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.CondExpr:  # noqa: N802 - Jinja's name for it
+        self.generic_visit(node)
+        node.expr2 = node.expr2 or nodes.Const(None, lineno=node.lineno)
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:  # noqa: N802 - Jinja's name for it
+        self.generic_visit(node)
+        cut = node.arg
+        if not isinstance(cut, nodes.Slice):
+            return node
+        bounds: list[nodes.Expr] = [part or nodes.Const(None) for part in (cut.start, cut.stop, cut.step)]
+        return nodes.Filter(node.node, "_cut", bounds, [], None, None, lineno=node.lineno)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802 - Jinja's name for it
         self.generic_visit(node)

@@ -19,7 +19,12 @@ from broker.errors import MessageError
 
 def encode(event: Event) -> bytes:
     """Return an event as JSON, without what is None or empty."""
-    return orjson.dumps(_ENCODE(event))
+    return orjson.dumps(as_json(event))
+
+
+def as_json(event: Event) -> dict[str, Any]:
+    """Return an event as JSON values, without what is None or empty."""
+    return _ENCODE(event)
 
 
 def decode(data: bytes) -> Event:

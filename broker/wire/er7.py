@@ -37,6 +37,8 @@ class Segment:
 
     def get(self, field: int, component: int = 1, subcomponent: int = 1, repetition: int = 1) -> str | None:
         """Return a value by its numbers (from 1), decoded and unescaped, or None when it is not valued."""
+        if repetition == 1:
+            return self.first(field, component, subcomponent)
         return self.at(Location(self.name, field, component, subcomponent, repetition=repetition))
 
     def at(self, location: Location) -> str | None:
@@ -45,23 +47,31 @@ class Segment:
         Without a field that is the whole segment as sent; otherwise it reads as `Message.get` does.
         """
         number = location.field
+        if location.repetition <= 1 and location.condition is None:
+            return self.first(number, location.component, location.subcomponent)
+        if number >= len(self.fields) or self._is_definition(number):
+            return None
+        return next(self._chosen(self.fields[number], location), None)
+
+    def first(self, field: int, component: int, subcomponent: int) -> str | None:
+        """Return a value of a field's first repetition; number 0 stands for the whole segment, or the first part."""
         try:
-            value = self.fields[number]
+            value = self.fields[field]
         except IndexError:
             return None
-        if number <= _DEFINED and (not number or self.name in _DEFINING):
-            return (value or None) if number else self.text
-        if not location.first:
-            return next(self._chosen(value, location), None)
+        if value.isalnum():  # the usual case: nothing in it separates or escapes
+            return (value if field else self.text) if component <= 1 and subcomponent <= 1 else None
+        if self._is_definition(field):
+            return value if field else self.text
         separator = self.separators[2]
         if separator and separator in value:
             value = value[: value.index(separator)]
-        return self._part(value, location.component, location.subcomponent)
+        return self._part(value, component, subcomponent)
 
     def every(self, location: Location) -> list[str]:
         """Return the value of each repetition that the location does not exclude, where it is valued."""
         number = location.field
-        if number <= _DEFINED and (not number or self.name in _DEFINING):
+        if self._is_definition(number):
             value = self.at(location)
             return [] if value is None else [value]
         values = self._chosen(self.fields[number] if number < len(self.fields) else "", location)
@@ -73,7 +83,11 @@ class Segment:
         separator = self.separators.repetition
         if not value:
             return []
-        return [value] if not separator or (field <= _DEFINED and self.name in _DEFINING) else value.split(separator)
+        return value.split(separator) if separator and not self._is_definition(field) else [value]
+
+    def _is_definition(self, field: int) -> bool:
+        """Tell what is never taken apart: the separators in MSH, and field 0, which stands for the whole segment."""
+        return field <= _DEFINED and (not field or self.name in _DEFINING)
 
     def _chosen(self, value: str, location: Location) -> Iterator[str | None]:
         separator = self.separators[2]
@@ -149,12 +163,12 @@ class Message:
         """
         if isinstance(location, str):
             location = Location.parse(location)
-        name = location.segment
-        if location.first_segment:
-            segment = self._first.get(name) or self._first_with_name(name)
-        else:
-            segment = next(_chosen(self._with_name(name), location), None)
-        return None if segment is None else segment.at(location)
+        if location.plain is None:
+            segment = next(_chosen(self._with_name(location.segment), location), None)
+            return None if segment is None else segment.at(location)
+        name, field, component, subcomponent = location.plain
+        segment = self._first.get(name) or self._first_with_name(name)
+        return None if segment is None else segment.first(field, component, subcomponent)
 
     def all(self, location: Location | str) -> list[str]:
         """Return every value at a location, over all segments and repetitions that it does not exclude.

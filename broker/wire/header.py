@@ -13,7 +13,7 @@ from broker.wire.charset import mark_of
 _FIELDS: Final = 18  # MSH-1 … MSH-18
 _BLANK: Final = [b""] * _FIELDS
 _LONGEST_DEFINITION: Final = 6  # MSH-1, and the five characters that MSH-2 has since 2.7
-_PRINTED: Final = re.compile(rb"[!-~]+")
+_PUNCTUATION: Final = re.compile(rb"[!-/:-@\[-`{-~]+")
 _BEFORE: Final = b"\x0b\r\n\t \0"  # framing and line ends that senders leave in front of MSH
 _LONGEST: Final = 8192  # bytes of a header; what is longer has lost its segment terminators, and would fill caches
 
@@ -85,30 +85,17 @@ def read_header(raw: bytes) -> Header:
         fields += _BLANK[len(fields) :]
     definition = separator + fields[1]
     separators = separators_of(definition)
-    code, _, rest = fields[8].partition(definition[1:2])
-    trigger, _, rest = rest.partition(definition[1:2])
+    mark = definition[1:2]
+    code, _, rest = fields[8].partition(mark)
+    trigger, _, rest = rest.partition(mark)
+    structure = rest.partition(mark)[0]
     # Straight to the tuple: the constructor of a named tuple costs as much as everything above.
-    return tuple.__new__(
-        Header,
-        (
-            separators,
-            definition,
-            fields[2],
-            fields[3],
-            fields[4],
-            fields[5],
-            code,
-            trigger,
-            rest.partition(definition[1:2])[0],
-            fields[9],
-            fields[10],
-            fields[11],
-            fields[14],
-            fields[15],
-            fields[17],
-            wide,
-        ),
-    )
+    # fmt: off
+    return tuple.__new__(Header, (
+        separators, definition, fields[2], fields[3], fields[4], fields[5], code, trigger, structure,
+        fields[9], fields[10], fields[11], fields[14], fields[15], fields[17], wide,
+    ))
+    # fmt: on
 
 
 @lru_cache(maxsize=256)
@@ -118,11 +105,11 @@ def separators_of(definition: bytes) -> Separators:
     MSH-2 has one to five characters; what it leaves out does not exist in the message. A doubled backslash
     (``^~\\&``, the trace of a sender that escaped its own source code) is read as one.
     """
-    if not _PRINTED.match(definition[:1]) or definition[:1].isalnum():
+    if not _PUNCTUATION.match(definition):
         text = "MSH-1: there is no field separator; expected one punctuation character, usually |"
         raise MessageError(text, location="MSH-1", condition=101)
-    if not _PRINTED.fullmatch(definition):
-        text = "MSH-2: found encoding characters that are not printed ASCII; expected punctuation, usually ^~\\&"
+    if not _PUNCTUATION.fullmatch(definition):
+        text = "MSH-2: found encoding characters that are no ASCII punctuation; expected such, usually ^~\\&"
         raise MessageError(text, location="MSH-2", condition=102)
     characters = definition.decode("ascii").replace("\\\\", "\\")
     if not 1 < len(characters) <= _LONGEST_DEFINITION:

@@ -47,14 +47,15 @@ class Location:
     which: Condition | None = None  # of the segments
     repetition: int = 0  # of the field
     condition: Condition | None = None  # of the field's repetitions
-    # What every look-up would ask, worked out once: neither number nor condition chooses another than the first.
-    first_segment: bool = dataclasses.field(init=False, repr=False, compare=False)
-    first: bool = dataclasses.field(init=False, repr=False, compare=False)
+    # What every look-up needs, put together once: segment, field, component, subcomponent; None unless the first
+    # segment's first repetition is meant.
+    plain: tuple[str, int, int, int] | None = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work out what is derived."""
-        object.__setattr__(self, "first_segment", self.occurrence <= 1 and self.which is None)
-        object.__setattr__(self, "first", self.repetition <= 1 and self.condition is None)
+        first = self.occurrence <= 1 and self.which is None and self.repetition <= 1 and self.condition is None
+        plain = (self.segment, self.field, self.component, self.subcomponent) if first else None
+        object.__setattr__(self, "plain", plain)
 
     @classmethod
     def parse(cls, text: str) -> "Location":

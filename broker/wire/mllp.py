@@ -86,7 +86,7 @@ class Decoder:
             return items
         rest: bytes | None = data
         if self._held is not None:
-            rest = self._resume(data, items)
+            rest = self._resume(self._held, data, items)
         position = 0
         while rest and position < len(rest) and not self._spent:
             if rest[position] != _VT:
@@ -165,11 +165,8 @@ class Decoder:
         if len(body) > self._limit + 1 and not self._spent:  # the last byte may be FS, whose CR has not come
             self._refuse(body, items)
 
-    def _resume(self, data: bytes, items: list[Item]) -> bytes | None:
+    def _resume(self, held: bytearray, data: bytes, items: list[Item]) -> bytes | None:
         """Add to the open frame; return what follows its end, or None when the end has not come."""
-        held = self._held
-        if held is None:
-            return data
         searched = max(len(held) - 1, 0)  # FS may have been the last byte
         held += data
         end = held.find(_END, searched)

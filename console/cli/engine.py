@@ -7,51 +7,83 @@ import click
 
 from console.cli.client import Client, print_json
 from console.cli.look import as_json
-from console.cli.main import FINDINGS, Options
+from console.cli.main import FINDINGS, USAGE, Options
 
 
 @click.command()
 @click.option(
-    "--log", "lines", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Log lines."
+    "--log", "lines", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of log lines."
 )
 @click.option("--verbose", is_flag=True, help="Log every fact, also those that are only counted otherwise.")
 @click.pass_context
 def run(ctx: click.Context, /, lines: str, *, verbose: bool) -> None:
-    """Start the engine with the channels in channels/. SIGTERM and SIGINT stop it; SIGHUP reloads."""
+    """Start the engine with the channels in channels/. SIGTERM and SIGINT stop it; SIGHUP reloads.
+
+    With errors in the channel files it does not start: they go to stderr, all at once, and the exit code is 1.
+    """
     settings = ctx.obj.settings()
-    from console.serve import serve  # noqa: PLC0415 - the engine is not needed by other commands
+    channels, told, errors = _recheck(settings)
+    if told:
+        click.echo(told, err=True)
+    if errors:
+        ctx.exit(FINDINGS)
+    from console.reactor import run as run_loop  # noqa: PLC0415 - the engine is not needed by other commands
+    from console.report import Report  # noqa: PLC0415
+    from console.serve import serve  # noqa: PLC0415
 
-    ctx.exit(serve(settings, lines=lines, verbose=verbose, ready=tell_next))
+    report = Report(lines=lines, verbose=verbose)
+    ctx.exit(run_loop(serve(settings, channels, lambda: _recheck(settings), report, tell_next)))
 
 
-def tell_next(console: str, sandbox: str | None, listeners: dict[str, str]) -> None:
-    """Say on stderr where everything is, and what a newcomer does next."""
-    for channel, endpoint in listeners.items():
-        click.echo(f"{channel} listens on {endpoint}", err=True)
-    click.echo(f"console http://{console}", err=True)
-    if sandbox:
-        click.echo(f"sandbox http://{sandbox}", err=True)
-    click.echo("next: handoff send channels/messages/adt_a04.hl7", err=True)
+def tell_next(started: Any) -> None:
+    """Say on stderr where everything is, and what a newcomer does next; ``started`` is a `console.serve.Started`."""
+    for channel, endpoints in started.endpoints.items():
+        click.echo(f"{channel} listens on {' '.join(endpoints)}", err=True)
+    click.echo(f"console   http://{started.console}/", err=True)
+    if started.sandbox:
+        click.echo(f"sandbox   {started.sandbox}/", err=True)
+    click.echo("next      handoff send channels/messages/adt_a04.hl7", err=True)
 
 
 @click.command()
 @as_json
 @click.pass_context
 def check(ctx: click.Context, /, *, as_json: bool) -> None:
-    """Check the settings and every channel file; all findings at once. Exit code 1 if there are any."""
-    settings = ctx.obj.settings()
-    from config.check import check as check_channels  # noqa: PLC0415 - costs much, used here only
+    """Check the settings and every channel file; all findings at once.
 
-    checked = check_channels(settings)
-    findings: list[Any] = list(checked.findings)
+    Exit code 1 if one of them is an error, 2 if the settings themselves cannot be used.
+    """
+    from config.findings import counted, has_errors, in_order, report  # noqa: PLC0415 - used here only
+
+    settings, findings = ctx.obj.read()
+    channels: Any = ()
+    if settings is not None:
+        channels, findings = _checked(settings)
     if as_json:
-        print_json({"channels": len(checked.channels), "findings": [finding.to_json() for finding in findings]})
+        names = [channel.name for channel in channels]
+        print_json({"channels": names, "findings": [found.as_json() for found in in_order(findings)]})
     elif findings:
-        click.echo(checked.report())
+        click.echo(report(findings))
     else:
-        click.echo(f"{len(checked.channels)} channels, nothing to say", err=True)
-    if findings:
-        ctx.exit(FINDINGS)
+        click.echo(f"{counted(len(channels), 'channel')}, no findings", err=True)
+    if has_errors(findings):
+        ctx.exit(USAGE if settings is None else FINDINGS)
+
+
+def _recheck(settings: Any) -> tuple[Any, str, int]:
+    """Return the channels, the report of what was found in their files, and how many of that are errors."""
+    from config.findings import report  # noqa: PLC0415 - used here only
+
+    channels, findings = _checked(settings)
+    return channels, report(findings), sum(found.severity == "error" for found in findings)
+
+
+def _checked(settings: Any) -> tuple[Any, Any]:
+    """Return the channels of the channel files as they are now, and every finding, those of the settings too."""
+    from config.check import check as check_files  # noqa: PLC0415 - costs much, used here only
+
+    checked = check_files(settings)
+    return checked.channels, checked.findings
 
 
 @click.command()
@@ -63,7 +95,7 @@ def reload(ctx: click.Context, /, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(f"{found['channels']} channels run" if found["ok"] else found["report"])
+        click.echo(f"{found['channels']} running" if found["ok"] else found["report"])
     if not found["ok"]:
         ctx.exit(FINDINGS)
 

@@ -30,7 +30,8 @@ limited = click.option("--limit", type=click.IntRange(1, 1000), default=50, show
 @click.pass_obj
 def messages(options: Options, /, *, as_json: bool, since: str | None, **asked: Any) -> None:
     """List messages, the newest first."""
-    found = Client.of(options).get("/messages", since=_since(since), **asked)
+    asked["since"] = _since(since)
+    found = Client.of(options).get("/messages", **asked)
     if as_json:
         print_json(found)
         return

@@ -25,7 +25,8 @@ Exit codes:
   2  usage, or configuration   5  not allowed (the console's token)
 \b
 Results go to stdout, everything else to stderr; --json prints one JSON document.
-Settings are in handoff.yaml; --set a.b=c and HANDOFF_A_B=c go before them.
+Settings are in handoff.yaml. Variables (HANDOFF_DATA, HANDOFF_STORE, HANDOFF_CONSOLE,
+HANDOFF_SANDBOX, HANDOFF_MLLP, HANDOFF_SET …) go before it, and --set before those.
 """
 
 # Name -> where the command is, and one line about it, so that help and start need no import.
@@ -61,15 +62,18 @@ class Options:
     config: Path | None = None
     sets: tuple[str, ...] = ()
     data: Path | None = None
-    loaded: Any = None
 
     def settings(self) -> Any:
-        """Return the settings. Raises `ConfigError` when they cannot be read."""
-        if self.loaded is None:
-            from config.settings import load  # noqa: PLC0415 - help and version need no settings
+        """Return the `config.settings.Settings` in force. Raises `ConfigError` with everything that is wrong."""
+        from config.settings import load  # noqa: PLC0415 - help and version need no settings
 
-            self.loaded = load(self.config, sets=self.sets, data=self.data)
-        return self.loaded
+        return load(self.config, sets=self.sets, data=self.data)
+
+    def read(self) -> Any:
+        """Return the settings (None when they cannot be used) and all findings on them."""
+        from config.settings import read_settings  # noqa: PLC0415 - help and version need no settings
+
+        return read_settings(self.config, sets=self.sets, data=self.data)
 
 
 class Commands(click.Group):
@@ -95,7 +99,9 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", type=click.Path(path_type=Path), help="The settings file (handoff.yaml).")
-@click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Set one setting; may be given again.")
+@click.option(
+    "--set", "sets", multiple=True, metavar="A.B=C", help="Set one setting, also of a channel; may be given again."
+)
 @click.option("--data", type=click.Path(path_type=Path), help="The data folder (var).")
 @click.pass_context
 def cli(ctx: click.Context, config: Path | None, sets: tuple[str, ...], data: Path | None) -> None:

@@ -40,8 +40,6 @@ def _steps(names: list[str], state: str, stopped: str | None) -> list[dict[str, 
 
 
 def _place(names: list[str], stopped: str) -> int:
-    """Return which step is meant by ``filter``, ``steps[1].filter`` or ``filter 2``; their number if none is."""
-    words = re.findall(r"\w+", stopped)
-    named = [place for place, name in enumerate(names) if name == stopped or name in words]
-    counted = [int(word) for word in words if word.isdigit()]
-    return next((place for place in named if {place, place + 1} & set(counted)), named[0] if named else len(names))
+    """Return which step ``steps.2.canonical`` is, from 0; their number where it was none of them."""
+    found = re.fullmatch(r"steps\.(\d+)\..*", stopped)
+    return min(int(found[1]) - 1, len(names)) if found else len(names)

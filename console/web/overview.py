@@ -30,20 +30,21 @@ class Overview:
         self._engine = engine
         self._hub = hub
         self._lock = asyncio.Lock()
-        self._picture: dict[str, Any] = {}
         self._read_at = -1e9  # monotonic
         self._cost = 0.0
         self._version = -1
         self._past_until = -1  # the hour before which `_past` counts
-        self._past: list[Count] = []
+        self._past: Sequence[Count] = ()
+        self._today: Sequence[Count] = ()
         self.backlog: Sequence[Backlog] = ()
 
     async def current(self) -> dict[str, Any]:
-        """Return the picture, as JSON values."""
+        """Return the picture, as JSON values; what runs is as of this moment, what is counted as of the last read."""
         async with self._lock:
             if self._is_stale():
                 await self._read()
-            return self._picture
+        channels = picture(self._engine.status(), self._today, self._past, self.backlog)
+        return {"started_at": iso(self._engine.started_at), "channels": channels}
 
     def _is_stale(self) -> bool:
         age = time.monotonic() - self._read_at
@@ -57,12 +58,8 @@ class Overview:
         if midnight != self._past_until:
             self._past = await self._engine.read(queries.counts, 0, midnight)
             self._past_until = midnight
-        today = await self._engine.read(queries.counts, midnight)
+        self._today = await self._engine.read(queries.counts, midnight)
         self.backlog = await self._engine.read(queries.backlog)
-        self._picture = {
-            "started_at": iso(self._engine.started_at),
-            "channels": picture(self._engine.status(), today, self._past, self.backlog),
-        }
         self._version, self._read_at = version, time.monotonic()
         self._cost = self._read_at - begun
 

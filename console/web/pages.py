@@ -51,7 +51,8 @@ class Pages:
     async def first(self, _request: Request) -> Response:
         """Show the channels with their counts."""
         page = self.templates.get_template("first.html.j2")
-        sandbox = f"http://{self.settings.sandbox.endpoint}/"
+        practice = self.settings.sandbox
+        sandbox = f"http://{practice.endpoint}/" if practice.enabled else None
         return HTMLResponse(page.render(picture=await self.overview.current(), sandbox=sandbox))
 
     async def events(self, _request: Request) -> Response:

@@ -61,6 +61,14 @@ class HasEndpoint(Protocol):
         """``host:port``."""
 
 
+class HasSandbox(HasEndpoint, Protocol):
+    """The sandbox's section."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the engine starts it."""
+
+
 class Settings(Protocol):
     """The settings that the console reads."""
 
@@ -77,5 +85,5 @@ class Settings(Protocol):
         """Where the console is served; port 0 takes a free one."""
 
     @property
-    def sandbox(self) -> HasEndpoint:
-        """Where the practice gateway and EHR are served."""
+    def sandbox(self) -> HasSandbox:
+        """Where the practice gateway and EHR are served, and whether they are."""

@@ -59,7 +59,8 @@ class Record:
     visit: Visit | None  # the one heard of last
     visits: dict[VisitKey, Visit] = field(default_factory=dict)
     details: Details = field(default_factory=Details)
-    delivery_id: int = 0  # the last delivery that changed it; 0 when none of this batch did
+    changes: int = 0  # how many events of this batch changed it
+    delivery_id: int = 0  # the last that did
     source_id: int = 0
     touched: bool = False  # as_of or visit moved on
     replaced: set[str] = field(default_factory=set)  # lists to write anew
@@ -91,6 +92,7 @@ def _revise(record: Record, said: Said, source_id: int) -> list[str]:
     changed += _set_lists(record, lists, cleared)
     changed += _add_identifiers(record, identifiers | {said.key}, cleared, said.delivery_id)
     if changed:
+        record.changes += 1
         record.delivery_id, record.source_id = said.delivery_id, source_id
     return changed
 

@@ -7,6 +7,11 @@ from broker.sql import Connection
 from dispatch.patients.records import Record, Visit
 from dispatch.patients.said import LISTS, SCALARS, VISIT_FIELDS, Key
 
+
+def _types(names: Sequence[str]) -> str:
+    return " ".join("boolean" if name == "deceased" else "text" for name in names)
+
+
 _APPLIED: Final = ("INSERT INTO applied (delivery_id, patient_id, at) {v}", "bigint bigint double")
 _EVENT: Final = (
     "INSERT INTO patient_event (patient_id, delivery_id, source_id, kind, occurred_at, recorded_at, late, changed) {v}",
@@ -18,21 +23,22 @@ _TOUCH: Final = (
     "bigint text text bigint",
 )
 _CHANGE: Final = (
-    f"WITH v(id, at, delivery_id, source_id, {', '.join(SCALARS)}) AS ({{v}}) UPDATE patient SET "  # noqa: S608
-    "version = version + 1, updated_at = v.at, delivery_id = v.delivery_id, source_id = v.source_id, "
+    f"WITH v(id, digest, as_of, encounter_id, at, changes, delivery_id, source_id, {', '.join(SCALARS)}) AS ({{v}}) "  # noqa: S608
+    "UPDATE patient SET digest = v.digest, as_of = v.as_of, encounter_id = v.encounter_id, "
+    "version = version + v.changes, updated_at = v.at, delivery_id = v.delivery_id, source_id = v.source_id, "
     f"{', '.join(f'{name} = v.{name}' for name in SCALARS)} FROM v WHERE patient.id = v.id",
-    f"bigint double bigint integer {' '.join('boolean' if name == 'deceased' else 'text' for name in SCALARS)}",
+    f"bigint text text bigint double integer bigint integer {_types(SCALARS)}",
 )
 _NEW_VISIT: Final = (
     f"INSERT INTO encounter (patient_id, value, system, digest, as_of, updated_at, delivery_id, "
     f"{', '.join(VISIT_FIELDS)}) {{v}} RETURNING id, patient_id, value, system",
-    f"bigint text text text text double bigint {' '.join('text' for _ in VISIT_FIELDS)}",
+    f"bigint text text text text double bigint {_types(VISIT_FIELDS)}",
 )
 _VISIT: Final = (
     f"WITH v(id, digest, as_of, at, delivery_id, {', '.join(VISIT_FIELDS)}) AS ({{v}}) UPDATE encounter SET "  # noqa: S608
     "digest = v.digest, as_of = v.as_of, updated_at = v.at, delivery_id = v.delivery_id, "
     f"{', '.join(f'{name} = v.{name}' for name in VISIT_FIELDS)} FROM v WHERE encounter.id = v.id",
-    f"bigint text text double bigint {' '.join('text' for _ in VISIT_FIELDS)}",
+    f"bigint text text double bigint {_types(VISIT_FIELDS)}",
 )
 _VISIT_AS_OF: Final = (
     "WITH v(id, as_of) AS ({v}) UPDATE encounter SET as_of = v.as_of FROM v WHERE encounter.id = v.id",
@@ -70,20 +76,31 @@ EventRow = tuple[int, int, int, str, str | None, float, bool, str | None]
 
 def write_records(connection: Connection, records: Sequence[Record], now: float) -> None:
     """Write what changed in the records; writes nothing for a record that stayed as it was."""
-    changed = [record for record in records if record.delivery_id]
+    _write_visits(connection, records, now)  # first, because the patient names its last one by its id
+    changed = [record for record in records if record.changes]
     if changed:
         _write_changes(connection, changed, now)
-    _write_visits(connection, records, now)
-    connection.bulk(
-        *_TOUCH,
-        [(r.id, r.digest, r.as_of, r.visit.id if r.visit is not None else None) for r in records if r.touched],
-    )
+    connection.bulk(*_TOUCH, [_touched(record) for record in records if record.touched and not record.changes])
+
+
+def _touched(record: Record) -> tuple[Any, ...]:
+    return (record.id, record.digest, record.as_of, record.visit.id if record.visit is not None else None)
 
 
 def _write_changes(connection: Connection, changed: Sequence[Record], now: float) -> None:
     connection.bulk(
         *_CHANGE,
-        [(r.id, now, r.delivery_id, r.source_id, *(r.details.scalars.get(name) for name in SCALARS)) for r in changed],
+        [
+            (
+                *_touched(r),
+                now,
+                r.changes,
+                r.delivery_id,
+                r.source_id,
+                *(r.details.scalars.get(name) for name in SCALARS),
+            )
+            for r in changed
+        ],
     )
     for name in LISTS:
         _write_list(connection, name, [record for record in changed if name in record.replaced])

@@ -10,7 +10,7 @@ from broker.message import Document
 from config.program import Exit, Program
 
 
-def obey(document: Document) -> Document:
+def obey(document: Document) -> Document:  # noqa: C901 - one line for each danger
     """Do what MSH-10 says."""
     order = document.message.get("MSH-10") or ""
     if order.startswith("loop"):
@@ -31,7 +31,7 @@ def obey(document: Document) -> Document:
     if order.startswith("refuse"):
         raise StepError("PV1-3 is missing", location="PV1-3")
     if order.startswith("print"):
-        print("this must not end up in the answers")
+        print("this must not end up in the answers")  # noqa: T201 - that is the danger
     return document
 
 

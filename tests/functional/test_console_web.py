@@ -18,6 +18,7 @@ from broker.errors import NotReady
 from broker.notices import Bug, Committed, ConfigurationRefused
 from broker.units import Quarantine
 from console.web.access import make_token
+from dispatch.patients.migrate import migrate as migrate_patients
 from tests.console_engine import Practice, serving
 
 
@@ -94,9 +95,10 @@ async def test_messages_and_trace_answer_with_stable_keys(practice: Practice, ht
         *("id", "channel", "type", "control_id", "state", "received_at", "processed_at", "peer", "revision"),
         *("step", "location", "reason", "deliveries"),
     ]
-    for asked in (row["id"], row["id"].lower(), ids.show(message + 2), "C1"):
-        found = await got(http, f"/api/v1/trace/{asked}")
-        assert found["id"] == row["id"]
+    found = await got(http, "/api/v1/trace/C1")
+    for asked in (row["id"], row["id"].lower(), ids.show(message + 2)):
+        assert await got(http, f"/api/v1/trace/{asked}") == found
+    assert found["id"] == row["id"]
     assert found["steps"] == [{"name": "filter", "state": "done"}, {"name": "set", "state": "done"}]
     prm, ehr = found["deliveries"]
     assert (prm["state"], prm["class"], prm["attempts"][0]["outcome"]) == ("waiting", "retry", "retry")
@@ -107,7 +109,7 @@ async def test_messages_and_trace_answer_with_stable_keys(practice: Practice, ht
 async def test_steps_of_a_stopped_message_say_where_it_stopped(practice: Practice, http: aiohttp.ClientSession) -> None:
     """The step that failed and those that never ran can be told apart."""
     message = await practice.filling.receive("C1")
-    await practice.filling.finish(message, "filtered", step="filter", reason="not wanted")
+    await practice.filling.finish(message, "filtered", step="steps.1.filter", reason="not wanted")
     found = await got(http, f"/api/v1/trace/{ids.show(message)}")
     assert found["steps"] == [{"name": "filter", "state": "filtered"}, {"name": "set", "state": "skipped"}]
 
@@ -175,6 +177,14 @@ async def test_quarantine_counters_and_status_answer(practice: Practice, http: a
     (channel,) = (await got(http, "/api/v1/counters"))["channels"]
     assert (channel["channel"], channel["today"]["quarantined"], channel["connections"]) == ("adt", 1, 2)
     assert {"version", "started_at", "channels", "notices"} == set(await got(http, "/api/v1/status"))
+
+
+async def test_patients_are_read_from_their_store(practice: Practice, http: aiohttp.ClientSession) -> None:
+    """Nobody found is an empty list; a store that cannot be read is told."""
+    assert "store:" in (await got(http, "/api/v1/patients?mrn=1", 503))["error"]
+    await asyncio.to_thread(migrate_patients, practice.settings.patients)
+    assert await got(http, "/api/v1/patients?mrn=1&system=MERCY") == {"patients": []}
+    assert "mrn" in (await got(http, "/api/v1/patients", 400))["error"]
 
 
 async def test_reload_tells_what_came_of_it(practice: Practice, http: aiohttp.ClientSession) -> None:
@@ -249,7 +259,7 @@ async def test_metrics_show_queues(practice: Practice, http: aiohttp.ClientSessi
     assert 'handoff_queue_depth{channel="adt",destination=""} 1.0' in text
 
 
-async def test_taken_port_is_told_in_one_sentence(practice: Practice, tmp_path: Path) -> None:
+async def test_taken_port_is_told_in_one_sentence(practice: Practice) -> None:
     """The operator learns which setting to change."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         practice.settings.console.endpoint = f"127.0.0.1:{taken.getsockname()[1]}"

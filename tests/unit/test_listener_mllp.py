@@ -1,120 +1,19 @@
 """This module checks an MLLP connection without sockets: what is handed in, what is answered, and in which order."""
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from twisted.internet.address import IPv4Address
-from twisted.internet.error import CannotListenError, ConnectionDone
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import connectionDone
 
 from broker.errors import NotAccepted, NotReady, StoreError
-from broker.message import Inbound, Receipt
-from broker.notices import Bug, ConnectionClosed, ConnectionOpened, ConnectionRefused, MessageRefused, Notice
-from broker.parts import Tools
+from broker.notices import Bug, ConnectionClosed, ConnectionOpened, ConnectionRefused, MessageRefused
 from broker.wire.er7 import Message
 from broker.wire.mllp import Decoder, Frame, frame
-from listeners.mllp import MllpListener, MllpSpec
-from listeners.mllp_connection import Connection
-
-PEER = IPv4Address("TCP", "192.0.2.7", 40000)
-
-
-def message(number: int, version: str = "2.5.1", wishes: str = "|", body: str = "PID|1||0012\r") -> bytes:
-    return f"MSH|^~\\&|EPIC|MERCY|HANDOFF|PRM|20260101||ADT^A01|M{number}|P|{version}|||{wishes}\r{body}".encode()
-
-
-class Wire(StringTransport):
-    """A transport that keeps what is written, and takes the calls that a real one takes."""
-
-    def __init__(self) -> None:
-        super().__init__(peerAddress=PEER, lenient=True)
-        self.writes: list[bytes] = []
-        self.half_closed = False
-        self.options: dict[str, Any] = {}
-        self.aborted = False
-
-    def write(self, data: bytes) -> None:
-        self.writes.append(data)
-        super().write(data)
-
-    def loseWriteConnection(self) -> None:
-        self.half_closed = True
-
-    def abortConnection(self) -> None:
-        self.aborted = True
-
-    def setTcpNoDelay(self, on: bool) -> None:
-        self.options["no delay"] = on
-
-    def setTcpKeepAlive(self, on: bool) -> None:
-        self.options["keep alive"] = on
-
-    def getHandle(self) -> object:
-        return self
-
-
-class Bench:
-    """A listener with an intake that promises and waits for the test to keep the promise."""
-
-    def __init__(self, **options: Any) -> None:
-        self.notices: list[Notice] = []
-        self.inbound: list[Inbound] = []
-        self.promises: list[asyncio.Future[Receipt]] = []
-        self.kept: list[tuple[str, bytes]] = []
-        self.clock = Clock()
-        self.clock.advance(1000.0)
-        intake: Any = SimpleNamespace(accept=self._accept, quarantine=self._quarantine)
-        tools = Tools(channel="adt", intake=intake, notify=self.notices.append, in_thread=None, settings=None)  # type: ignore[arg-type]
-        spec = MllpSpec.model_validate({"endpoint": "127.0.0.1:2575", **options})
-        self.listener = MllpListener(spec, tools, self.clock)
-
-    def _accept(self, inbound: Inbound) -> "asyncio.Future[Receipt]":
-        self.inbound.append(inbound)
-        promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self.promises.append(promise)
-        return promise
-
-    def _quarantine(self, channel: str, peer: str, reason: str, data: bytes) -> None:
-        assert (channel, peer) == ("adt", "192.0.2.7:40000")
-        self.kept.append((reason, data))
-
-    def connect(self) -> tuple[Connection, Wire]:
-        connection = self.listener.buildProtocol(PEER)
-        assert connection is not None
-        wire = Wire()
-        connection.makeConnection(wire)
-        return connection, wire
-
-    async def keep(self, *numbers: int) -> None:
-        for number in numbers:
-            self.promises[number].set_result(Receipt(message_id=number))
-        await turn()
-
-    async def refuse(self, number: int, error: Exception) -> None:
-        self.promises[number].set_exception(error)
-        await turn()
-
-    def of(self, kind: type[Notice]) -> list[Any]:
-        return [notice for notice in self.notices if isinstance(notice, kind)]
-
-
-async def turn() -> None:
-    """Let the loop run what is ready."""
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-
-
-def answers(wire: Wire) -> list[tuple[str | None, str | None]]:
-    """Return MSA-1 and MSA-2 of what was written."""
-    items = Decoder(1 << 20).feed(wire.value())
-    read = [Message.parse(item.payload) for item in items if isinstance(item, Frame)]
-    assert len(read) == len(items)
-    return [(answer.get("MSA-1"), answer.get("MSA-2")) for answer in read]
+from listeners.mllp import MllpSpec
+from tests.mllp_bench import PEER, Bench, answers, message, turn
 
 
 async def test_answer_comes_after_the_promise_when_a_message_arrives() -> None:
@@ -205,17 +104,17 @@ async def test_connection_closes_unanswered_when_the_promise_is_cancelled() -> N
     bench.promises[0].cancel()
     await turn()
     assert wire.value() == b""
-    assert wire.disconnecting
+    assert wire.is_closing()
 
 
 async def test_frame_is_kept_and_the_connection_closed_when_not_hl7() -> None:
     bench = Bench()
     connection, wire = bench.connect()
     connection.dataReceived(frame(message(1)) + frame(b"INVALID") + frame(message(2)))
-    assert not wire.half_closed  # the first message is still to be answered
+    assert not wire.is_half_closed()  # the first message is still to be answered
     await bench.keep(0)
     assert answers(wire) == [("AA", "M1")]
-    assert wire.half_closed
+    assert wire.is_half_closed()
     assert len(bench.inbound) == 1
     assert [data for _, data in bench.kept] == [b"INVALID"]
     connection.dataReceived(frame(message(3)))
@@ -233,7 +132,7 @@ async def test_acknowledgment_is_kept_and_not_answered_when_it_arrives(body: byt
     connection.dataReceived(frame(body))
     await turn()
     assert (wire.value(), bench.inbound, bench.kept[0][1]) == (b"", [], body)
-    assert not wire.disconnecting
+    assert not wire.is_closing()
 
 
 async def test_noise_is_kept_and_traffic_goes_on_when_bytes_come_between_frames() -> None:
@@ -250,7 +149,7 @@ async def test_connection_closes_when_the_peer_speaks_something_else() -> None:
     bench = Bench()
     connection, wire = bench.connect()
     connection.dataReceived(b"GET / HTTP/1.1\r\n" * 5000)
-    assert wire.half_closed
+    assert wire.is_half_closed()
     assert bench.kept[0][0] == "bytes outside a frame"
 
 
@@ -264,7 +163,7 @@ async def test_message_is_rejected_when_too_large() -> None:
     await bench.keep(0)
     assert answers(wire) == [("AA", "M1"), ("AR", "M2")]
     assert b"|207^Application error^HL70357|E|" in wire.value()
-    assert wire.half_closed
+    assert wire.is_half_closed()
     assert bench.kept[0][1].startswith(message(2))
 
 
@@ -272,7 +171,7 @@ async def test_connection_closes_unanswered_when_too_large_and_unreadable() -> N
     bench = Bench(max_message="1KiB")
     connection, wire = bench.connect()
     connection.dataReceived(b"\x0b" + b"x" * 5000)
-    assert wire.half_closed
+    assert wire.is_half_closed()
     assert wire.value() == b""
     assert len(bench.kept) == 1
 
@@ -281,7 +180,7 @@ async def test_open_frame_is_kept_when_the_peer_goes() -> None:
     bench = Bench()
     connection, _ = bench.connect()
     connection.dataReceived(frame(message(1)) + b"\x0bMSH|half")
-    connection.connectionLost(Failure(ConnectionDone()))
+    connection.connectionLost(connectionDone)
     assert bench.kept == [("the connection ended inside a frame", b"MSH|half")]
     await bench.keep(0)  # what was accepted stays accepted, though nobody hears of it
     assert bench.of(ConnectionClosed)[0].reason.startswith("the peer closed it")
@@ -292,7 +191,7 @@ async def test_refusal_is_kept_when_the_peer_has_gone() -> None:
     bench = Bench()
     connection, _ = bench.connect()
     connection.dataReceived(frame(message(1)))
-    connection.connectionLost(Failure(ConnectionDone()))
+    connection.connectionLost(connectionDone)
     await bench.refuse(0, NotAccepted("no"))
     assert bench.kept == [("no", message(1))]
 
@@ -304,9 +203,9 @@ async def test_connection_closes_when_a_frame_takes_too_long() -> None:
     bench.clock.advance(20)
     connection.dataReceived(b"more")
     bench.clock.advance(9)
-    assert not wire.disconnecting
+    assert not wire.is_closing()
     bench.clock.advance(2)
-    assert wire.disconnecting
+    assert wire.is_closing()
     assert bench.kept == [("a frame did not end in time", b"MSH|more")]
 
 
@@ -318,9 +217,9 @@ async def test_deadline_begins_anew_when_a_frame_ended() -> None:
     connection.dataReceived(b"^~\\&|||||||ADT|1|P|2.5\r\x1c\r\x0bMSH|")
     await bench.keep(0)
     bench.clock.advance(25)
-    assert not wire.disconnecting
+    assert not wire.is_closing()
     bench.clock.advance(6)
-    assert wire.disconnecting
+    assert wire.is_closing()
 
 
 async def test_no_timer_exists_when_frames_come_whole() -> None:
@@ -337,12 +236,12 @@ async def test_connection_closes_when_idle_too_long() -> None:
     connection.dataReceived(frame(message(1)))
     bench.clock.advance(59)
     await bench.keep(0)
-    assert not wire.disconnecting
+    assert not wire.is_closing()
     connection.dataReceived(b"\r")
     bench.clock.advance(59)
-    assert not wire.disconnecting
+    assert not wire.is_closing()
     bench.clock.advance(2)
-    assert wire.disconnecting
+    assert wire.is_closing()
     assert bench.kept == []
 
 
@@ -351,20 +250,20 @@ async def test_frame_deadline_holds_when_an_idle_limit_is_longer() -> None:
     connection, wire = bench.connect()
     connection.dataReceived(b"\x0bMSH|")
     bench.clock.advance(11)
-    assert wire.disconnecting
+    assert wire.is_closing()
 
 
 async def test_reading_stops_when_too_much_is_open() -> None:
     bench = Bench()
     connection, wire = bench.connect()
     for number in range(64):
-        assert wire.producerState == "producing"
+        assert not wire.is_paused()
         connection.dataReceived(frame(message(number)))
-    assert wire.producerState == "paused"
+    assert wire.is_paused()
     await bench.keep(*range(31))
-    assert wire.producerState == "paused"
+    assert wire.is_paused()
     await bench.keep(31)
-    assert wire.producerState == "producing"
+    assert not wire.is_paused()
 
 
 async def test_reading_stops_when_much_memory_is_open() -> None:
@@ -372,11 +271,11 @@ async def test_reading_stops_when_much_memory_is_open() -> None:
     connection, wire = bench.connect()
     large = frame(message(1, body="x" * (17 << 20)))
     connection.dataReceived(large)
-    assert wire.producerState == "producing"
+    assert not wire.is_paused()
     connection.dataReceived(large)
-    assert wire.producerState == "paused"
+    assert wire.is_paused()
     await bench.keep(0, 1)
-    assert wire.producerState == "producing"
+    assert not wire.is_paused()
 
 
 async def test_reading_stops_when_the_peer_does_not_read() -> None:
@@ -384,15 +283,15 @@ async def test_reading_stops_when_the_peer_does_not_read() -> None:
     connection, wire = bench.connect()
     connection.dataReceived(b"\x0bMSH|")
     connection.pauseProducing()
-    assert wire.producerState == "paused"
+    assert wire.is_paused()
     bench.clock.advance(100)
-    assert not wire.disconnecting  # the frame could not go on, for we did not read
+    assert not wire.is_closing()  # the frame could not go on, for we did not read
     connection.resumeProducing()
-    assert wire.producerState == "producing"
+    assert not wire.is_paused()
     bench.clock.advance(29)
-    assert not wire.disconnecting
+    assert not wire.is_closing()
     bench.clock.advance(100)
-    assert wire.disconnecting
+    assert wire.is_closing()
 
 
 async def test_connection_is_turned_away_when_there_are_too_many() -> None:
@@ -400,7 +299,9 @@ async def test_connection_is_turned_away_when_there_are_too_many() -> None:
     connection, _ = bench.connect()
     assert bench.listener.buildProtocol(PEER) is None
     assert bench.of(ConnectionRefused)[0].limit == 1
-    connection.connectionLost(Failure(ConnectionDone()))
+    assert bench.listener.connections == 1
+    connection.connectionLost(connectionDone)
+    assert bench.listener.connections == 0
     assert bench.listener.buildProtocol(PEER) is not None
 
 
@@ -410,14 +311,14 @@ async def test_open_messages_are_answered_when_the_listener_stops() -> None:
     connection.dataReceived(frame(message(1)) + b"\x0bhalf")
     stopping = asyncio.ensure_future(bench.listener.stop())
     await turn()
-    assert wire.producerState == "paused"
-    assert not wire.disconnecting
+    assert wire.is_paused()
+    assert not wire.is_closing()
     assert bench.listener.buildProtocol(PEER) is None
     await bench.keep(0)
     assert answers(wire) == [("AA", "M1")]
-    assert wire.disconnecting
+    assert wire.is_closing()
     assert bench.kept == [("the listener stops", b"half")]
-    connection.connectionLost(Failure(ConnectionDone()))
+    connection.connectionLost(connectionDone)
     await stopping
 
 
@@ -434,7 +335,8 @@ async def test_start_says_who_and_where_when_the_port_is_taken() -> None:
     bench = Bench()
 
     def refuse(*_: object) -> None:
-        raise CannotListenError("127.0.0.1", 2575, OSError(98, "Address already in use"))
+        error: Any = CannotListenError
+        raise error("127.0.0.1", 2575, OSError(98, "Address already in use"))
 
     bench.clock.listenTCP = refuse  # type: ignore[attr-defined]
     with pytest.raises(NotReady, match=r"channel adt: cannot listen on 127\.0\.0\.1:2575 \(address already in use\)"):
@@ -450,15 +352,22 @@ async def test_start_says_who_and_where_when_the_port_is_taken() -> None:
         {"connections": 0},
         {"max_message": 0},
         {"frame_deadline": 0},
-    ]
-    + [{"endpoint": "2575"}, {"tls": True}],
+        {"endpoint": "2575"},
+        {"tls": True},
+    ],
 )
 def test_spec_is_refused_when_it_cannot_be_meant(option: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         MllpSpec.model_validate({"endpoint": "127.0.0.1:2575", **option})
 
 
+async def test_peer_is_not_probed_when_keepalive_is_off() -> None:
+    _, wire = Bench(keepalive=0).connect()
+    assert wire.options == {"no delay": True}
+
+
 def test_spec_describes_every_field() -> None:
     assert all(field.description for field in MllpSpec.model_fields.values())
     spec = MllpSpec.model_validate({"endpoint": "127.0.0.1:2575", "charset": "8859/1", "max_message": "1MiB"})
+    assert MllpSpec.model_validate({"endpoint": "127.0.0.1:0", "charset": "MSH-18"}).charset == "MSH-18"
     assert (spec.max_message, spec.frame_deadline, spec.keepalive) == (1 << 20, 30.0, 60.0)

@@ -34,9 +34,14 @@ def test_bulk_takes_any_number_of_rows_in_order(database: Sqlite, count: int) ->
 
 def test_transaction_rolls_back_when_it_raises(database: Sqlite) -> None:
     """All or nothing."""
-    with pytest.raises(StoreError, match="SQLITE_CONSTRAINT"), database.transaction():
-        database.run("INSERT INTO t VALUES (1, 'a')")
-        database.run("INSERT INTO t VALUES (2, 'a')")
+
+    def insert_the_same_name_twice() -> None:
+        with database.transaction():
+            database.run("INSERT INTO t VALUES (1, 'a')")
+            database.run("INSERT INTO t VALUES (2, 'a')")
+
+    with pytest.raises(StoreError, match="SQLITE_CONSTRAINT"):
+        insert_the_same_name_twice()
     assert database.rows("SELECT count(*) FROM t") == [(0,)]
 
 

@@ -147,9 +147,9 @@ def test_bytes_do_not_show_when_printed() -> None:
 
 
 # The corpus of wire cases.
-# Every `must` holds, and every `should`: frames whose FS lacks its CR are recognised by the VT that follows (cases 13,
-# 15), a frame that another cuts off is reported and never merged (12). Of the `may` cases, FS at the end of the stream (14)
-# is reported and not delivered, and FS in a payload (24) is data.
+# Every `must` holds, and every `should`: frames whose FS lacks its CR are recognised by the VT that follows (13, 15), a
+# frame that another cuts off is reported and never merged (12). Of the `may` cases, FS at the end of the stream (14) is
+# reported and not delivered, and FS in a payload (24) is data.
 NOT_DELIVERED = {"14-fs-no-cr-eof"}
 
 

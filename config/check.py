@@ -1,0 +1,183 @@
+"""This module checks every channel file at once: what is written, what it would compile to, and how files fit together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from config.channel import ChannelPlan, ChannelSpec, Draft, read_channel
+from config.compiling import CheckingKit, Compiling
+from config.findings import Finding, did_you_mean, has_errors, in_order, shown
+from config.marks import Keys, Marks, show
+from config.overrides import Override, apply_to_channels
+from config.secrets import written_out
+from config.settings import Settings, setting_keys
+from config.strict_yaml import Tree, read_bytes
+
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::", "[::]"})  # noqa: S104 - compared with, not bound to
+_MLLP: Final = "HANDOFF_MLLP"
+
+
+class Checked(NamedTuple):
+    """The channels without mistakes, by name, and everything that was found, in order."""
+
+    channels: tuple[ChannelPlan, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Say whether the engine may run with this."""
+        return not has_errors(self.findings)
+
+
+@dataclass(slots=True)
+class _File:
+    """One channel file on its way."""
+
+    path: Path
+    tree: Tree
+    findings: list[Finding]
+    draft: Draft | None = None
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def marks(self) -> Marks:
+        return self.tree.marks
+
+    @property
+    def name(self) -> str:
+        """Return the channel's name, or nothing where it has none."""
+        name = self.tree.value.get("channel") if isinstance(self.tree.value, dict) else None
+        return name if isinstance(name, str) else ""
+
+
+def check(settings: Settings) -> Checked:
+    """Check all channel files below ``settings.channels``; nothing of what they say is run."""
+    findings = list(settings.findings)
+    files = [_read(path) for path in _paths(settings.channels, findings)]
+    readable = [file for file in files if file.tree.usable]
+    _override(settings, readable, findings)
+    for file in readable:
+        _check_file(file, settings)
+    findings += _clashes(readable, settings)
+    for file in files:
+        findings += file.findings
+    plans = [plan for file in readable if (plan := _plan(file)) is not None]
+    return Checked(tuple(sorted(plans, key=lambda plan: plan.name)), tuple(in_order(findings)))
+
+
+def _paths(folder: Path, findings: list[Finding]) -> list[Path]:
+    if not folder.is_dir():
+        hint = "name another with `channels:` in handoff.yaml or HANDOFF_CHANNELS"
+        findings.append(Finding(shown(folder), 0, 0, 0, "E109", "there is no such folder of channels", hint))
+        return []
+    paths = sorted(path for path in folder.iterdir() if path.suffix in {".yaml", ".yml"} and path.is_file())
+    if not paths:
+        text = "there is no channel file in this folder"
+        findings.append(Finding(shown(folder), 0, 0, 0, "E109", text, "add <channel>.yaml", "warning"))
+    return paths
+
+
+def _read(path: Path) -> _File:
+    try:
+        tree = read_bytes(path.read_bytes(), shown(path))
+    except OSError as error:
+        tree = read_bytes(b"", shown(path))
+        text = f"this file cannot be read ({error.strerror})"
+        tree = Tree(None, tree.marks, (Finding(shown(path), 0, 0, 0, "E109", text),), usable=False)
+    return _File(path, tree, list(tree.findings))
+
+
+def _override(settings: Settings, files: list[_File], findings: list[Finding]) -> None:
+    channels = [(file.name, file.tree.value, file.marks) for file in files if isinstance(file.tree.value, dict)]
+    ordinary = [override for override in settings.overrides if override.mark.source.name != _MLLP]
+    of_mllp = [override for override in settings.overrides if override.mark.source.name == _MLLP]
+    if of_mllp:
+        having = [name for name, tree, _ in channels if isinstance(tree.get("listen"), dict) and "mllp" in tree["listen"]]
+        if len(having) == 1:
+            ordinary = [*of_mllp, *ordinary]
+        else:
+            findings.append(_not_one(of_mllp[0], having))
+    apply_to_channels(ordinary, channels, list(ChannelSpec.model_fields), setting_keys(), findings)
+
+
+def _not_one(override: Override, names: list[str]) -> Finding:
+    text = f"{_MLLP} is for one MLLP channel, and there are {len(names) or 'none'}"
+    hint = f"use --set <channel>.listen.mllp.endpoint=… ({', '.join(names)})" if names else ""
+    return override.mark.finding("E501", text, hint)
+
+
+def _check_file(file: _File, settings: Settings) -> None:
+    file.findings += written_out(file.tree.value, file.marks)
+    file.draft = read_channel(file.tree.value, file.marks, file.findings)
+    _check_name(file)
+    kit = CheckingKit(settings.channels)
+    Compiling(file.draft, file.marks, file.findings, kit).compile()
+    file.files = kit.files
+    _check_named(file, file.draft, settings)
+    if isinstance(file.tree.value, dict) and not file.tree.value.get("deliver"):
+        text = "the channel delivers to nobody; its messages are only stored"
+        file.findings.append(file.marks.key(("deliver",)).finding("E307", text, "add `deliver:`", "warning"))
+
+
+def _check_name(file: _File) -> None:
+    name, keys = file.name, ("channel",)
+    if name and name != file.path.stem:
+        text = f'the channel is called "{name}" and its file {file.path.name}'
+        file.findings.append(file.marks.value(keys).finding("E306", text, f"call it {name}.yaml", "warning"))
+    if name in setting_keys() or name in ChannelSpec.model_fields:
+        text = f'"{name}" has a meaning of its own in overrides'
+        file.findings.append(file.marks.value(keys).finding("E111", text, "choose another name for the channel"))
+
+
+def _check_named(file: _File, draft: Draft, settings: Settings) -> None:
+    """Check the gateways and servers that destinations name."""
+    tables = (("gateway", settings.gateways), ("server", settings.servers))
+    for plan in draft.deliver:
+        for word, table in tables:
+            name = getattr(plan.spec, word, None)
+            if isinstance(name, str) and name not in table:
+                keys: Keys = ("deliver", plan.name, plan.kind, word)
+                hint = did_you_mean(name, table) or f"handoff.yaml has no {word}s: add `{word}s: {{{name}: …}}`"
+                text = f'{show(keys)} names "{name}", which is no {word} of handoff.yaml'
+                file.findings.append(file.marks.value(keys).finding("E301", text, hint))
+
+
+def _clashes(files: list[_File], settings: Settings) -> Iterator[Finding]:
+    names: dict[str, _File] = {}
+    taken = [("the console", settings.console.endpoint)]
+    if settings.sandbox.enabled:
+        taken.append(("the sandbox", settings.sandbox.endpoint))
+    for file in files:
+        if file.name and file.name in names:
+            text = f'another channel is called "{file.name}" as well'
+            hint = f"it is in {shown(names[file.name].path)}"
+            yield file.marks.value(("channel",)).finding("E305", text, hint)
+        names.setdefault(file.name, file)
+        yield from _taken_endpoint(file, taken)
+
+
+def _taken_endpoint(file: _File, taken: list[tuple[str, str]]) -> Iterator[Finding]:
+    listen = file.draft.listen if file.draft else None
+    endpoint: Any = getattr(listen.spec, "endpoint", None) if listen else None
+    if listen is None or not isinstance(endpoint, str):
+        return
+    for owner, other in taken:
+        if _same(endpoint, other):
+            keys: Keys = ("listen", listen.kind, "endpoint")
+            text = f"{show(keys)}: {owner} listens on {other} already"
+            yield file.marks.value(keys).finding("E304", text, "choose another port")
+            break
+    taken.append((f"channel {file.name}", endpoint))
+
+
+def _same(one: str, other: str) -> bool:
+    (host, _, port), (other_host, _, other_port) = one.rpartition(":"), other.rpartition(":")
+    if int(port) != int(other_port) or int(port) == 0:
+        return False
+    return host == other_host or bool({host, other_host} & _WILDCARDS)
+
+
+def _plan(file: _File) -> ChannelPlan | None:
+    plan = file.draft.plan() if file.draft else None
+    return None if plan is None or has_errors(file.findings) else plan.sealed(file.files)

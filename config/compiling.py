@@ -1,0 +1,244 @@
+"""This module compiles what a channel says without running any of it, and notes every mistake with its place."""
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from broker.errors import HandoffError
+from broker.wire.location import Location
+from config.channel import DeliverPlan, Draft, StepPlan
+from config.findings import Finding, did_you_mean, shown
+from config.marks import Keys, Mark, Marks, Source, show
+from transforms.dictionary import check_location
+from transforms.expression import Compiled, compile_expression
+from transforms.kit import Kit
+from transforms.mistakes import ExpressionError
+from transforms.policy import ROOTS
+from transforms.scan import LOCATION
+from transforms.script import ScriptError
+from transforms.template import Rendering, compile_template
+
+_FILES: Final = (".j2", ".py")
+
+
+@dataclass(frozen=True, slots=True)
+class _Mistake:
+    """A mistake in one text that a part compiled: ``written`` is that text as it stands in the channel file."""
+
+    written: str
+    code: str
+    error: ExpressionError
+    severity: str = "error"
+
+
+class CheckingKit(Kit):
+    """A kit that notes mistakes and goes on, reads scripts without running them, and keeps the files that it read.
+
+    ``only_checks`` tells parts that nothing will be run, so that they need not get ready for it.
+    """
+
+    only_checks = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(Path(shown(folder)))
+        self.files: dict[str, bytes] = {}  # by their path below the folder
+        self._mistakes: list[_Mistake] = []
+
+    def taken(self) -> list[_Mistake]:
+        """Return the mistakes since the last call."""
+        mistakes, self._mistakes = self._mistakes, []
+        return mistakes
+
+    def expression(self, text: str) -> Compiled:
+        """Compile an expression, or note its mistake."""
+        try:
+            compiled = super().expression(text)
+        except ExpressionError as error:
+            self._note(text, "E201", error)
+            return compile_expression("none")
+        self._check_locations(text, compiled.text, compiled.locations)
+        return compiled
+
+    def template(self, text: str, kind: str = "text") -> Rendering:
+        """Compile a template, or note its mistake."""
+        try:
+            rendering = super().template(text, kind)
+        except ExpressionError as error:
+            self._note(text, "E202", error)
+            return compile_template("null" if kind == "json" else "", kind)
+        self._check_locations(text, rendering.text, rendering.locations, rendering.file)
+        return rendering
+
+    def value(self, text: str, kind: str = "text") -> Callable[[Any], Any]:
+        """Compile a literal with holes, or note its mistake."""
+        try:
+            compiled = super().value(text, kind)
+        except ExpressionError as error:
+            self._note(text, "E202", error)
+            return lambda _: ""
+        if isinstance(compiled, Compiled | Rendering) and not getattr(compiled, "file", ""):
+            self._check_locations(text, text, compiled.locations)
+        return compiled
+
+    def script(self, name: str) -> Callable[..., Any]:
+        """Look for a function in a script, which is read and not run; note what is wrong with it."""
+        path, _, function = name.partition(":")
+        try:
+            if not function or not path.endswith(".py"):
+                raise ScriptError(f'"{name}" names no function', source=name, hint="write scripts/<file>.py:<function>")
+            file = self._below(path)
+            data = self.files[path] = file.read_bytes()
+            names = _functions(data, path)
+            if function not in names:
+                hint = did_you_mean(function, names)
+                raise ScriptError(f"{path} has no function {function}", source=name, hint=hint)
+        except ExpressionError as error:
+            self._note(name, "E205", error)
+        except OSError as error:
+            self._note(name, "E204", ScriptError(f"{path} cannot be read ({error.strerror})", source=name))
+        return _nothing
+
+    def _read(self, text: str) -> str:
+        content = super()._read(text)
+        self.files[text.strip()] = content.encode()
+        return content
+
+    def _note(self, written: str, code: str, error: ExpressionError) -> None:
+        about_file = not error.file and error.source.strip().endswith(_FILES) and "{" not in error.source
+        self._mistakes.append(_Mistake(written, "E204" if about_file else code, error))
+
+    def _check_locations(self, written: str, text: str, locations: tuple[Location, ...], file: str = "") -> None:
+        for location in locations:
+            wrong = check_location(location)
+            if wrong is not None:
+                place = next(found for found in LOCATION.finditer(text) if Location.parse(found[0]) == location)
+                what, _, hint = wrong.partition("; ")
+                error = ExpressionError(what, source=text, position=place.start(), length=len(place[0]), hint=hint)
+                error.file = file
+                self._mistakes.append(_Mistake(written, "E203", error, "warning"))
+
+
+def _functions(data: bytes, path: str) -> list[str]:
+    try:
+        tree = ast.parse(data)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        text = data.decode("utf-8", "replace")
+        mistake = ScriptError(f"this is no Python: {getattr(error, 'msg', error)}", source=text, length=1)
+        mistake.file = path
+        line, column = getattr(error, "lineno", None) or 1, getattr(error, "offset", None) or 1
+        mistake.position = sum(len(before) for before in text.splitlines(keepends=True)[: line - 1]) + column - 1
+        raise mistake from None
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
+def _nothing(*_: Any) -> None:
+    """Stand in for a script's function."""
+
+
+@dataclass(slots=True)
+class Compiling:
+    """Compiles one channel, part by part, and turns mistakes into findings."""
+
+    draft: Draft
+    marks: Marks
+    findings: list[Finding]
+    kit: CheckingKit
+    _used: set[Keys] = field(default_factory=set)
+
+    def compile(self) -> None:
+        """Compile everything, in the order in which it would be built."""
+        self._index()
+        steps = {step.position - 1: step for step in self.draft.steps}
+        written = self.draft.tree.get("steps")
+        for number, item in enumerate(written if isinstance(written, list) else []):
+            if number in steps:
+                self._step(steps[number])
+            elif isinstance(item, dict) and isinstance(item.get("set"), dict):
+                for name in item["set"]:  # what refers to it is right, though the step is not
+                    self.kit.declare(str(name))
+        self._expression(("order",))
+        blocks = self.draft.tree.get("deliver")
+        plans = {plan.name: plan for plan in self.draft.deliver}
+        for name in blocks if isinstance(blocks, dict) else ():
+            self._expression(("deliver", name, "when"))
+            if name in plans:
+                self._destination(plans[name])
+
+    def _index(self) -> None:
+        values = self.draft.tree.get("index")
+        for name, text in values.items() if isinstance(values, dict) else ():
+            if isinstance(text, str):
+                keys: Keys = ("index", name)
+                compiled = self.kit.expression(text)
+                for root in sorted(set(ROOTS) & set(compiled.names)):
+                    position = text.find(root)
+                    hint = "write locations, such as PID-3[5=MR].1"
+                    wrong = f"{show(keys)} is read before the steps: there is no {root} yet"
+                    mark = self.marks.value(keys).inside(text, position, len(root))
+                    self.findings.append(mark.finding("E201", wrong, hint))
+                self._report(keys)
+
+    def _expression(self, keys: Keys) -> None:
+        value: Any = self.draft.tree
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if isinstance(value, str):
+            self.kit.expression(value)
+            self._report(keys)
+
+    def _step(self, step: StepPlan) -> None:
+        keys: Keys = ("steps", step.position - 1, step.kind)
+        self._build(keys, step.spec.build)
+
+    def _destination(self, plan: DeliverPlan) -> None:
+        self._build(("deliver", plan.name, plan.kind), plan.spec.build_renderer)
+
+    def _build(self, keys: Keys, build: Callable[[Any], Any]) -> None:
+        try:
+            build(self.kit)
+        except ExpressionError as error:
+            self._tell(keys, _Mistake(error.source, "E206", error))
+        except (HandoffError, ValueError) as error:
+            text = f"{show(keys)} cannot be built: {error}"
+            self.findings.append(self.marks.key(keys).finding("E206", text))
+        self._report(keys)
+
+    def _report(self, keys: Keys) -> None:
+        for mistake in self.kit.taken():
+            self._tell(keys, mistake)
+
+    def _tell(self, keys: Keys, mistake: _Mistake) -> None:
+        error = mistake.error
+        if error.file:
+            source = Source(shown(self.kit.folder / error.file), error.source)
+            mark = Mark(source, error.position, error.position + max(error.length, 1))
+        else:
+            place = self._place(keys, mistake.written)
+            mark = self.marks.value(place)
+            if error.source == mistake.written and error.length != len(error.source):
+                mark = mark.inside(mistake.written, error.position, error.length)
+        self.findings.append(mark.finding(mistake.code, error.text, error.hint, mistake.severity))
+
+    def _place(self, keys: Keys, written: str) -> Keys:
+        """Return where below ``keys`` a text stands; each of several equal ones is told once."""
+        value: Any = self.draft.tree
+        for key in keys:
+            value = value[key]
+        places = list(_texts(value, written, keys))
+        fresh = next((place for place in places if place not in self._used), None)
+        if fresh is not None:
+            self._used.add(fresh)
+        return fresh or (places[0] if places else keys)
+
+
+def _texts(value: Any, written: str, keys: Keys) -> Iterator[Keys]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(inner, written, (*keys, key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _texts(inner, written, (*keys, number))
+    elif value == written:
+        yield keys

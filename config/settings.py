@@ -1,0 +1,319 @@
+"""This module reads the engine's settings: ``handoff.yaml``, then variables of the environment, then ``--set``."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from broker.errors import ConfigError
+from broker.spec import Bytes, Endpoint, Seconds, Spec
+from config import overrides as overriding
+from config.findings import Finding, did_you_mean, has_errors, report, shown
+from config.marks import Mark, Marks, Source, without_secrets
+from config.overrides import Override
+from config.secrets import Secret, unavailable, written_out
+from config.strict_yaml import Tree, read_bytes
+from config.wording import validate
+
+FILE: Final = "handoff.yaml"
+OFF: Final = "off"
+
+# Variables that stand for one setting each.
+_ONE_SETTING: Final = {
+    "HANDOFF_DATA": ("data",),
+    "HANDOFF_STORE": ("store",),
+    "HANDOFF_PATIENTS": ("patients",),
+    "HANDOFF_CHANNELS": ("channels",),
+    "HANDOFF_CONSOLE": ("console", "endpoint"),
+    "HANDOFF_SANDBOX": ("sandbox", "endpoint"),
+    "HANDOFF_WORKERS": ("workers",),
+}
+VARIABLES: Final = {
+    "HANDOFF_CONFIG": "Path of handoff.yaml.",
+    "HANDOFF_DATA": "The data folder.",
+    "HANDOFF_STORE": "URL of the engine's store.",
+    "HANDOFF_PATIENTS": "URL of the patient store.",
+    "HANDOFF_CHANNELS": "The folder of channels.",
+    "HANDOFF_CONSOLE": "Where the console is served, as host:port.",
+    "HANDOFF_SANDBOX": "Where the sandbox is served, as host:port, or off.",
+    "HANDOFF_MLLP": "Where the one MLLP channel listens, as host:port.",
+    "HANDOFF_WORKERS": "How many worker processes run steps.",
+    "HANDOFF_SET": "Overrides, path=value, separated by semicolons.",
+}
+_INTERNAL: Final = frozenset({"HANDOFF_CRASH", "HANDOFF_REQUIRE", "HANDOFF_WORKER_MEMORY", "HANDOFF_REQUIRE"})
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        text = "needs an address such as https://host.example/path, without user name, query or fragment"
+        raise ValueError(text)
+    return value
+
+
+def _database(value: str) -> str:
+    if not value.startswith(("sqlite:///", "postgresql://", "postgres://")):
+        text = "needs sqlite:///path/to/file.db or postgresql://user@host/database"
+        raise ValueError(text)
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Database = Annotated[str, AfterValidator(_database)]
+
+
+class GatewaySpec(Spec):
+    """A text-message gateway that speaks Twilio's Messages API."""
+
+    base: Address = Field(description="Address of the gateway, such as https://api.twilio.com.")
+    account: str = Field(min_length=1, description="The account's id.")
+    token: Secret = Field(description="The account's token, as a reference: ${env:NAME} or ${file:/path}.")
+    sender: str = Field(alias="from", min_length=1, description="The number, or Messaging Service, that texts come from.")
+    callback: Address | None = Field(default=None, description="Where the gateway reports what became of a text.")
+
+
+class ServerSpec(Spec):
+    """A FHIR R4 server."""
+
+    base: Address = Field(description="The server's base address, such as https://ehr.example/fhir/R4.")
+    token: Secret | None = Field(default=None, description="A bearer token, as a reference: ${env:NAME} or ${file:/path}.")
+
+
+class ConsoleSpec(Spec):
+    """The operators' console."""
+
+    endpoint: Endpoint = Field(default="127.0.0.1:8080", description="Where the console is served.")
+
+
+class SandboxSpec(Spec):
+    """The practice gateway and EHR."""
+
+    endpoint: Endpoint = Field(default="127.0.0.1:8090", description="Where the sandbox is served.")
+    enabled: bool = Field(default=True, description="Whether the engine starts it.")
+
+
+class SettingsSpec(Spec):
+    """The file handoff.yaml: everything in it is optional. Relative paths start at its folder."""
+
+    data: str = Field(default="var", min_length=1, description="The data folder.")
+    store: Database | None = Field(default=None, description="The engine's store; by default handoff.db in the data folder.")
+    patients: Database | None = Field(
+        default=None,
+        description="The patient store; by default the engine's PostgreSQL, or patients.db in the data folder.",
+    )
+    channels: str = Field(default="channels", min_length=1, description="The folder of channel files.")
+    console: ConsoleSpec = Field(default=ConsoleSpec(), description="The operators' console.")
+    sandbox: SandboxSpec = Field(default=SandboxSpec(), description="The practice gateway and EHR.")
+    gateways: dict[str, GatewaySpec] = Field(default={}, description="Text-message gateways, by name.")
+    servers: dict[str, ServerSpec] = Field(default={}, description="FHIR servers, by name.")
+    workers: int = Field(default=1, ge=1, le=64, description="How many worker processes run steps.")
+    worker_memory: Bytes = Field(default=512 * 1024**2, ge=64 * 1024**2, description="Memory that a worker may use.")
+    step_deadline: Seconds = Field(default=5.0, gt=0, description="How long one message may take in a worker.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings in force: every path absolute, every URL filled in."""
+
+    root: Path  # the folder of handoff.yaml
+    data: Path
+    channels: Path
+    store: str
+    patients: str
+    console: ConsoleSpec
+    sandbox: SandboxSpec
+    gateways: Mapping[str, GatewaySpec]
+    servers: Mapping[str, ServerSpec]
+    workers: int
+    worker_memory: int  # bytes
+    step_deadline: float  # seconds
+    overrides: tuple[Override, ...] = field(default=(), repr=False)  # for channels
+    findings: tuple[Finding, ...] = field(default=(), repr=False)  # warnings, told again with those of the channels
+
+
+def setting_keys() -> list[str]:
+    """Return the keys of handoff.yaml."""
+    return list(SettingsSpec.model_fields)
+
+
+def load(
+    file: Path | None = None,
+    *,
+    sets: Iterable[str] = (),
+    data: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Return the settings in force, or raise `ConfigError` with everything that is wrong with them.
+
+    ``file`` overrules HANDOFF_CONFIG, which overrules ``handoff.yaml`` in the present folder; one that is named must be
+    there. ``sets`` are overrides ``path=value``, ``data`` overrules all else.
+    """
+    settings, findings = read_settings(file, sets=sets, data=data, environment=environment)
+    if settings is None:
+        raise ConfigError(report(findings))
+    return settings
+
+
+def read_settings(
+    file: Path | None = None,
+    *,
+    sets: Iterable[str] = (),
+    data: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Settings | None, tuple[Finding, ...]]:
+    """Read as `load` does; return the settings (None where there is an error) and everything that was found."""
+    environment = os.environ if environment is None else environment
+    reading = _Reading(environment)
+    named = file or (Path(environment["HANDOFF_CONFIG"]) if environment.get("HANDOFF_CONFIG") else None)
+    path = (named or Path(FILE)).absolute()
+    tree = _read(path, required=named is not None)
+    reading.findings += tree.findings
+    settings = reading.settings(tree, path.parent, sets, data) if tree.usable else None
+    return settings, tuple(reading.findings)
+
+
+def _read(path: Path, *, required: bool) -> Tree:
+    name = shown(path)
+    try:
+        return read_bytes(path.read_bytes(), name)
+    except FileNotFoundError:
+        empty = Tree({}, Marks(Mark(Source(name, ""), 0, 1)))
+        if not required:
+            return empty
+        text, hint = "this file does not exist", "name another with --config or HANDOFF_CONFIG"
+    except OSError as error:
+        text, hint = f"this file cannot be read ({error.strerror})", ""
+    finding = Finding(name, 0, 0, 0, "E109", text, hint)
+    return Tree(None, Marks(Mark(Source(name, ""), 0, 1)), (finding,), usable=False)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Collects what is wrong while the settings are put together."""
+
+    environment: Mapping[str, str]
+    findings: list[Finding] = field(default_factory=list)
+
+    def settings(self, tree: Tree, root: Path, sets: Iterable[str], data: Path | None) -> Settings | None:
+        """Return the settings, or None where there is an error."""
+        marks, findings = tree.marks, self.findings
+        value = {} if tree.value is None else tree.value
+        if not isinstance(value, dict):
+            validate(SettingsSpec, value, (), marks, findings)
+            return None
+        findings += _passwords(value, marks)
+        given = [*self._variables(), *overriding.parse(sets, "--set", findings)]
+        if data is not None:
+            given.append(_from_option(data))
+        rest = overriding.apply_to_settings(given, setting_keys(), value, marks, findings)
+        findings += written_out(value, marks)
+        spec = validate(SettingsSpec, value, (), marks, findings)
+        findings += unavailable(value, marks, self.environment)
+        if spec is None or has_errors(findings):
+            return None
+        self._open_secrets(spec)
+        return _settled(spec, root, tuple(rest), tuple(findings))
+
+    def _open_secrets(self, spec: SettingsSpec) -> None:
+        """Look secrets up now, so that none is missing when a destination first needs it."""
+        for part in (*spec.gateways.values(), *spec.servers.values()):
+            if part.token is not None:
+                part.token.reveal(self.environment)
+
+    def _variables(self) -> list[Override]:
+        """Return what the environment sets, and report variables that mean nothing."""
+        given: list[Override] = []
+        for name, text in sorted(self.environment.items()):
+            if not name.startswith("HANDOFF_") or name in _INTERNAL:
+                continue
+            whole = Mark(Source(name, text), 0, len(text))
+            if name not in VARIABLES:
+                hint = did_you_mean(name, VARIABLES)
+                self.findings.append(
+                    Finding(name, 0, 0, 0, "E502", f"{name} is no variable of Handoff", hint, "warning")
+                )
+            elif name == "HANDOFF_SET":
+                given += overriding.parse_list(text, name, self.findings)
+            elif name == "HANDOFF_MLLP":
+                given.append(_from_variable(("listen", "mllp", "endpoint"), text, whole))
+            elif name == "HANDOFF_SANDBOX" and text == OFF:
+                given.append(_from_variable(("sandbox", "enabled"), False, whole))
+            elif name in _ONE_SETTING:
+                value = self._whole_number(text, whole) if name == "HANDOFF_WORKERS" else text
+                given.append(_from_variable(_ONE_SETTING[name], value, whole))
+        return given
+
+    def _whole_number(self, text: str, mark: Mark) -> int | str:
+        return int(text) if text.isdecimal() else text
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable(Override):
+    """An override that a variable of its own gives: all of its text is the value."""
+
+    @property
+    def path_mark(self) -> Mark:
+        """Return the variable's text."""
+        return self.mark
+
+    @property
+    def value_mark(self) -> Mark:
+        """Return the variable's text."""
+        return self.mark
+
+
+def _from_variable(path: tuple[str, ...], value: Any, mark: Mark) -> Override:
+    return _Variable(path, value, mark)
+
+
+def _from_option(data: Path) -> Override:
+    text = str(data.absolute())
+    return _from_variable(("data",), text, Mark(Source("--data", text), 0, len(text)))
+
+
+def _passwords(value: dict[str, Any], marks: Marks) -> list[Finding]:
+    """Warn of passwords in the URLs of databases that a file holds."""
+    hint = "leave it out and set PGPASSWORD or PGPASSFILE, or give the URL in HANDOFF_STORE"
+    return [
+        marks.value((key,)).finding("E401", f"{key} holds a password", hint, "warning")
+        for key in ("store", "patients")
+        if isinstance(value.get(key), str) and without_secrets(value[key]) != value[key]
+    ]
+
+
+def _settled(
+    spec: SettingsSpec, root: Path, overrides: tuple[Override, ...], findings: tuple[Finding, ...]
+) -> Settings:
+    data = root / spec.data
+    store = _absolute(spec.store, root) if spec.store else _sqlite(data / "handoff.db")
+    shared = store if store.startswith("postgres") else _sqlite(data / "patients.db")
+    return Settings(
+        root=root,
+        data=data,
+        channels=root / spec.channels,
+        store=store,
+        patients=_absolute(spec.patients, root) if spec.patients else shared,
+        console=spec.console,
+        sandbox=spec.sandbox,
+        gateways=spec.gateways,
+        servers=spec.servers,
+        workers=spec.workers,
+        worker_memory=spec.worker_memory,
+        step_deadline=spec.step_deadline,
+        overrides=overrides,
+        findings=findings,
+    )
+
+
+def _sqlite(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def _absolute(url: str, root: Path) -> str:
+    """Let a relative path of an SQLite file start at the folder of handoff.yaml."""
+    scheme, separator, rest = url.partition(":///")
+    return _sqlite(root / rest) if separator and scheme == "sqlite" else url

@@ -1,0 +1,70 @@
+"""Nothing that was acknowledged is lost when the engine is killed again and again while messages pour in.
+
+``FAULT_KILLS`` sets how many kills a run on SQLite has (PostgreSQL: a third), ``FAULT_SEED`` what is rolled.
+"""
+
+import asyncio
+import os
+import random
+import time
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.faults.harness.channels import channel, others
+from tests.faults.harness.engine import Engine
+from tests.faults.harness.feed import Feed, Ledger
+from tests.faults.harness.invariants import assert_kept, drain
+from tests.faults.harness.sender import Sender
+from tests.faults.harness.sink import Sink
+
+KILLS: Final = int(os.environ.get("FAULT_KILLS", "30"))
+SEED: Final = int(os.environ.get("FAULT_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
+_SHORTEST, _LONGEST, _MEAN = 0.15, 1.5, 0.45  # seconds from ready to kill
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(90 + 6 * KILLS)]
+
+
+async def test_sqlite_keeps_what_was_acknowledged_when_the_engine_is_killed(tmp_path: Path) -> None:
+    await _kill_again_and_again(tmp_path, KILLS)
+
+
+async def test_postgresql_keeps_what_was_acknowledged_when_the_engine_is_killed(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    await _kill_again_and_again(tmp_path, (KILLS + 2) // 3, postgres_url)
+
+
+async def _kill_again_and_again(folder: Path, kills: int, store: str = "") -> None:
+    dice = random.Random(SEED)
+    print(f"seed {SEED}, {kills} kills")  # noqa: T201 - shown when it fails, to run it again
+    async with Sink() as sink:
+        with Engine(folder, channel(), store=store, settings=others(sink.base)) as engine:
+            with Ledger(folder / "ledger") as ledger:
+                sender = Sender(engine.port, Feed(SEED), ledger, seed=SEED)
+                starts = [await engine.start()]
+                sender.start()
+                try:
+                    for _ in range(kills):
+                        await asyncio.sleep(min(max(dice.expovariate(1 / _MEAN), _SHORTEST), _LONGEST))
+                        engine.kill()
+                        starts.append(await engine.start())
+                    await sender.stop()
+                finally:
+                    await sender.abort()
+                drained = await drain(engine)
+                assert_kept(engine, ledger, sink, sender)
+                _assert_fair(sender, ledger, kills)
+                assert await engine.stop() == 0
+    print(  # noqa: T201
+        f"{len(ledger.acknowledged)} acknowledged, 0 lost in {kills} kills (95 %: fewer than {3 / kills:.3f} a kill); "
+        f"slowest start {max(starts):.1f} s, drained in {drained:.1f} s, {time.strftime('%X')}"
+    )
+
+
+def _assert_fair(sender: Sender, ledger: Ledger, kills: int) -> None:
+    """The kills hit an engine at work, and nothing but the kills ended connections."""
+    assert len(ledger.acknowledged) == len(ledger.sent) > 20 * kills
+    assert sum(lost.unanswered for lost in sender.lost) > 0
+    assert len(sender.lost) <= kills * sender.connections * 2  # one that is made while the engine dies counts again

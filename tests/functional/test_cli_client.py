@@ -1,0 +1,169 @@
+"""The commands that ask a running engine print what it answers, and end with the promised exit codes."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from broker import ids
+from broker.notices import ConfigurationRefused
+from console.cli import main
+from tests.console_engine import Aside, serving_aside
+
+
+@dataclass
+class Command:
+    """Runs `handoff` in this process, against a console in another thread."""
+
+    aside: Aside
+    capture: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Return exit code, stdout and stderr."""
+        self.capture.readouterr()
+        code = main.invoke(list(arguments))
+        told = self.capture.readouterr()
+        return code, told.out, told.err
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        """Return the one JSON document that stdout must be."""
+        found, out, err = self(*arguments, "--json")
+        assert found == code, err
+        return json.loads(out)
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Settings with a data folder of the test's own."""
+    settings = SimpleNamespace(
+        data=tmp_path, console=SimpleNamespace(endpoint="127.0.0.1:0"), sandbox=SimpleNamespace(endpoint="127.0.0.1:1")
+    )
+    monkeypatch.setattr(main.Options, "settings", lambda _options: settings)
+    return settings
+
+
+@pytest.fixture
+def handoff(settings: Any, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """The command, and a console with one message that is half delivered and one that is dead."""
+    with serving_aside(settings.data) as aside:
+        yield Command(aside, capsys)
+
+
+@pytest.fixture
+def dead(handoff: Command) -> tuple[int, int]:
+    """Two messages whose first delivery is dead."""
+    filling = handoff.aside.practice.filling
+
+    async def fill() -> tuple[int, int]:
+        found = []
+        for name in ("C1", "C2"):
+            found.append(await filling.receive(name, f"MRN-{name}"))
+            await filling.finish(found[-1])
+            await filling.end(found[-1], "dead", "rejected", "422 unprocessable")
+        return found[0], found[1]
+
+    first, second = handoff.aside.do(fill())
+    return first, second
+
+
+def test_messages_are_listed_for_people_and_programs(handoff: Command, dead: tuple[int, int]) -> None:
+    """The same rows in both forms."""
+    rows = handoff.json("messages")["messages"]
+    assert [row["control_id"] for row in rows] == ["C2", "C1"]
+    assert handoff.json("messages", "--mrn", "MRN-C1")["messages"] == rows[1:]
+    assert handoff.json("messages", "--control-id", "C2", "--state", "dead", "--since", "1h")["messages"] == rows[:1]
+    assert handoff.json("messages", "--index", "mrn=MRN-C1", "--channel", "adt")["messages"] == rows[1:]
+    code, out, err = handoff("messages", "--limit", "1")
+    head, line = out.splitlines()
+    assert (code, err) == (0, "")
+    assert head.split()[:3] == ["ID", "RECEIVED", "CHANNEL"]
+    assert ids.show(dead[1]) in line
+    assert "prm dead, ehr waiting" in line
+
+
+def test_trace_shows_the_journey(handoff: Command, dead: tuple[int, int]) -> None:
+    """Steps, deliveries, attempts; by id and by control id."""
+    found = handoff.json("trace", ids.show(dead[0]))
+    assert found == handoff.json("trace", "C1")
+    assert found["deliveries"][0]["attempts"][0]["reason"] == "422 unprocessable"
+    code, out, _ = handoff("trace", "C1")
+    assert code == 0
+    for part in ("● received from 127.0.0.1:1", "● filter", "▲ prm: dead", "attempt 1 at", "rejected in 250 ms: 422"):
+        assert part in out
+    assert "○ ehr: waiting, after prm" in out
+    code, out, err = handoff("trace", "nobody")
+    assert (code, out) == (1, "")
+    assert "no message has" in err
+
+
+def test_dead_letters_are_listed_and_acted_on(handoff: Command, dead: tuple[int, int]) -> None:
+    """Listing shows class, reason and place; acting tells how many."""
+    letters = handoff.json("dead", "list")["dead"]
+    assert [(each["class"], each["location"]) for each in letters] == [("rejected", "PID-3")] * 2
+    assert "422 unprocessable" in handoff("dead", "list")[1]
+    assert handoff.json("dead", "replay", letters[0]["id"], "--yes") == {"asked": 1, "count": 1}
+    code, out, _ = handoff("dead", "discard", "--all", "--yes", "--reason", "test data")
+    assert (code, out) == (0, "1 of 1 discarded\n")
+    act = handoff.aside.practice.engine.acts[-1]
+    assert (act.reason, act.actor.endswith("(command line)")) == ("test data", True)
+    assert handoff("dead", "replay", letters[1]["id"], "--yes")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["replay"], "say which"),
+        (["replay", "0010000000001", "--all"], "say which"),
+        (["discard", "--all", "--yes"], "--reason"),
+        (["replay", "--all"], "--yes"),
+        (["replay", "nonsense", "--yes"], "not an id"),
+    ],
+)
+def test_dead_refuses_what_is_not_clear(handoff: Command, arguments: list[str], told: str) -> None:
+    """Usage errors end with 2 and change nothing."""
+    code, _, err = handoff("dead", *arguments)
+    assert code == 2
+    assert told in err
+    assert handoff.aside.practice.engine.acts == []
+
+
+def test_status_quarantine_and_reload(handoff: Command) -> None:
+    """The operator's round."""
+    assert handoff.json("status")["channels"][0]["endpoints"] == ["127.0.0.1:2575"]
+    assert handoff("status")[1].splitlines()[1].split()[:3] == ["adt", "running", "127.0.0.1:2575"]
+    assert handoff.json("quarantine") == {"quarantine": []}
+    assert handoff("reload")[:2] == (0, "1 running\n")
+    engine = handoff.aside.practice.engine
+    engine.reloaded = ConfigurationRefused(findings=1, report="adt.yaml:3:1: error")
+    assert handoff("reload")[:2] == (1, "adt.yaml:3:1: error\n")
+    engine.state.state = "failed"
+    assert handoff("status")[0] == 3
+
+
+def test_wrong_token_ends_with_5(handoff: Command, settings: Any) -> None:
+    """Not allowed is not the same as not there."""
+    (settings.data / "console.token").write_text("another\n")
+    code, out, err = handoff("messages")
+    assert (code, out) == (5, "")
+    assert "console.token" in err
+
+
+def test_engine_that_does_not_run_ends_with_4(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sentence says how to start it."""
+    assert main.invoke(["messages"]) == 4
+    assert "handoff run" in capsys.readouterr().err
+    settings.console.endpoint = "127.0.0.1:1"
+    assert main.invoke(["status"]) == 4
+    assert "handoff run" in capsys.readouterr().err
+    assert main.invoke(["sandbox", "log"]) == 4
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2w", "-1h"])
+def test_senseless_times_are_usage_errors(settings: Any, capsys: pytest.CaptureFixture[str], since: str) -> None:
+    """The sentence shows the form."""
+    assert main.invoke(["messages", f"--since={since}"]) == 2
+    assert "2h" in capsys.readouterr().err
