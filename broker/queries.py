@@ -1,19 +1,18 @@
 """This module holds every read that an operator's question needs; nothing here changes a row or returns a body.
 
 Functions take a reading `Connection` and a `Reading` (which finds and shows control ids) and return frozen records.
-`to_json` turns a record into what the API and the command line print, under keys that do not change: field
-names, where ``id`` and ``*_id`` are 13 characters as `broker.ids.show` writes them and ``*_at`` is ISO 8601 in UTC.
+Their field names are the keys of the API's JSON and do not change: ``id`` and ``*_id`` are ids of ours, ``*_at`` is in
+POSIX seconds.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, is_dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final, Protocol
 
 from broker import states
 from broker.errors import MessageError
-from broker.ids import DELIVERIES, EPOCH_MS, message_of, show
+from broker.ids import DELIVERIES, EPOCH_MS, message_of
 from broker.keys import sorted_up_to, unpack
 from broker.sql import Connection, Row
 from broker.wire.header import read_header
@@ -170,26 +169,6 @@ class Backlog:
     dead: int
 
 
-def to_json(record: Any) -> Any:
-    """Return a record, or a sequence of them, as plain JSON values."""
-    if is_dataclass(record):
-        return {field.name.rstrip("_"): _plain(field.name, getattr(record, field.name)) for field in fields(record)}
-    return [to_json(item) for item in record] if isinstance(record, list | tuple) else record
-
-
-def _plain(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if name == "id" or name.endswith("_id"):
-        return show(value) if isinstance(value, int) else value
-    return iso(value) if name.endswith("_at") else to_json(value)
-
-
-def iso(at: float) -> str:
-    """Return POSIX seconds as ISO 8601 in UTC with milliseconds."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 _MESSAGE: Final = (
     "SELECT m.id, ch.name, m.type, co.data, m.state, m.received_at, m.processed_at, m.peer, r.digest, m.step, "
     "m.location, m.reason, r.content FROM message m JOIN channel ch ON ch.id = m.channel_id "
@@ -285,7 +264,7 @@ def _having(connection: Connection, reading: Reading, channel: str | None, name:
 
 _DELIVERIES: Final = (
     "SELECT d.id, r.destination, d.state, d.after_id, d.due_at, d.first_at, d.sent_at, d.done_at, d.class, d.reason, "
-    "d.location FROM delivery d JOIN route r ON r.id = d.route_id WHERE d.id > ? AND d.id <= ? ORDER BY d.id"
+    "d.location, d.attempts FROM delivery d JOIN route r ON r.id = d.route_id WHERE d.id > ? AND d.id <= ? ORDER BY d.id"
 )
 _ATTEMPTS: Final = (
     "SELECT delivery_id, number, started_at, ended_at, outcome, reason FROM attempt "
@@ -305,10 +284,17 @@ def trace(connection: Connection, reading: Reading, identifier: int) -> Journey 
     found = connection.rows(_DELIVERIES, (first, first + DELIVERIES))
     names = {row[0]: row[1] for row in found}
     deliveries = [
-        DeliveryRow(*(*row[:3], names.get(row[3]), *row[4:], tuple(attempts.get(row[0], ())))) for row in found
+        DeliveryRow(*(*row[:3], names.get(row[3]), *row[4:11], tuple(attempts.get(row[0]) or _only(row))))
+        for row in found
     ]
     briefs = [Brief(each.id, each.destination, each.state) for each in deliveries]
     return Journey(_message(reading, rows[0], briefs), tuple(deliveries), rows[0][12])
+
+
+def _only(row: Row) -> list[AttemptRow]:
+    """Return the attempt that delivered at once: the store keeps no row for it, the delivery's own says it all."""
+    sent_at, done_at, ended = row[6:9]
+    return [AttemptRow(row[11], sent_at, done_at, ended, None)] if row[2] == ended == "delivered" else []
 
 
 _DEAD_DELIVERIES: Final = (

@@ -34,9 +34,7 @@ def _for_editors(units: dict[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"{number}({'|'.join(units)})$"}, {"const": 0}]})
 
 
-Seconds = Annotated[
-    float, BeforeValidator(_with_unit(_SECONDS, "5s")), Field(ge=0), _for_editors(_SECONDS)
-]
+Seconds = Annotated[float, BeforeValidator(_with_unit(_SECONDS, "5s")), Field(ge=0), _for_editors(_SECONDS)]
 Bytes = Annotated[
     int,
     BeforeValidator(lambda value: _whole(_with_unit(_BYTES, "16MiB")(value))),
@@ -57,9 +55,7 @@ def _endpoint(value: object) -> object:
     return value
 
 
-Endpoint = Annotated[
-    str, BeforeValidator(_endpoint), WithJsonSchema({"type": "string", "pattern": r"^.+:[0-9]{1,5}$"})
-]
+Endpoint = Annotated[str, BeforeValidator(_endpoint), WithJsonSchema({"type": "string", "pattern": r"^.+:[0-9]{1,5}$"})]
 
 
 class Expression(str):

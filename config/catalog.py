@@ -67,12 +67,12 @@ class Parts(Mapping[str, type[S]], Generic[S]):
 
 LISTENERS: Final[Parts[ListenerSpec]] = Parts(
     "listener",
-    ListenerSpec,  # type: ignore[type-abstract]
+    ListenerSpec,
     {"mllp": "listeners.mllp:MllpSpec"},
 )
 STEPS: Final[Parts[StepSpec]] = Parts(
     "step",
-    StepSpec,  # type: ignore[type-abstract]
+    StepSpec,
     {
         "filter": "transforms.filter:FilterSpec",
         "set": "transforms.set:SetSpec",
@@ -82,7 +82,7 @@ STEPS: Final[Parts[StepSpec]] = Parts(
 )
 DESTINATIONS: Final[Parts[DestinationSpec]] = Parts(
     "destination",
-    DestinationSpec,  # type: ignore[type-abstract]
+    DestinationSpec,
     {
         "prm": "dispatch.prm:PrmSpec",
         "sms": "dispatch.sms:SmsSpec",

@@ -44,9 +44,7 @@ class RetrySpec(Spec):
 
     def policy(self) -> RetryPolicy:
         """Return it as the dispatcher takes it; a long first wait lifts the longest."""
-        return RetryPolicy(
-            attempts=self.attempts, first=self.first, max=max(self.max, self.first), expire=self.expire
-        )
+        return RetryPolicy(attempts=self.attempts, first=self.first, max=max(self.max, self.first), expire=self.expire)
 
 
 class DeliverSpec(Spec):
@@ -59,7 +57,8 @@ class DeliverSpec(Spec):
         default="step_over", description="Whether a dead letter lets the messages behind it in its lane go on."
     )
     unknown: Literal["retry", "hold"] | None = Field(
-        default=None, description="What to do when nobody knows whether a delivery took effect; each kind has a default."
+        default=None,
+        description="What to do when nobody knows whether a delivery took effect; each kind has a default.",
     )
 
 

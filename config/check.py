@@ -1,4 +1,4 @@
-"""This module checks every channel file at once: what is written, what it would compile to, and how files fit together."""
+"""This module checks every channel file at once: what is written, what it compiles to, and how files fit together."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -93,7 +93,9 @@ def _override(settings: Settings, files: list[_File], findings: list[Finding]) -
     ordinary = [override for override in settings.overrides if override.mark.source.name != _MLLP]
     of_mllp = [override for override in settings.overrides if override.mark.source.name == _MLLP]
     if of_mllp:
-        having = [name for name, tree, _ in channels if isinstance(tree.get("listen"), dict) and "mllp" in tree["listen"]]
+        having = [
+            name for name, tree, _ in channels if isinstance(tree.get("listen"), dict) and "mllp" in tree["listen"]
+        ]
         if len(having) == 1:
             ordinary = [*of_mllp, *ordinary]
         else:

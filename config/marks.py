@@ -130,7 +130,7 @@ class Marks:
     values: dict[Keys, Mark] = field(default_factory=dict)
 
     def key(self, keys: Keys) -> Mark:
-        """Return where a key was written; for an item of a list, the item; for what is not there, what would hold it."""
+        """Return where a key was written; for an item of a list, the item; else what would hold it."""
         while keys:
             found = self.keys.get(keys) or self.values.get(keys)
             if found is not None:

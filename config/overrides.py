@@ -63,7 +63,9 @@ def _parse(source: Source, start: int, end: int, findings: list[Finding]) -> Ove
     path, equals, written = text.partition("=")
     words = tuple(path.split("."))
     if not equals or not all(word.strip() == word and word for word in words):
-        findings.append(mark.finding("E503", "an override is written path=value", "such as deliver.ehr.retry.attempts=3"))
+        findings.append(
+            mark.finding("E503", "an override is written path=value", "such as deliver.ehr.retry.attempts=3")
+        )
         return None
     if written[:1] not in {"'", '"'}:
         return Override(words, scalar(written), mark)
@@ -147,7 +149,7 @@ def _put(
 
 
 def _may_appear(path: tuple[str, ...], place: int) -> bool:
-    return path[place] in _OPTIONAL_BLOCKS and place == len(path) - 2  # noqa: PLR2004 - the parent of the last word
+    return path[place] in _OPTIONAL_BLOCKS and place == len(path) - 2
 
 
 def _key(owner: Any, word: str) -> str | int | None:

@@ -1,4 +1,4 @@
-"""This module keeps secrets out of the configuration: files hold references, and only a destination learns the value."""
+"""This module keeps secrets out of the configuration: files hold references, only a destination learns the value."""
 
 import os
 import re
@@ -106,7 +106,7 @@ def _from_file(name: str) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise SecretError("E403", f"{name} cannot be read ({error.strerror})") from None
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode) or state.st_size > _LARGEST_FILE:
             raise SecretError("E403", f"{name} is no file of at most {_LARGEST_FILE} bytes")
@@ -127,32 +127,32 @@ def is_reference(text: str) -> bool:
     return _REFERENCE.fullmatch(text) is not None
 
 
-def written_out(value: Any, marks: Marks, keys: Keys = ()) -> Iterator[Finding]:
-    """Yield a finding, without the value, for every secret that a file holds itself."""
+def _texts(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+    """Yield what stands under keys that name secrets, with those keys."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from written_out(inner, marks, (*keys, key))
+            yield from _texts(inner, (*keys, key))
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            yield from written_out(inner, marks, (*keys, number))
+            yield from _texts(inner, (*keys, number))
     elif value is not None and keys and isinstance(keys[-1], str) and _SECRET_KEY.fullmatch(keys[-1]):
-        if not is_reference(str(value)):
-            text = f"{show(keys)} holds a secret itself"
-            mark = marks.value(keys)
-            yield mark.finding("E401", text, f"write a reference: {_KINDS}", secret=True)
+        yield keys, value
 
 
-def unavailable(
-    value: Any, marks: Marks, environment: Mapping[str, str], keys: Keys = ()
-) -> Iterator[Finding]:
+def written_out(value: Any, marks: Marks) -> Iterator[Finding]:
+    """Yield a finding, without the value, for every secret that a file holds itself."""
+    for keys, text in _texts(value):
+        if not is_reference(str(text)):
+            hint = f"write a reference: {_KINDS}"
+            yield marks.value(keys).finding("E401", f"{show(keys)} holds a secret itself", hint, secret=True)
+
+
+def unavailable(value: Any, marks: Marks, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Yield a finding for every reference below a secret's key that leads to no value."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from unavailable(inner, marks, environment, (*keys, key))
-    elif isinstance(value, str) and keys and isinstance(keys[-1], str) and _SECRET_KEY.fullmatch(keys[-1]):
-        if is_reference(value):
+    for keys, text in _texts(value):
+        if is_reference(str(text)):
             try:
-                resolve(value, environment)
+                resolve(text, environment)
             except SecretError as error:
                 hidden = error.code == "E401"
                 yield marks.value(keys).finding(error.code, f"{show(keys)}: {error.text}", error.hint, secret=hidden)

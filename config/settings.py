@@ -44,7 +44,7 @@ VARIABLES: Final = {
     "HANDOFF_WORKERS": "How many worker processes run steps.",
     "HANDOFF_SET": "Overrides, path=value, separated by semicolons.",
 }
-_INTERNAL: Final = frozenset({"HANDOFF_CRASH", "HANDOFF_REQUIRE", "HANDOFF_WORKER_MEMORY", "HANDOFF_REQUIRE"})
+_INTERNAL: Final = frozenset({"HANDOFF_CRASH", "HANDOFF_REQUIRE", "HANDOFF_WORKER_MEMORY"})
 
 
 def _address(value: str) -> str:
@@ -72,7 +72,9 @@ class GatewaySpec(Spec):
     base: Address = Field(description="Address of the gateway, such as https://api.twilio.com.")
     account: str = Field(min_length=1, description="The account's id.")
     token: Secret = Field(description="The account's token, as a reference: ${env:NAME} or ${file:/path}.")
-    sender: str = Field(alias="from", min_length=1, description="The number, or Messaging Service, that texts come from.")
+    sender: str = Field(
+        alias="from", min_length=1, description="The number, or Messaging Service, that texts come from."
+    )
     callback: Address | None = Field(default=None, description="Where the gateway reports what became of a text.")
 
 
@@ -80,7 +82,9 @@ class ServerSpec(Spec):
     """A FHIR R4 server."""
 
     base: Address = Field(description="The server's base address, such as https://ehr.example/fhir/R4.")
-    token: Secret | None = Field(default=None, description="A bearer token, as a reference: ${env:NAME} or ${file:/path}.")
+    token: Secret | None = Field(
+        default=None, description="A bearer token, as a reference: ${env:NAME} or ${file:/path}."
+    )
 
 
 class ConsoleSpec(Spec):
@@ -100,7 +104,9 @@ class SettingsSpec(Spec):
     """The file handoff.yaml: everything in it is optional. Relative paths start at its folder."""
 
     data: str = Field(default="var", min_length=1, description="The data folder.")
-    store: Database | None = Field(default=None, description="The engine's store; by default handoff.db in the data folder.")
+    store: Database | None = Field(
+        default=None, description="The engine's store; by default handoff.db in the data folder."
+    )
     patients: Database | None = Field(
         default=None,
         description="The patient store; by default the engine's PostgreSQL, or patients.db in the data folder.",
@@ -220,9 +226,11 @@ class _Reading:
 
     def _open_secrets(self, spec: SettingsSpec) -> None:
         """Look secrets up now, so that none is missing when a destination first needs it."""
-        for part in (*spec.gateways.values(), *spec.servers.values()):
-            if part.token is not None:
-                part.token.reveal(self.environment)
+        for gateway in spec.gateways.values():
+            gateway.token.reveal(self.environment)
+        for server in spec.servers.values():
+            if server.token is not None:
+                server.token.reveal(self.environment)
 
     def _variables(self) -> list[Override]:
         """Return what the environment sets, and report variables that mean nothing."""
@@ -241,14 +249,15 @@ class _Reading:
             elif name == "HANDOFF_MLLP":
                 given.append(_from_variable(("listen", "mllp", "endpoint"), text, whole))
             elif name == "HANDOFF_SANDBOX" and text == OFF:
-                given.append(_from_variable(("sandbox", "enabled"), False, whole))
+                given.append(_from_variable(("sandbox", "enabled"), value=False, mark=whole))
             elif name in _ONE_SETTING:
-                value = self._whole_number(text, whole) if name == "HANDOFF_WORKERS" else text
+                value = _whole_number(text) if name == "HANDOFF_WORKERS" else text
                 given.append(_from_variable(_ONE_SETTING[name], value, whole))
         return given
 
-    def _whole_number(self, text: str, mark: Mark) -> int | str:
-        return int(text) if text.isdecimal() else text
+
+def _whole_number(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """This module reads YAML 1.2 core, strictly, and keeps where everything was written.
 
-``true`` and ``false`` are the only booleans, a number is what JSON calls a number, ``null``, ``~`` and nothing are null;
+``true`` and ``false`` are the only booleans, numbers are what JSON calls so, ``null``, ``~`` and nothing are null;
 all else is text: ``0012``, ``NO``, ``on``, ``12:30``, ``2024-05-01``, ``+12025550100``. Numbers that would lose digits
 stay text as well. Anchors, aliases, merge keys, tags, duplicate keys and second documents are refused.
 """
@@ -89,7 +89,7 @@ def _refused(name: str, text: str, hint: str = "") -> Tree:
     return Tree(None, Marks(Mark(source, 0, 1)), (Finding(name, 0, 0, 0, "E109", text, hint),), usable=False)
 
 
-class _Stop(Exception):  # noqa: N818 - nothing failed: reading ends here
+class _Stop(Exception):
     """Enough is wrong to end reading."""
 
 
@@ -191,7 +191,7 @@ class _Reading:
         if start and self._source.text[start - 1 : start + 1] == "{{":
             line_end = self._source.text.find("}}", start)
             mark = Mark(self._source, start - 1, line_end + 2 if line_end > 0 else start + 1)
-            hint = "put the value in quotes: \"{{ … }}\""
+            hint = 'put the value in quotes: "{{ … }}"'
             self._findings.append(mark.finding("E101", "a value that begins with {{ is a mapping to YAML", hint))
             raise _Stop
         self._stop(event, "E101", "a key must be text, found a mapping or list")

@@ -25,7 +25,7 @@ _QUOTED_WORD: Final = re.compile(r"'([^']*)'")
 def validate(spec: type[S], value: Any, keys: Keys, marks: Marks, findings: list[Finding]) -> S | None:
     """Make a Spec of what stands at ``keys``; add what is wrong to ``findings`` and return None instead.
 
-    A bare value fills the Spec's ``short_form``; so does a mapping where that field takes one. Nothing means no options.
+    A bare value fills the Spec's ``short_form``, and so does a mapping where that field takes one.
     """
     full, short = long_form(spec, value)
     if not isinstance(full, dict):
@@ -44,7 +44,7 @@ def validate(spec: type[S], value: Any, keys: Keys, marks: Marks, findings: list
 def long_form(spec: type[Spec], value: Any) -> tuple[Any, str]:
     """Return what was written as a mapping of fields, and the field that a short form filled (empty: none was used)."""
     if value is None:
-        return {}, ""
+        return {}, ""  # the key alone means: no options
     field = spec.short_form
     if not field:
         return value, ""
@@ -78,36 +78,27 @@ class _Place:
         self._keys = keys
         self._short = short
 
-    def locate(self, loc: tuple[str | int, ...]) -> tuple[Keys, int]:
-        """Return the keys in the file for pydantic's location, and how many parts of that were meant for itself."""
-        inner: list[str | int] = []
-        value, extra = self._value, 0
+    def locate(self, loc: tuple[str | int, ...]) -> Keys:
+        """Return the keys in the file for pydantic's location; what only it knows by name is left out."""
+        inner, _ = self._walk(loc)
+        if self._short and inner[:1] == (self._short,):
+            inner = inner[1:]
+        return (*self._keys, *inner)
+
+    def given(self, loc: tuple[str | int, ...]) -> Any:
+        """Return the value at pydantic's location."""
+        return self._walk(loc)[1]
+
+    def _walk(self, loc: tuple[str | int, ...]) -> tuple[Keys, Any]:
+        keys: Keys = ()
+        value = self._value
         for part in loc:
             if (isinstance(value, dict) and part in value) or (
                 isinstance(value, list) and isinstance(part, int) and part < len(value)
             ):
                 value = value[part]
-                inner.append(part)
-            else:
-                extra += 1
-        if self._short and inner[:1] == [self._short]:
-            inner = inner[1:]
-        return (*self._keys, *inner), extra
-
-    def missing(self, loc: tuple[str | int, ...]) -> tuple[Keys, str]:
-        """Return the keys of what lacks a key, and that key."""
-        keys, _ = self.locate(loc[:-1])
-        return keys, str(loc[-1])
-
-    def given(self, loc: tuple[str | int, ...]) -> Any:
-        """Return the value at pydantic's location."""
-        value = self._value
-        for part in loc:
-            if isinstance(value, dict) and part in value:
-                value = value[part]
-            elif isinstance(value, list) and isinstance(part, int) and part < len(value):
-                value = value[part]
-        return value
+                keys = (*keys, part)
+        return keys, value
 
     def field(self, loc: tuple[str | int, ...]) -> FieldInfo | None:
         """Return the field that a location ends in."""
@@ -127,11 +118,8 @@ def _worded(refused: list[ErrorDetails], place: _Place) -> Iterator[Finding]:
     groups: dict[tuple[Keys, str], list[ErrorDetails]] = {}
     for error in refused:
         loc = tuple(error["loc"])
-        if error["type"] == "missing":
-            keys, name = place.missing(loc)
-        else:
-            (keys, _), name = place.locate(loc), ""
-        groups.setdefault((keys, name), []).append(error)
+        missing = str(loc[-1]) if error["type"] == "missing" else ""
+        groups.setdefault((place.locate(loc[:-1] if missing else loc), missing), []).append(error)
     for (keys, name), errors in groups.items():
         if not (name and name in _misspelt(keys, groups)):
             yield _finding(keys, name, errors, place)

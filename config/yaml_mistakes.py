@@ -44,10 +44,22 @@ _IN_WORDS: Final[tuple[tuple[str, str, str, bool], ...]] = (
     ("did not find expected '-' indicator", "an item of the list above begins with -", "check the indentation", False),
     ("could not find expected ':'", "a key needs a colon and a space after it", "write key: value", False),
     ("found a tab character", "a tab cannot indent", "use spaces", False),
-    ("found character that cannot start any token", "a value cannot begin with this character", "put it in quotes", False),
-    ("block sequence entries are not allowed", "a list cannot begin here", "begin the list in a line of its own", False),
+    (
+        "found character that cannot start any token",
+        "a value cannot begin with this character",
+        "put it in quotes",
+        False,
+    ),
+    (
+        "block sequence entries are not allowed",
+        "a list cannot begin here",
+        "begin the list in a line of its own",
+        False,
+    ),
     ("did not find expected alphabetic", "* and & have a meaning of their own here", "put the value in quotes", False),
 )
+
+_OTHERWISE: Final = ("this cannot be read as YAML", "put the value in quotes if it is text", False)
 
 
 def unreadable(error: yaml.YAMLError, source: Source) -> Finding:
@@ -55,12 +67,8 @@ def unreadable(error: yaml.YAMLError, source: Source) -> Finding:
     problem = str(getattr(error, "problem", None) or "")
     at = getattr(error, "problem_mark", None)
     began = getattr(error, "context_mark", None) or at
-    for beginning, text, hint, from_start in _IN_WORDS:
-        if problem.startswith(beginning):
-            mark = began if from_start else at
-            break
-    else:
-        text, hint, mark = "this cannot be read as YAML", "put the value in quotes if it is text", at
+    text, hint, from_start = next((entry[1:] for entry in _IN_WORDS if problem.startswith(entry[0])), _OTHERWISE)
+    mark = began if from_start else at
     index = min(mark.index, len(source.text)) if mark is not None else 0
     if source.text[index : index + 1] == "\t":
         text, hint = "a tab cannot indent", "use spaces"
@@ -73,4 +81,3 @@ def _back_to_text(text: str, index: int) -> int:
     while index >= len(text.rstrip()) and index > 0:
         index -= 1
     return index
-

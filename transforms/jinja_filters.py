@@ -47,11 +47,12 @@ def plain(value: object) -> str:
         return str(value)
     if isinstance(value, Undefined):
         str(value)  # raises: the name is not defined
-    raise Refused(f"a {_kind(value)} is not text; name one of its fields")
+    raise Refused(f"{_kind(value)} is not text; name one of its fields")
 
 
 def _kind(value: object) -> str:
-    return "list" if isinstance(value, list | tuple) else type(value).__name__.lower()
+    word = "list" if isinstance(value, list | tuple) else type(value).__name__.lower()
+    return f"an {word}" if word[0] in "aeio" else f"a {word}"
 
 
 def _on_text(function: Callable[[str], str]) -> Callable[[Any], Any]:

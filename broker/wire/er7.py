@@ -9,7 +9,7 @@ from typing import Final, Self
 from broker.wire.charset import decode
 from broker.wire.escape import unescape
 from broker.wire.header import Header, Separators, read_header
-from broker.wire.location import Condition, Location
+from broker.wire.location import Location
 
 __all__ = ["Header", "Location", "Message", "Segment", "Separators", "read_header"]
 
@@ -51,7 +51,8 @@ class Segment:
             return self.first(number, location.component, location.subcomponent)
         if number >= len(self.fields) or self._is_definition(number):
             return None
-        return next(self._chosen(self.fields[number], location), None)
+        chosen = self._chosen(self.fields[number], location)
+        return self._part(chosen[0], location.component, location.subcomponent) if chosen else None
 
     def first(self, field: int, component: int, subcomponent: int) -> str | None:
         """Return a value of a field's first repetition; number 0 stands for the whole segment, or the first part."""
@@ -74,7 +75,8 @@ class Segment:
         if self._is_definition(number):
             value = self.at(location)
             return [] if value is None else [value]
-        values = self._chosen(self.fields[number] if number < len(self.fields) else "", location)
+        chosen = self._chosen(self.fields[number], location) if number < len(self.fields) else []
+        values = [self._part(repetition, location.component, location.subcomponent) for repetition in chosen]
         return [value for value in values if value is not None]
 
     def repetitions(self, field: int) -> list[str]:
@@ -89,18 +91,24 @@ class Segment:
         """Tell what is never taken apart: the separators in MSH, and field 0, which stands for the whole segment."""
         return field <= _DEFINED and (not field or self.name in _DEFINING)
 
-    def _chosen(self, value: str, location: Location) -> Iterator[str | None]:
+    def _chosen(self, value: str, location: Location) -> list[str]:
+        """Return the repetitions of a field that a location chooses."""
         separator = self.separators[2]
+        repetitions = value.split(separator) if separator else [value]
+        number = location.repetition
+        if number:
+            repetitions = repetitions[number - 1 : number]
         condition = location.condition
-        wanted = location.repetition
-        for number, repetition in enumerate(value.split(separator) if separator else [value], 1):
-            if wanted in (0, number) and (condition is None or self._fulfils(repetition, condition)):
-                yield self._part(repetition, location.component, location.subcomponent)
-
-    def _fulfils(self, repetition: str, condition: Condition) -> bool:
-        if condition.value not in repetition and self.separators[3] not in repetition:
-            return False  # the usual case, without splitting; an escaped value may be spelt otherwise
-        return self._part(repetition, condition.first, condition.second) == condition.value
+        if condition is None:
+            return repetitions
+        wanted, escape = condition.value, self.separators[3]
+        return [
+            repetition
+            for repetition in repetitions
+            # The first test is cheap and mostly decides; an escaped value may be spelt otherwise.
+            if (wanted in repetition or (escape and escape in repetition))
+            and self._part(repetition, condition.first, condition.second) == wanted
+        ]
 
     def _part(self, value: str, component: int, subcomponent: int) -> str | None:
         _, mark, _, escape, lower, _ = self.separators
@@ -126,7 +134,7 @@ class Message:
     Lines end with CR, LF or both, and empty lines do not count. Nothing is checked beyond MSH.
     """
 
-    __slots__ = ("_first", "_lines", "_named", "_segments", "encoding", "header", "raw", "separators")
+    __slots__ = ("_first", "_segments", "_text", "encoding", "header", "raw", "separators")
 
     def __init__(self, raw: bytes, header: Header, text: str, encoding: str) -> None:
         """Take a message that was read; `parse` reads one."""
@@ -138,10 +146,9 @@ class Message:
             text = text.lstrip("\ufeff\x0b\r\n\t \0")
         if "\n" in text:
             text = text.replace("\n", "\r")
-        self._lines = text.split("\r")
-        self._named: dict[str, list[str]] | None = None  # the lines by segment name
-        self._first: dict[str, Segment] = {}  # the first of each name that somebody asked for
-        self._segments: dict[str, list[Segment]] = {}  # all of each name that somebody asked for
+        self._text = "\r" + text  # so that every segment has one in front
+        self._first: dict[str, Segment | None] = {}  # the first of each name that somebody asked for
+        self._segments: dict[str, list[Segment]] | None = None  # all of them by name, once somebody asked for more
 
     @classmethod
     def parse(cls, raw: bytes, encoding: str | None = None) -> Self:
@@ -164,10 +171,12 @@ class Message:
         if isinstance(location, str):
             location = Location.parse(location)
         if location.plain is None:
-            segment = next(_chosen(self._with_name(location.segment), location), None)
-            return None if segment is None else segment.at(location)
+            return self._get_chosen(location)
         name, field, component, subcomponent = location.plain
-        segment = self._first.get(name) or self._first_with_name(name)
+        try:
+            segment = self._first[name]
+        except KeyError:
+            segment = self._first_with_name(name)
         return None if segment is None else segment.first(field, component, subcomponent)
 
     def all(self, location: Location | str) -> list[str]:
@@ -185,7 +194,7 @@ class Message:
         if name:
             return list(self._with_name(name))
         separator = self.separators.field
-        names = [line.partition(separator)[0] for line in self._lines if line]
+        names = [line.partition(separator)[0] for line in self._text.split("\r") if line]
         walk = {name: iter(self._with_name(name)) for name in names}
         return [next(walk[name]) for name in names]
 
@@ -193,35 +202,40 @@ class Message:
         """Show type and size alone: a message is patient data."""
         return f"Message({self.header.type}, {len(self.raw)} bytes)"
 
+    def _get_chosen(self, location: Location) -> str | None:
+        name = location.segment
+        if location.occurrence <= 1 and location.which is None:
+            segment = self._first[name] if name in self._first else self._first_with_name(name)
+        else:
+            segment = next(_chosen(self._with_name(name), location), None)
+        return None if segment is None else segment.at(location)
+
     def _first_with_name(self, name: str) -> Segment | None:
-        lines = (self._named or self._by_name()).get(name)
-        if lines is None:
-            return None
-        segment = self._first[name] = Segment(name, lines[0], self.separators, self.encoding)
+        """Find the first segment of a name by searching: most messages are asked for few, and no other is taken apart."""
+        segment: Segment | None = None
+        text = self._text
+        begin = text.find(f"\r{name}{self.separators.field}") + 1
+        if begin:
+            end = text.find("\r", begin)
+            line = text[begin:] if end < 0 else text[begin:end]
+            segment = Segment(name, line, self.separators, self.encoding)
+        elif f"\r{name}" in text:  # a segment without fields has no separator either
+            segment = next(iter(self._with_name(name)), None)
+        self._first[name] = segment
         return segment
 
     def _with_name(self, name: str) -> list[Segment]:
-        segments = self._segments.get(name)
-        if segments is None:
-            separators, encoding = self.separators, self.encoding
-            lines = (self._named or self._by_name()).get(name, ())
-            segments = self._segments[name] = [Segment(name, line, separators, encoding) for line in lines]
-        return segments
+        if self._segments is None:
+            self._segments = self._by_name()
+        return self._segments.get(name, [])
 
-    def _by_name(self) -> dict[str, list[str]]:
-        named: dict[str, list[str]] = {}
-        separator = self.separators.field
-        for line in self._lines:
-            if not line:
-                continue
-            name = line[:3]
-            if line[3:4] != separator or separator in name:
-                name = line.partition(separator)[0]
-            if name in named:
-                named[name].append(line)
-            else:
-                named[name] = [line]
-        self._named = named
+    def _by_name(self) -> dict[str, list[Segment]]:
+        named: dict[str, list[Segment]] = {}
+        separators, encoding = self.separators, self.encoding
+        for line in self._text.split("\r"):
+            if line:
+                name = line.partition(separators.field)[0]
+                named.setdefault(name, []).append(Segment(name, line, separators, encoding))
         return named
 
 

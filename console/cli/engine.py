@@ -95,7 +95,7 @@ def reload(ctx: click.Context, /, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(f"{found['channels']} running" if found["ok"] else found["report"])
+        click.echo(f"channels running: {found['channels']}" if found["ok"] else found["report"])
     if not found["ok"]:
         ctx.exit(FINDINGS)
 

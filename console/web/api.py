@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -15,8 +15,9 @@ from starlette.routing import Route
 from broker import ids, queries, sql, states
 from broker.errors import HandoffError, StoreError
 from broker.notices import ConfigurationReloaded
-from broker.queries import Filter, to_json
+from broker.queries import Filter
 from broker.units import Act
+from console.plain import patient_to_json, to_json
 from console.report import Hub
 from console.version import product_version
 from console.web.journey import as_json, step_names
@@ -175,20 +176,9 @@ def _find(url: str, mrn: str, system: str | None) -> Any:
     find = import_module("dispatch.patients.queries").find
     connection = sql.connect(url, writer=False)
     try:
-        return _plain(find(connection, mrn, system))
+        return patient_to_json(find(connection, mrn, system))
     finally:
         connection.close()
-
-
-def _plain(value: Any) -> Any:
-    """Return what the patient store answers as JSON values; times of ours become ISO 8601, senders' times stay."""
-    if is_dataclass(value):
-        named = {field.name: getattr(value, field.name) for field in fields(value)}
-        return {
-            name: queries.iso(each) if name.endswith("_at") and isinstance(each, float) else _plain(each)
-            for name, each in named.items()
-        }
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _state(value: str | None) -> str | None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 
-from broker.queries import Journey, to_json
+from broker.queries import Journey
+from console.plain import to_json
 
 
 def as_json(journey: Journey, steps: list[str]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from broker import queries
-from broker.queries import Backlog, Count, iso
+from broker.queries import Backlog, Count
+from console.plain import iso
 from console.report import Hub
 from console.web.ports import ChannelStatus, Engine
 

@@ -93,6 +93,17 @@ async def test_trace_holds_deliveries_and_attempts(filling: Filling) -> None:
     assert await filling.read(queries.trace, message + 64) is None
 
 
+async def test_trace_shows_an_attempt_that_delivered_at_once(filling: Filling) -> None:
+    """The store keeps no row of its own for it; the journey shows it all the same."""
+    message = await filling.receive("C1")
+    await filling.finish(message)
+    await filling.end(message, "delivered", "delivered")
+    prm, ehr = (await filling.read(queries.trace, message)).deliveries
+    assert [(a.number, a.outcome, a.reason) for a in prm.attempts] == [(1, "delivered", None)]
+    assert prm.attempts[0].started_at <= prm.attempts[0].ended_at == prm.done_at
+    assert ehr.attempts == ()
+
+
 async def test_dead_letters_are_deliveries_and_failed_messages(filling: Filling) -> None:
     """Both kinds wait for the operator, with what is wrong and where."""
     one, other = await filling.receive("C1"), await filling.receive("C2")

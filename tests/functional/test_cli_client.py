@@ -136,7 +136,7 @@ def test_status_quarantine_and_reload(handoff: Command) -> None:
     assert handoff.json("status")["channels"][0]["endpoints"] == ["127.0.0.1:2575"]
     assert handoff("status")[1].splitlines()[1].split()[:3] == ["adt", "running", "127.0.0.1:2575"]
     assert handoff.json("quarantine") == {"quarantine": []}
-    assert handoff("reload")[:2] == (0, "1 running\n")
+    assert handoff("reload")[:2] == (0, "channels running: 1\n")
     engine = handoff.aside.practice.engine
     engine.reloaded = ConfigurationRefused(findings=1, report="adt.yaml:3:1: error")
     assert handoff("reload")[:2] == (1, "adt.yaml:3:1: error\n")

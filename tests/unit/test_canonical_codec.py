@@ -23,7 +23,7 @@ def of(hint: Any) -> st.SearchStrategy[Any]:
         return st.one_of(*[st.none() if part is type(None) else of(part) for part in hint.__args__])
     if isinstance(hint, GenericAlias):
         return st.lists(of(hint.__args__[0]), max_size=3).map(tuple)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
         return st.builds(hint, **{name: of(part) for name, part in hints.items()})
     return {str: TEXT, bool: st.booleans()}[hint]

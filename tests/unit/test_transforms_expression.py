@@ -183,7 +183,8 @@ def through_jinja(text: str, given: Document) -> Any:
     strict, source = environment(), read_expression(text)
     root = _Rewriting().visit(parse(source, strict))
     body: list[nodes.Node] = [nodes.Assign(nodes.Name("result", "store"), root, lineno=1)]
-    tree = nodes.Template(body, lineno=1).set_environment(strict)
+    tree = nodes.Template(body, lineno=1)
+    tree.set_environment(strict)
     template = Template.from_code(strict, strict.compile(tree), {})
     names = {name: at(location)(given) for name, location in source.locations.items()}
     patient = given.event.patient if given.event else None
@@ -206,7 +207,8 @@ ATOMS = st.sampled_from(
         "gone",
         "count",
     ]
-    + ["'x'", "''", "3", "0", "2.5", "true", "none", "[1, 'x']", "('A08', PID-8)", "{'a': PID-8}", "flags"]
+) | st.sampled_from(
+    ["'x'", "''", "3", "0", "2.5", "true", "none", "[1, 'x']", "('A08', PID-8)", "{'a': PID-8}", "flags"]
 )
 
 

@@ -391,7 +391,6 @@ def test_every_adt_of_other_people_is_mapped_or_refused_with_a_location() -> Non
         try:
             event = map_adt(Message.parse(file.read_bytes()))
         except StepError as error:
-            assert error.location, file.name
             outcomes[error.location] += 1
         except MessageError:
             outcomes["unreadable"] += 1
@@ -399,6 +398,7 @@ def test_every_adt_of_other_people_is_mapped_or_refused_with_a_location() -> Non
             assert decode(encode(event)) == event, file.name
             outcomes["mapped"] += 1
     assert outcomes["mapped"] >= 50, outcomes
+    assert "" not in outcomes
 
 
 def test_mapping_agrees_with_a_peer_on_the_essentials() -> None:

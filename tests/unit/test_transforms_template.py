@@ -64,7 +64,10 @@ def test_json_knows_loops_conditions_and_sets() -> None:
 @settings(max_examples=300)
 @given(VALUES)
 def test_json_is_what_was_put_in_for_any_value(value: str) -> None:
-    text = '{"a": {{ value }}, "b": ["<{{ value }}>", "\\"{{ value }}"], "c": {{ {"k": value} }}, "d": {{ value | tojson }}}'
+    holes = (
+        '"a": {{ value }}, "b": ["<{{ value }}>", "\\"{{ value }}"], "c": {{ {"k": value} }}, "d": {{ value | tojson }}'
+    )
+    text = "{" + holes + "}"
     found = json.loads(compile_template(text, "json", ["value"])(document(value=value)))
     assert found == {"a": value, "b": [f"<{value}>", f'"{value}'], "c": {"k": value}, "d": value}
 
@@ -108,7 +111,7 @@ def test_text_writes_values_as_people_do() -> None:
 
 
 def test_text_refuses_a_structure() -> None:
-    with pytest.raises(StepError, match="template:2: a identifier is not text|template:2: .*identifier is not text"):
+    with pytest.raises(StepError, match=r"^template:2: an identifier is not text"):
         compile_template("a\n{{ patient.mrn }}")(document())
 
 

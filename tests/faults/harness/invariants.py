@@ -39,7 +39,7 @@ class Stored:
     body: bytes = field(repr=False)
     step: str | None = None
     reason: str | None = None
-    deliveries: dict[str, Any] = field(default_factory=dict)
+    deliveries: dict[str, "Delivered"] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -103,6 +103,18 @@ def stored(engine: Engine) -> dict[str, list[Stored]]:
         ):
             by_id[message_of(identifier)].deliveries[destination] = Delivered(identifier, *rest)
     return found
+
+
+async def reach(engine: Engine, control_id: str, destination: str, state: str, seconds: float = 15.0) -> Delivered:
+    """Wait until a delivery is in a state; return it."""
+    began = time.monotonic()
+    while True:
+        found = [one.deliveries[destination] for one in stored(engine).get(control_id, []) if one.deliveries]
+        if found and found[0].state == state:
+            return found[0]
+        where = f"{destination} is {found[0].state if found else 'not there'} and not {state} after {seconds:g} s"
+        assert time.monotonic() - began < seconds, f"{where}:\n{engine.said[-2000:]}"
+        await asyncio.sleep(_LOOK)
 
 
 def check(engine: Engine, ledger: Ledger, sink: Sink, sender: Sender | None = None) -> list[str]:

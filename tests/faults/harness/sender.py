@@ -155,6 +155,40 @@ class _Line:
                 self._sender.faults.append("something came after the last answer")
 
 
+async def send(port: int, ledger: Ledger, *messages: Sent) -> list[str]:
+    """Send messages over one connection and return MSA-1 of each answer, in order."""
+    ledger.note_sent(messages)
+    payloads = await exchange(port, b"".join(frame(one.body) for one in messages), len(messages))
+    answers = [read_answer(payload) for payload in payloads]
+    assert [control_id for _, control_id in answers] == [one.control_id for one in messages]
+    ledger.note_answers([(control_id, code) for code, control_id in answers])
+    return [code for code, _ in answers]
+
+
+async def exchange(port: int, data: bytes, answers: int = 0, *, seconds: float = 10.0, end: bool = False) -> list[bytes]:
+    """Write bytes to a connection of their own; return the payloads of the answers.
+
+    Reads until so many came, or (with 0) until the other side closes; ``end`` closes our side after writing.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    decoder, payloads = Decoder(1 << 20), list[bytes]()
+    try:
+        async with asyncio.timeout(seconds):
+            writer.write(data)
+            if end:
+                writer.write_eof()
+            while not answers or len(payloads) < answers:
+                received = await reader.read(_READ)
+                if not received:
+                    break
+                payloads += [item.payload for item in decoder.feed(received) if isinstance(item, Frame)]
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    return payloads
+
+
 def read_answer(payload: bytes) -> tuple[str, str]:
     """Return MSA-1 and MSA-2 of an acknowledgment; empty where there is no MSA."""
     for segment in payload.split(b"\r"):

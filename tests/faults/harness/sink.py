@@ -1,6 +1,6 @@
 """This module is the other side: an HTTP server that speaks enough FHIR and Twilio, and counts what took effect.
 
-A script says how the next writes are treated; reads (searches) are always answered properly. An effect is counted when
+A script says how the writes for a message are treated; reads (searches) are always answered properly. An effect is counted when
 the whole request has been read, whatever is answered then, because that is what makes an outcome unknown.
 """
 
@@ -60,7 +60,7 @@ class Sink:
         self.requests: list[Request] = []
         self.effects: dict[str, Counter[str]] = {"fhir": Counter(), "sms": Counter()}
         self.order: dict[str, list[str]] = {"fhir": [], "sms": []}  # keys in the order of their first effect
-        self.scripts: dict[str, deque[Treatment]] = {"fhir": deque(), "sms": deque()}
+        self._scripts: dict[tuple[str, str], deque[Treatment]] = {}
         self.usual: dict[str, Treatment] = {"fhir": OK, "sms": OK}
         self.port = 0
         self._resources: dict[str, str] = {}  # key -> id
@@ -93,9 +93,9 @@ class Sink:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def script(self, kind: str, *treatments: Treatment) -> None:
-        """Say how the next writes of a kind are treated; after them comes the usual."""
-        self.scripts[kind] = deque(treatments)
+    def treat(self, kind: str, key: str, *treatments: Treatment) -> None:
+        """Say how the first writes for a message are treated; those after them get the usual."""
+        self._scripts[kind, key] = deque(treatments)
 
     def attempts(self, kind: str, key: str) -> list[Request]:
         """Return the writes that came for a message."""
@@ -126,7 +126,8 @@ class Sink:
         kind = "sms" if "/Accounts/" in target else "fhir"
         key = _text_key(body) if kind == "sms" else _resource_key(body)
         self.requests.append(Request(time.time(), kind, key, headers, body))
-        treatment = self.scripts[kind].popleft() if self.scripts[kind] else self.usual[kind]
+        script = self._scripts.get((kind, key))
+        treatment = script.popleft() if script else self.usual[kind]
         answer = self._apply(kind, key) if treatment.effect else {}
         return await _follow(writer, treatment, answer if treatment.status < 300 else _refusal(kind, treatment.status))
 
