@@ -29,7 +29,7 @@ help: ## Show this
 	@echo 'make clean   remove everything that can be made again; var/ with its data stays'
 
 run: $(RUN)
-	@mkdir -p var
+	@mkdir -p -m 700 var # it holds the key
 	@exec $(KEEP) $(BIN)/handoff run $(ARGS)
 
 test: $(DEV)

@@ -16,11 +16,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import orjson
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from broker.canonical.codec import encode
+from broker.canonical.codec import as_json
 from broker.canonical.model import (
     Address,
     Encounter,
@@ -84,7 +82,7 @@ def event(number: int, kind: str, second: int) -> Event:
 
 def request(told: Event) -> bytes:
     """Return the request for an event, as the renderer makes it."""
-    return frame(orjson.loads(encode(told)))
+    return frame(as_json(told))
 
 
 def feed(patients: int, kind: str, seconds: Iterator[int], ids: Ids) -> Iterator[Delivery]:

@@ -254,8 +254,9 @@ class _Reading:
         if kind is None:
             return None
         spec = validate(catalog.DESTINATIONS[kind], rest[kind], (*keys, kind), self._marks, self._findings)
-        if spec is None or options is None:
+        if spec is None:
             return None
+        options = options or DeliverSpec()  # what is wrong with them was reported; go on looking for more
         return DeliverPlan(
             name=name,
             kind=kind,

@@ -1,5 +1,6 @@
 """This module checks every channel file at once: what is written, what it compiles to, and how files fit together."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from config.overrides import Override, apply_to_channels
 from config.secrets import written_out
 from config.settings import Settings, setting_keys
 from config.strict_yaml import Tree, read_bytes
+from config.wording import NAME_PATTERN
 
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", "[::]"})  # noqa: S104 - compared with, not bound to
 _MLLP: Final = "HANDOFF_MLLP"
@@ -124,12 +126,12 @@ def _check_file(file: _File, settings: Settings) -> None:
 
 def _check_name(file: _File) -> None:
     name, keys = file.name, ("channel",)
-    if name and name != file.path.stem:
-        text = f'the channel is called "{name}" and its file {file.path.name}'
-        file.findings.append(file.marks.value(keys).finding("E306", text, f"call it {name}.yaml", "warning"))
     if name in setting_keys() or name in ChannelSpec.model_fields:
         text = f'"{name}" has a meaning of its own in overrides'
         file.findings.append(file.marks.value(keys).finding("E111", text, "choose another name for the channel"))
+    elif name != file.path.stem and re.fullmatch(NAME_PATTERN, name):
+        text = f'the channel is called "{name}" and its file {file.path.name}'
+        file.findings.append(file.marks.value(keys).finding("E306", text, f"call it {name}.yaml", "warning"))
 
 
 def _check_named(file: _File, draft: Draft, settings: Settings) -> None:

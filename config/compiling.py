@@ -4,10 +4,9 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from broker.errors import HandoffError
-from broker.wire.location import Location
 from config.channel import DeliverPlan, Draft, StepPlan
 from config.findings import Finding, did_you_mean, shown
 from config.marks import Keys, Mark, Marks, Source, show
@@ -16,11 +15,10 @@ from transforms.expression import Compiled, compile_expression
 from transforms.kit import Kit
 from transforms.mistakes import ExpressionError
 from transforms.policy import ROOTS
-from transforms.scan import LOCATION
+from transforms.scan import Source as ReadText
+from transforms.scan import read_expression, read_template
 from transforms.script import ScriptError
 from transforms.template import Rendering, compile_template
-
-_FILES: Final = (".j2", ".py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class CheckingKit(Kit):
         except ExpressionError as error:
             self._note(text, "E201", error)
             return compile_expression("none")
-        self._check_locations(text, compiled.text, compiled.locations)
+        self._check_locations(text, read_expression(text))
         return compiled
 
     def template(self, text: str, kind: str = "text") -> Rendering:
@@ -68,7 +66,7 @@ class CheckingKit(Kit):
         except ExpressionError as error:
             self._note(text, "E202", error)
             return compile_template("null" if kind == "json" else "", kind)
-        self._check_locations(text, rendering.text, rendering.locations, rendering.file)
+        self._check_locations(text, read_template(rendering.text), rendering.file)
         return rendering
 
     def value(self, text: str, kind: str = "text") -> Callable[[Any], Any]:
@@ -78,8 +76,8 @@ class CheckingKit(Kit):
         except ExpressionError as error:
             self._note(text, "E202", error)
             return lambda _: ""
-        if isinstance(compiled, Compiled | Rendering) and not getattr(compiled, "file", ""):
-            self._check_locations(text, text, compiled.locations)
+        if not isinstance(compiled, Rendering) or not compiled.file:  # a file was looked at by `template`
+            self._check_locations(text, read_template(text))
         return compiled
 
     def script(self, name: str) -> Callable[..., Any]:
@@ -106,16 +104,17 @@ class CheckingKit(Kit):
         return content
 
     def _note(self, written: str, code: str, error: ExpressionError) -> None:
-        about_file = not error.file and error.source.strip().endswith(_FILES) and "{" not in error.source
+        about_file = not error.file and (
+            error.source != written if code == "E205" else written.strip().endswith(".j2") and "{" not in written
+        )
         self._mistakes.append(_Mistake(written, "E204" if about_file else code, error))
 
-    def _check_locations(self, written: str, text: str, locations: tuple[Location, ...], file: str = "") -> None:
-        for location in locations:
+    def _check_locations(self, written: str, text: ReadText, file: str = "") -> None:
+        for name, location in text.locations.items():
             wrong = check_location(location)
             if wrong is not None:
-                place = next(found for found in LOCATION.finditer(text) if Location.parse(found[0]) == location)
                 what, _, hint = wrong.partition("; ")
-                error = ExpressionError(what, source=text, position=place.start(), length=len(place[0]), hint=hint)
+                error = text.mistake(what, text.masked.find(name), len(name), hint)
                 error.file = file
                 self._mistakes.append(_Mistake(written, "E203", error, "warning"))
 
@@ -217,7 +216,7 @@ class Compiling:
         else:
             place = self._place(keys, mistake.written)
             mark = self.marks.value(place)
-            if error.source == mistake.written and error.length != len(error.source):
+            if error.source == mistake.written and error.length not in {0, len(error.source)}:
                 mark = mark.inside(mistake.written, error.position, error.length)
         self.findings.append(mark.finding(mistake.code, error.text, error.hint, mistake.severity))
 

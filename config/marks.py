@@ -141,7 +141,7 @@ class Marks:
     def value(self, keys: Keys) -> Mark:
         """Return where a value was written: a scalar itself, a mapping or list by the key that holds it."""
         found = self.values.get(keys)
-        if found is None or found.end <= found.start or found.style == "block":
+        if found is None or found.end <= found.start or found.style in {"block", "flow"}:
             return self.key(keys)
         return found
 

@@ -21,6 +21,7 @@ LARGEST: Final = 256 * 1024  # bytes of a file
 DEEPEST: Final = 30  # mappings and lists inside each other
 MOST_VALUES: Final = 5_000
 _MOST_FINDINGS: Final = 100
+_LONGEST_SHOWN: Final = 60  # characters of a tag that are repeated
 
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _MOST_DIGITS: Final = 18  # so that a whole number fits 64 bits
@@ -220,4 +221,4 @@ class _Reading:
 
 
 def _tag(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")
+    return tag.replace("tag:yaml.org,2002:", "!!")[:_LONGEST_SHOWN]

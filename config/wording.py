@@ -17,6 +17,7 @@ from config.marks import Keys, Marks, show
 
 S = TypeVar("S", bound=Spec)
 
+_NO_OPTIONS: Final = "it has no options: write {}"
 _LONGEST_SHOWN: Final = 40  # characters of a value that are repeated in a sentence
 _YES_NO: Final = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 _QUOTED_WORD: Final = re.compile(r"'([^']*)'")
@@ -29,7 +30,7 @@ def validate(spec: type[S], value: Any, keys: Keys, marks: Marks, findings: list
     """
     full, short = long_form(spec, value)
     if not isinstance(full, dict):
-        text = f"{show(keys)} needs keys and values, found {found(value)}"
+        text = f"{_owner(keys)} needs keys and values, found {found(value)}"
         findings.append(marks.value(keys).finding("E106", text, _keys_hint(spec)))
         return None
     try:
@@ -93,9 +94,7 @@ class _Place:
         keys: Keys = ()
         value = self._value
         for part in loc:
-            if (isinstance(value, dict) and part in value) or (
-                isinstance(value, list) and isinstance(part, int) and part < len(value)
-            ):
+            if _has(value, part):
                 value = value[part]
                 keys = (*keys, part)
         return keys, value
@@ -111,6 +110,12 @@ class _Place:
         for part in loc:
             annotation = next((inner for inner in _inside(annotation, part)), annotation)
         return next((part for part in _parts(annotation) if _is_model(part)), None)
+
+
+def _has(value: Any, part: str | int) -> bool:
+    if isinstance(value, dict):
+        return part in value
+    return isinstance(value, list) and isinstance(part, int) and part < len(value)
 
 
 def _worded(refused: list[ErrorDetails], place: _Place) -> Iterator[Finding]:
@@ -168,7 +173,8 @@ def _sentence(keys: Keys, sentence: str, given: Any, place: _Place) -> Finding:
 def unknown_key(keys: Keys, allowed: list[str], marks: Marks) -> Finding:
     """Say that a key is not known where it stands, and which are."""
     where = f" in {show(keys[:-1])}" if len(keys) > 1 else ""
-    return marks.key(keys).finding("E104", f'unknown key "{keys[-1]}"{where}', did_you_mean(str(keys[-1]), allowed))
+    hint = did_you_mean(str(keys[-1]), allowed) or _NO_OPTIONS
+    return marks.key(keys).finding("E104", f'unknown key "{keys[-1]}"{where}', hint)
 
 
 def _owner(keys: Keys) -> str:
@@ -269,7 +275,7 @@ _PATTERNS: Final = {
 
 def _keys_hint(spec: type[BaseModel]) -> str:
     names = _names(spec)
-    return f"allowed: {', '.join(names)}" if names else "it has no options: write {}"
+    return f"allowed: {', '.join(names)}" if names else _NO_OPTIONS
 
 
 def _names(model: type[BaseModel] | None) -> list[str]:

@@ -42,7 +42,7 @@ _IN_WORDS: Final[tuple[tuple[str, str, str, bool], ...]] = (
         False,
     ),
     ("did not find expected '-' indicator", "an item of the list above begins with -", "check the indentation", False),
-    ("could not find expected ':'", "a key needs a colon and a space after it", "write key: value", False),
+    ("could not find expected ':'", "a key needs a colon and a space after it", "write key: value", True),
     ("found a tab character", "a tab cannot indent", "use spaces", False),
     (
         "found character that cannot start any token",

@@ -17,7 +17,7 @@ def to_json(record: Any) -> Any:
 
 
 def patient_to_json(record: Any) -> Any:
-    """Return a record of the patient store likewise; its ids are small numbers, and times that senders said stay text."""
+    """Return a record of the patient store likewise: small numbers as ids, senders' own times as text."""
     return _plain(record, ids=False)
 
 

@@ -211,7 +211,7 @@ class Message:
         return None if segment is None else segment.at(location)
 
     def _first_with_name(self, name: str) -> Segment | None:
-        """Find the first segment of a name by searching: most messages are asked for few, and no other is taken apart."""
+        """Find the first segment of a name by searching: most are never asked for, and so never taken apart."""
         segment: Segment | None = None
         text = self._text
         begin = text.find(f"\r{name}{self.separators.field}") + 1

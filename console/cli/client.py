@@ -10,7 +10,7 @@ import click
 
 from console.cli.main import FINDINGS, NOT_ALLOWED, NOT_READY, UNREACHABLE, USAGE, Failure, Options
 
-_TOKEN_FILE = "console.token"  # noqa: S105 - as in `console.web.access`, which costs too much to import here
+_TOKEN_FILE = "console.token"  # noqa: S105 - a file's name
 _ENDPOINT_FILE = "console.endpoint"
 _TIMEOUT = 30.0
 _EXITS = {400: USAGE, 401: NOT_ALLOWED, 403: NOT_ALLOWED, 404: FINDINGS, 409: FINDINGS, 413: USAGE, 421: NOT_ALLOWED}

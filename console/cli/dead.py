@@ -73,7 +73,7 @@ def discard(options: Options, /, **asked: Any) -> None:
     _act(options, "discard", "discarded", **asked)
 
 
-def _act(  # noqa: PLR0913 - the options of one command
+def _act(
     options: Options,
     act: str,
     done: str,

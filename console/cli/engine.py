@@ -19,17 +19,17 @@ from console.cli.main import FINDINGS, USAGE, Options
 def run(ctx: click.Context, /, lines: str, *, verbose: bool) -> None:
     """Start the engine with the channels in channels/. SIGTERM and SIGINT stop it; SIGHUP reloads.
 
-    With errors in the channel files it does not start: they go to stderr, all at once, and the exit code is 1.
+    With errors in the channel files it does not start: they go to stderr, all at once, and the exit code is 2.
     """
     settings = ctx.obj.settings()
     channels, told, errors = _recheck(settings)
     if told:
         click.echo(told, err=True)
     if errors:
-        ctx.exit(FINDINGS)
-    from console.reactor import run as run_loop  # noqa: PLC0415 - the engine is not needed by other commands
-    from console.report import Report  # noqa: PLC0415
-    from console.serve import serve  # noqa: PLC0415
+        ctx.exit(USAGE)
+    from console.reactor import run as run_loop  # noqa: PLC0415 - costs much, used here only
+    from console.report import Report  # noqa: PLC0415 - costs much, used here only
+    from console.serve import serve  # noqa: PLC0415 - costs much, used here only
 
     report = Report(lines=lines, verbose=verbose)
     ctx.exit(run_loop(serve(settings, channels, lambda: _recheck(settings), report, tell_next)))
@@ -53,7 +53,7 @@ def check(ctx: click.Context, /, *, as_json: bool) -> None:
 
     Exit code 1 if one of them is an error, 2 if the settings themselves cannot be used.
     """
-    from config.findings import counted, has_errors, in_order, report  # noqa: PLC0415 - used here only
+    from config.findings import counted, has_errors, in_order, report  # noqa: PLC0415 - costs much, used here only
 
     settings, findings = ctx.obj.read()
     channels: Any = ()
@@ -72,7 +72,7 @@ def check(ctx: click.Context, /, *, as_json: bool) -> None:
 
 def _recheck(settings: Any) -> tuple[Any, str, int]:
     """Return the channels, the report of what was found in their files, and how many of that are errors."""
-    from config.findings import report  # noqa: PLC0415 - used here only
+    from config.findings import report  # noqa: PLC0415 - costs much, used here only
 
     channels, findings = _checked(settings)
     return channels, report(findings), sum(found.severity == "error" for found in findings)
@@ -113,6 +113,6 @@ def schema() -> None:
 @click.pass_obj
 def version(_options: Options, /, *, as_json: bool) -> None:
     """Print the version."""
-    from console.version import product_version  # noqa: PLC0415 - reads the environment
+    from console.version import product_version  # noqa: PLC0415 - costs much, used here only
 
     print_json({"version": product_version()}) if as_json else click.echo(product_version())

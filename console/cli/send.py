@@ -46,7 +46,7 @@ class Answer:
 @click.option("--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds for each answer.")
 @as_json
 @click.pass_obj
-def send(  # noqa: PLR0913 - the options of one command
+def send(
     options: Options,
     /,
     files: tuple[Path, ...],

@@ -28,7 +28,7 @@ _ACTS = ("replay", "discard")
 _MOST_BODY = 1 << 20
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a failure
+class Refused(Exception):
     """A request that cannot be answered as asked; ``status`` is the HTTP status."""
 
     def __init__(self, text: str, status: int = 400) -> None:

@@ -14,7 +14,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount
-from starlette.types import ASGIApp
 
 from broker.errors import NotReady
 from console.report import Report
@@ -41,7 +40,7 @@ class Console:
         routes = [*pages.routes(), Mount("/api/v1", routes=api.routes())]
         app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_thing, Exception: failed})
         host = settings.console.endpoint.rpartition(":")[0]
-        self._app: ASGIApp = Guard(app, token=token, loopback=is_loopback(host), notify=report)
+        self._app = Guard(app, token=token, loopback=is_loopback(host), notify=report)
         self._server: _Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.endpoint = settings.console.endpoint

@@ -10,6 +10,8 @@ import pytest
 from broker.notices import Committed
 from tests.console_engine import Aside, serving_aside
 
+pytestmark = pytest.mark.browser
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 

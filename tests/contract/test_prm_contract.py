@@ -1,32 +1,23 @@
 """The patient store, on both databases: one effect per delivery, one patient per medical record number."""
 
-import asyncio
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
-import alembic.autogenerate
-import alembic.migration
 import pytest
-import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.canonical.model import Address, Identifier, Location, Name, Telecom
-from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
-from broker.errors import NotReady, StoreUnavailable
-from broker.migrate import sqlalchemy_url
-from broker.parts import Destination, Tools
+from broker.delivery import Delivered, Delivery, Rejected
+from broker.errors import StoreUnavailable
 from broker.sql import Connection, connect
 from dispatch.patients import apply as applying
+from dispatch.patients import writes
 from dispatch.patients.migrate import migrate
 from dispatch.patients.queries import find
 from dispatch.patients.schema import metadata
-from dispatch.patients.writer import TOO_LONG, Writer, prefer_indexes
-from dispatch.prm import PrmSpec
+from dispatch.patients.writer import prefer_indexes
 from tests.prm_events import apply, deliver, merged, mrn, state, told, visit
 
 SSN = Identifier(value="123-45-6789", system="SSA", type="SS")
@@ -74,7 +65,7 @@ def test_batch_has_no_effect_when_it_fails_before_commit(store: Connection, monk
 
     batch = [told(1, "0012", family="Okafor"), told(2, "0013", family="Obi")]
     with monkeypatch.context() as patch:
-        patch.setattr(applying.writes, "write_events", lambda *_: fail("events"))
+        patch.setattr(writes, "write_events", lambda *_: fail("events"))
         with pytest.raises(StoreUnavailable):
             apply(store, *batch)
     assert count(store, "patient") == count(store, "applied") == 0
@@ -84,8 +75,7 @@ def test_batch_has_no_effect_when_it_fails_before_commit(store: Connection, monk
 
 def test_crash_points_stand_on_both_sides_of_the_commit(store: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, int]] = []
-    url_rows = lambda: count(store, "applied")  # noqa: E731 - it reads as one word below
-    monkeypatch.setattr(applying, "crash_point", lambda name: seen.append((name, url_rows())))
+    monkeypatch.setattr(applying, "crash_point", lambda name: seen.append((name, count(store, "applied"))))
     deliver(store, told(1, "0012"))
     assert seen == [("prm.before_commit", 1), ("prm.after_commit", 1)]
 
@@ -179,7 +169,9 @@ def test_encounter_follows_its_events(store: Connection) -> None:
         (stay,) = find(store, "1")[0].encounters
         places = [place["room"] if place else None for place in (stay.location, stay.prior_location)]
         assert (stay.status, *places) == expected, kind
-    assert (stay.discharged_at, stay.disposition) == (None, None)
+        assert (stay.discharged_at, stay.disposition) == (
+            ("2026-01-03", "01") if expected[0] == "finished" else (None, None)
+        )
 
 
 def test_late_encounter_event_does_not_undo_a_newer_one(store: Connection) -> None:
@@ -320,17 +312,13 @@ def _lane_order(events: list[Callable[[int], Delivery]]) -> list[Delivery]:
 
 @contextlib.contextmanager
 def _emptied(store: Connection) -> Iterator[Connection]:
-    tables = ", ".join(table.name for table in metadata.sorted_tables)
-    if store.dialect == "postgresql":
-        store.run(f"TRUNCATE {tables}")
-    else:
-        store.run("PRAGMA foreign_keys=OFF")
-        for table in metadata.sorted_tables:
-            store.run(f"DELETE FROM {table.name}")
+    store.run("UPDATE patient SET survivor_id = NULL")
+    for table in reversed(metadata.sorted_tables):
+        store.run(f"DELETE FROM {table.name}")
     yield store
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=_EVENTS, data=st.data())
 def test_batches_redeliveries_and_failures_end_as_each_event_once(
     store: Connection, monkeypatch: pytest.MonkeyPatch, events: list[Callable[[int], Delivery]], data: st.DataObject
@@ -348,11 +336,10 @@ def test_batches_redeliveries_and_failures_end_as_each_event_once(
             known = [delivery for delivery in taken if delivery.id <= due[-1].id]
             batch = [*due, *(data.draw(st.lists(st.sampled_from(known), max_size=3), label="again") if known else ())]
             if data.draw(st.booleans(), label="fails"):
-                with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
-                    patch.setattr(applying.writes, "write_events", _unavailable)
-                    patch.setattr(applying.Batch, "_merge_each", _unavailable)
-                    apply(store, *batch)
-                    raise StoreUnavailable  # everything was applied before, so nothing was written
+                with monkeypatch.context() as patch:
+                    patch.setattr(applying, "crash_point", _unavailable)  # just before the commit
+                    with pytest.raises(applying.CommitUnknown):
+                        apply(store, *batch)
             apply(store, *batch)
             position += size
         assert state(store) == expected
@@ -362,7 +349,7 @@ def _unavailable(*_: object) -> None:
     raise StoreUnavailable
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(_TOLD, min_size=2, max_size=12), data=st.data())
 def test_lanes_may_interleave_in_any_way(
     store: Connection, events: list[Callable[[int], Delivery]], data: st.DataObject

@@ -204,7 +204,7 @@ async def test_failure_inside_a_request_is_reported_without_its_text(
         raise RuntimeError("Okafor")
 
     seen: list[Any] = []
-    practice.console._app._notify = seen.append  # type: ignore[attr-defined]
+    practice.console._app._notify = seen.append
     practice.engine.status = status  # type: ignore[method-assign]
     found = await got(http, "/health/ready", 500)
     assert "Okafor" not in json.dumps(found)
@@ -233,14 +233,17 @@ async def event(response: aiohttp.ClientResponse) -> Any:
 
 async def test_stop_ends_open_streams_at_once(tmp_path: Path) -> None:
     """A browser that looks on does not hold the engine up."""
-    async with serving(tmp_path) as practice:
-        async with aiohttp.ClientSession(practice.url) as http, http.get("/events") as response:
+    async with (
+        serving(tmp_path) as practice,
+        aiohttp.ClientSession(practice.url) as http,
+        http.get("/events") as response,
+    ):
+        await event(response)
+        begun = time.monotonic()
+        await practice.console.stop()
+        assert time.monotonic() - begun < 0.5
+        with pytest.raises((AssertionError, aiohttp.ClientError)):
             await event(response)
-            begun = time.monotonic()
-            await practice.console.stop()
-            assert time.monotonic() - begun < 0.5
-            with pytest.raises((AssertionError, aiohttp.ClientError)):
-                await event(response)
 
 
 async def test_readiness_follows_the_channels(practice: Practice, http: aiohttp.ClientSession) -> None:

@@ -46,7 +46,7 @@ def test_check_of_unusable_settings_ends_with_2_and_is_still_one_document(
 def test_run_does_not_start_with_errors(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything that is wrong goes to stderr, and nothing is made."""
     (site / "channels" / "adt.yaml").write_text("channel: adt\nlisen: {}\n")
-    assert main.invoke(["run"]) == 1
+    assert main.invoke(["run"]) == 2
     told = capsys.readouterr()
     assert told.out == ""
     assert "adt.yaml:2:1" in told.err

@@ -7,9 +7,7 @@ import pytest
 
 from broker.errors import MessageError
 from broker.wire.er7 import Location, Message, Segment, read_header
-from broker.wire.escape import unescape
 from broker.wire.header import Separators, separators_of
-from broker.wire.location import Condition
 
 DATA = Path(__file__).parents[2] / "../shared/data"
 ADT = (
@@ -71,6 +69,7 @@ def adt() -> Message:
         ("PID-3[5='SS'].1", "999"),
         ("PID-3[4.2=1.2.3].1", "123"),
         ("PID-3[5=PI].1", None),
+        ("PID-3[5=SS].4.2", None),
         ("PID-8[1=F]", "F"),
         ("PID-8[1=M]", None),
         ("PID-13[3=CP].6", "217"),
@@ -254,87 +253,6 @@ def test_segment_name_may_be_odd_when_a_line_is_no_segment() -> None:
     assert [segment.name for segment in message.segments()] == ["MSH", "OBX", "continued text", "pid", ""]
 
 
-@pytest.mark.parametrize(
-    ("text", "location"),
-    [
-        ("PID", Location("PID")),
-        ("PID-3", Location("PID", 3)),
-        ("PID-3.1", Location("PID", 3, 1)),
-        ("PID-3-4-2", Location("PID", 3, 4, 2)),
-        (" ZA1-12.3.4 ", Location("ZA1", 12, 3, 4)),
-        ("PID-3(2).1", Location("PID", 3, 1, repetition=2)),
-        ("PID-3[5=MR].1", Location("PID", 3, 1, condition=Condition(5, 0, "MR"))),
-        ("PID-3[ 4.2 = 'a b' ].1", Location("PID", 3, 1, condition=Condition(4, 2, "a b"))),
-        ("OBX(3)-5", Location("OBX", 5, occurrence=3)),
-        ("OBX[3.1=8302-2]-5", Location("OBX", 5, which=Condition(3, 1, "8302-2"))),
-    ],
-)
-def test_location_is_understood_when_written(text: str, location: Location) -> None:
-    assert Location.parse(text) == location
-    assert Location.parse(str(location)) == location
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "pid-3", "PI-3", "PIDD-3", "PID-", "PID.3", "PID-0", "PID-3.0", "PID-3.1.0", "PID-3(0)", "PID-3[x].1"),
-        *("PID-3[]", "PID-3[5=].1", "PID-3.1.2.3", "PID-3(2", "1ID-3", "PID-3 4", "PID-1234", "OBX[]-5"),
-    ],
-)
-def test_location_is_refused_when_not_one(text: str) -> None:
-    with pytest.raises(ValueError, match=r"location|numbered|brackets"):
-        Location.parse(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("\\H\\bold\\T\\\\N\\", "\\H\\bold&\\N\\"),
-        ("\\H\\T\\N\\", "\\H\\T\\N\\"),
-        ("\\E\\.br\\E\\", "\\.br\\"),
-        ("a\\.br\\b\\.sp2\\c", "a\nb\\.sp2\\c"),
-        ("\\X0D0A\\", "\r\n"),
-        ("\\XC3A4\\", "ä"),
-        ("\\XE9\\", "é"),
-        ("\\X0\\ \\Xzz\\", "\\X0\\ \\Xzz\\"),
-        ("C:\\MIME\\qld28373.pdf", "C:\\MIME\\qld28373.pdf"),
-        ("\\Z99\\ \\C2842\\ \\M1B2442\\", "\\Z99\\ \\C2842\\ \\M1B2442\\"),
-        ("\\", "\\"),
-        ("\\P\\", "\\P\\"),
-    ],
-)
-def test_escapes_are_resolved_or_kept_when_unescaped(text: str, value: str) -> None:
-    assert unescape(text, Separators()) == value
-
-
-def test_truncation_is_resolved_when_the_message_defines_it() -> None:
-    assert unescape("\\P\\", Separators(truncation="#")) == "#"
-
-
-# Vectors of other projects. Where they differ among themselves ours is: bytes of \X..\ are read in the message's
-# character set, and what stands for no character is kept. These are the ones that it differs from:
-OTHER_CONVENTIONS = {
-    "\\H\\text\\N\\",  # another writes _text_ for highlighting
-}
-
-
-def _escapes() -> list[dict[str, str]]:
-    path = DATA / "expect/escapes.json"
-    return json.loads(path.read_text())["cases"] if path.exists() else []
-
-
-def test_escape_vectors_agree_when_they_follow_the_standard() -> None:
-    cases = [case for case in _escapes() if case["direction"] == "unescape" and case["input"] not in OTHER_CONVENTIONS]
-    if not cases:
-        pytest.skip("the escape vectors (shared/data/expect) are not here")
-    wrong = []
-    for case in cases:
-        found = unescape(case["input"], separators_of(("|" + case["encoding_chars"]).encode()))
-        if found not in {case["expected"], case["input"]}:
-            wrong.append((case["input"], found, case["expected"], case["source"]))
-    assert not wrong
-
-
 def test_messages_are_read_or_refused_when_anybody_wrote_them() -> None:
     paths = sorted((DATA / "hl7").glob("*.hl7"))
     if not paths:
@@ -397,3 +315,11 @@ def _compared(segment: Segment, fields: dict[str, list[list[object]]], file: str
                     assert value.strip() == part.strip(), (file, segment.name, number)
                     compared += 1
     return compared
+
+
+@pytest.mark.parametrize(
+    ("location", "value"),
+    [("ZZ1", "ZZ1"), ("ZZ1-1", None), ("ZZ2-1", None), ("MSH-2(2)", None), ("PID-9(2)", None), ("PID-1(2)", None)],
+)
+def test_nothing_is_found_when_a_segment_ends_early(location: str, value: str | None) -> None:
+    assert Message.parse(b"MSH|^~\\&|A\rZZ1\rZZ22\rPID|1").get(location) == value

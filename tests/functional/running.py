@@ -1,0 +1,109 @@
+"""This module runs the shipped engine, with its sample channel and sandbox, in a folder and on ports of its own."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+ROOT: Final = Path(__file__).parents[2]
+HANDOFF: Final = Path(sys.executable).with_name("handoff")
+_START: Final = 30.0
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Running:
+    """One engine as a newcomer has it; a context manager that leaves nothing behind."""
+
+    def __init__(self, folder: Path, store: str = "") -> None:
+        self.folder = folder
+        self.mllp, self.console, self.sandbox = free_port(), free_port(), free_port()
+        shutil.copytree(ROOT / "channels", folder / "channels")
+        settings = (ROOT / "handoff.yaml").read_text()
+        (folder / "handoff.yaml").write_text(settings.replace("127.0.0.1:8090", f"127.0.0.1:{self.sandbox}"))
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("HANDOFF_")},
+            "HANDOFF_CONFIG": str(folder / "handoff.yaml"),
+            "HANDOFF_MLLP": f"127.0.0.1:{self.mllp}",
+            "HANDOFF_CONSOLE": f"127.0.0.1:{self.console}",
+        }
+        if store:
+            self.environment["HANDOFF_STORE"] = store
+        self.log = folder / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Stop it."""
+        self.stop()
+
+    def start(self) -> None:
+        """Start it, and return when it says what to do next."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([HANDOFF, "run"], env=self.environment, stdout=log, stderr=log)
+        until = time.monotonic() + _START
+        while "next " not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < until, self.log.read_text()
+            time.sleep(0.02)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Stop it, and return its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(30)
+        self.log.write_text("")
+        return code
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of `handoff` against it."""
+        return subprocess.run(
+            [HANDOFF, *words],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def read(self, *words: str) -> Any:
+        """Run a command that prints one JSON document, and return that."""
+        done = self.run(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def send(self, name: str) -> None:
+        """Send a sample message, and expect AA."""
+        done = self.run("send", f"channels/messages/{name}.hl7")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("AA"), done.stdout
+
+    def settled(self, control_id: str) -> dict[str, Any]:
+        """Wait until everything that a message led to has ended; return its journey."""
+        until = time.monotonic() + 15
+        while time.monotonic() < until:
+            found = self.read("messages", "--control-id", control_id)["messages"]
+            if found and found[0]["state"] != "received":
+                journey: dict[str, Any] = self.read("trace", found[0]["id"])
+                if all(each["state"] not in {"waiting", "sending"} for each in journey["deliveries"]):
+                    return journey
+            time.sleep(0.1)
+        raise AssertionError(f"{control_id} did not settle: {self.log.read_text()}")

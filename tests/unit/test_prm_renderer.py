@@ -1,0 +1,100 @@
+"""The request for the patient store: an event, with a head to recognise it by."""
+
+import orjson
+import pytest
+
+from broker.canonical.codec import decode
+from broker.canonical.model import Encounter, Event, Identifier, Merge, Patient, Source
+from broker.delivery import Delivery, Rejected
+from broker.errors import StepError
+from broker.message import Document
+from broker.wire.er7 import Message
+from dispatch.patients.said import MISSHAPEN, Said, read
+from dispatch.prm import PrmSpec
+
+MRN = Identifier(value="0012", system="MERCY", type="MR")
+VISIT = Encounter(identifier=Identifier(value="V1", system="MERCY"))
+
+
+def event(kind: str = "patient.updated", **fields: object) -> Event:
+    """Return an event about one patient."""
+    whole = {"kind": kind, "source": Source(application="ADT"), "patient": Patient(mrn=MRN, family="Okafor"), **fields}
+    return Event(**whole)  # type: ignore[arg-type]
+
+
+def request(told: Event | None) -> bytes:
+    """Render an event as a worker does."""
+    render = PrmSpec().build_renderer(kit=None)
+    return render(Document(message=Message.parse(b"MSH|^~\\&|"), received_at=0.0, event=told))
+
+
+def said(told: Event) -> Said:
+    """Render an event and read the request again."""
+    result = read(Delivery(id=65, route=1, key="", request=request(told)))
+    assert isinstance(result, Said)
+    return result
+
+
+def test_request_carries_the_whole_event() -> None:
+    told = event(encounter=VISIT, occurred_at="2026-01-01", cleared=("patient.telecom",))
+    assert decode(request(told).partition(b"\n")[2]) == told
+
+
+def test_head_tells_what_the_event_is_about() -> None:
+    told = said(event(encounter=VISIT, occurred_at="2026-01-01"))
+    assert (told.kind, told.occurred_at, told.application, told.facility) == (
+        "patient.updated",
+        "2026-01-01",
+        "ADT",
+        "",
+    )
+    assert (told.key, told.visit, told.retired) == (("0012", "MERCY", "MR"), ("V1", "MERCY"), None)
+
+
+def test_digests_are_equal_only_when_the_effect_is() -> None:
+    plain = said(event(encounter=VISIT))
+    assert said(event(encounter=VISIT, occurred_at="2026-01-01")).digest == plain.digest
+    assert said(event(patient=Patient(mrn=MRN, family="Obi"))).digest != plain.digest
+    cleared = said(event(encounter=VISIT, cleared=("patient.telecom",)))
+    assert cleared.digest != plain.digest
+    assert cleared.visit_digest != said(event(encounter=VISIT, cleared=("encounter.location",))).visit_digest
+    discharged = said(event("encounter.discharged", encounter=VISIT))
+    assert (discharged.digest == plain.digest, discharged.visit_digest == plain.visit_digest) == (True, False)
+
+
+def test_merge_is_about_two_numbers() -> None:
+    told = event("patient.merged", merge=Merge(mrn=Identifier(value="7"), identifiers=()))
+    assert said(told).retired == ("7", "", "")
+
+
+def test_rendering_fails_when_no_step_made_an_event() -> None:
+    with pytest.raises(StepError, match="add a `canonical` step before"):
+        request(None)
+
+
+@pytest.mark.parametrize(
+    ("told", "location"),
+    [
+        (event(patient=Patient(family="Okafor")), "PID-3"),
+        (event(patient=Patient(mrn=Identifier(value=""), family="Okafor")), "PID-3"),
+        (event("patient.merged"), "MRG-1"),
+    ],
+)
+def test_rendering_fails_when_nobody_can_say_whose_event_it_is(told: Event, location: str) -> None:
+    with pytest.raises(StepError, match="nobody can say") as caught:
+        request(told)
+    assert caught.value.location == location
+    assert "Okafor" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [b"", b"nonsense", b"[]", b"{}\n{}", b'["a"]\n{}', b"[1,2,3,4,5,6,7,8,9,0]\n{}"])
+def test_request_that_is_none_of_ours_is_refused(bad: bytes) -> None:
+    result = read(Delivery(id=65, route=1, key="", request=bad))
+    assert isinstance(result, Rejected)
+    assert result == MISSHAPEN
+
+
+def test_head_is_small_beside_the_event() -> None:
+    head, _, _body = request(event(encounter=VISIT)).partition(b"\n")
+    assert len(orjson.loads(head)) == 10
+    assert len(head) < 200
