@@ -62,7 +62,7 @@ async def main(port: int, url: str) -> None:
     store = Store(url, sealer, notify)
     await store.open()
     tools = Tools("bare", BareIntake(store, sealer), notify, asyncio.to_thread, None)
-    await MllpSpec(endpoint=f"127.0.0.1:{port}").build(tools).start()
+    await MllpSpec.model_validate({"endpoint": f"127.0.0.1:{port}"}).build(tools).start()
     sys.stdout.write(f"{time.time()}\n")
     sys.stdout.flush()
     await asyncio.Event().wait()

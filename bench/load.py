@@ -6,7 +6,6 @@ The workload is ADT^A08 of 12 segments and about 1.4 kB, 5,000 patients in turn,
 import argparse
 import asyncio
 import json
-import os
 import time
 from array import array
 from typing import Any, Final
@@ -122,7 +121,10 @@ async def _run(args: argparse.Namespace) -> dict[str, Any]:
     await asyncio.gather(*(sender.done for sender in senders))
     latencies = sorted(load.latencies)
     seconds = load.last - max(began, load.measured_from if args.warmup else began)
-    at = lambda share: round(latencies[min(len(latencies) - 1, int(len(latencies) * share))] * 1000, 3)  # noqa: E731
+
+    def at(share: float) -> float:
+        return round(latencies[min(len(latencies) - 1, int(len(latencies) * share))] * 1000, 3)
+
     return {
         "connections": args.connections,
         "acknowledged": load.acknowledged,
@@ -143,7 +145,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--warmup", type=float, default=0)
-    os.nice(0)
     print(json.dumps(uvloop.run(_run(parser.parse_args()))))
 
 

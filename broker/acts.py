@@ -197,3 +197,14 @@ def read_received(
         (found, at, sealer.open("content", found, bytes(data)))
         for found, at, data in connection.rows(_FRESH, (channel, after, limit))
     ]
+
+
+def read_setting(connection: Connection, name: str) -> bytes | None:
+    """Return a value that the store keeps of itself; None if it has none of this name."""
+    found = connection.rows("SELECT value FROM setting WHERE name = ?", (name,))
+    return bytes(found[0][0]) if found else None
+
+
+def write_setting(connection: Connection, name: str, value: bytes) -> None:
+    """Let the store keep a value of itself, once."""
+    connection.run("INSERT INTO setting (name, value) VALUES (?, ?)", (name, value))

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -46,6 +47,7 @@ class StoreIntake:
         self._ids = ids
         self._notify = notify
         self._doors: dict[str, Door] = {}
+        self._accepted: Counter[tuple[str, bool]] = Counter()  # by channel, and whether it was a duplicate
 
     def count_from(self, ids: Ids) -> None:
         """Take ids from here on from ``ids``, which know the largest in the store."""
@@ -75,7 +77,7 @@ class StoreIntake:
             header = inbound.header or read_header(body)
             if refusal := check_header(header):
                 raise refusal
-            values = door.index(Message.parse(body, door.charset))
+            values = door.index(Message.parse(body, door.charset, header))
         except MessageError as error:
             raise NotAccepted(str(error), code="AR", condition=error.condition, location=error.location) from None
         hashes = self._sealer.search_hash
@@ -105,19 +107,26 @@ class StoreIntake:
             accepted = done.result()
             if not accepted.duplicate:
                 door.hand_over(message.id, message.received_at, message.body)
-            if accepted.duplicate or accepted.reused:
-                self._tell(door, accepted)
+            self._note(door.name, accepted)
             if not promise.done():
                 promise.set_result(Receipt(message_id=accepted.id, duplicate=accepted.duplicate))
         elif not promise.done():
             text = str(error) if isinstance(error, StoreError) else "the message could not be stored; send it again"
             promise.set_exception(NotAccepted(text, code="AE", condition=207))
 
-    def _tell(self, door: Door, accepted: Accepted) -> None:
+    def _note(self, channel: str, accepted: Accepted) -> None:
         if accepted.reused:
-            self._notify(ControlIdReused(channel=door.name, message=accepted.id))
-        if accepted.duplicate:
-            self._notify(MessagesAccepted(channel=door.name, count=0, duplicates=1))
+            self._notify(ControlIdReused(channel=channel, message=accepted.id))
+        if not self._accepted:
+            # A group of commits resolves in one turn of the loop; it is told once, after that.
+            asyncio.get_running_loop().call_soon(self._tell)
+        self._accepted[channel, accepted.duplicate] += 1
+
+    def _tell(self) -> None:
+        noted, self._accepted = self._accepted, Counter()
+        for channel in {channel for channel, _ in noted}:
+            count, duplicates = noted[channel, False], noted[channel, True]
+            self._notify(MessagesAccepted(channel=channel, count=count, duplicates=duplicates))
 
     def quarantine(self, channel: str, peer: str, reason: str, data: bytes) -> None:
         """Keep bytes that never became a message, for an operator to see."""

@@ -8,6 +8,7 @@ reads the rest back, so the two tables are an index that runs a little behind an
 
 import struct
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from broker.sql import Connection
@@ -26,6 +27,7 @@ _KEYS: Final = (
     "bigint bigint bigint",
 )
 _SEARCH: Final = ("INSERT INTO search (hash, message_id) {v} ON CONFLICT DO NOTHING", "bigint bigint")
+_FIND: Final = "SELECT message_id FROM search WHERE hash = ? ORDER BY message_id DESC LIMIT ?"
 _NOTE: Final = "INSERT INTO setting (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
 Known = dict[int, list[tuple[int, int]]]  # sender -> digest and message id
@@ -92,8 +94,11 @@ def sorted_up_to(connection: Connection) -> int:
     return int.from_bytes(bytes(found[0][0])) if found else 0
 
 
-def search(connection: Connection, value: int) -> list[int]:
-    """Return the ids of the messages that have a search hash, oldest first."""
-    found = connection.rows("SELECT message_id FROM search WHERE hash = ? ORDER BY message_id", (value,))
-    recent = connection.rows("SELECT id, hashes FROM message WHERE id > ? ORDER BY id", (sorted_up_to(connection),))
-    return [row[0] for row in found] + [row[0] for row in recent if value in unpack(bytes(row[1]))]
+def find(connection: Connection, hashes: AbstractSet[int], most: int) -> list[int]:
+    """Return the newest messages, ``most`` of them, that have one of these search hashes; the newest first."""
+    # The newest are looked at first: what moves from them to the table meanwhile is found twice, not never.
+    recent = connection.rows("SELECT id, hashes FROM message WHERE id > ?", (sorted_up_to(connection),))
+    found = {row[0] for row in recent if not hashes.isdisjoint(unpack(bytes(row[1])))}
+    for value in hashes:
+        found.update(row[0] for row in connection.rows(_FIND, (value, most)))
+    return sorted(found, reverse=True)[:most]

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from broker import states
 from broker.errors import MessageError
 from broker.ids import DELIVERIES, EPOCH_MS, message_of
-from broker.keys import sorted_up_to, unpack
+from broker.keys import find
 from broker.sql import Connection, Row
 from broker.wire.header import read_header
 
@@ -254,12 +254,7 @@ def _having(connection: Connection, reading: Reading, channel: str | None, name:
     """Return the newest messages whose index has this value (or an id that no message has)."""
     channels = [channel] if channel is not None else [row[0] for row in connection.rows("SELECT name FROM channel")]
     hashes = {reading.search_hash(each, name, value) for each in channels}
-    # The newest are looked at first: what moves from them to the table meanwhile is found twice, not never.
-    recent = connection.rows("SELECT id, hashes FROM message WHERE id > ?", (sorted_up_to(connection),))
-    found = {row[0] for row in recent if not hashes.isdisjoint(unpack(bytes(row[1])))}
-    sql = "SELECT message_id FROM search WHERE hash = ? ORDER BY message_id DESC LIMIT ?"
-    found.update(row[0] for each in hashes for row in connection.rows(sql, (each, _MOST_FOUND)))
-    return sorted(found, reverse=True)[:_MOST_FOUND] or [-1]
+    return find(connection, hashes, _MOST_FOUND) or [-1]
 
 
 _DELIVERIES: Final = (

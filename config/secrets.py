@@ -103,16 +103,18 @@ def _from_file(name: str) -> str:
     if not path.is_absolute():
         raise SecretError("E405", f"the file of a secret needs an absolute path, found {name}")
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise SecretError("E403", f"{name} cannot be read ({error.strerror})") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode) or state.st_size > _LARGEST_FILE:
             raise SecretError("E403", f"{name} is no file of at most {_LARGEST_FILE} bytes")
         if state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise SecretError("E403", f"{name} can be read or changed by others", f"run chmod 600 {name}")
-        data = file.read()
+        data = os.read(descriptor, _LARGEST_FILE)
+    finally:
+        os.close(descriptor)
     try:
         value = data.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:

@@ -26,7 +26,7 @@ _QUOTED_WORD: Final = re.compile(r"'([^']*)'")
 def validate(spec: type[S], value: Any, keys: Keys, marks: Marks, findings: list[Finding]) -> S | None:
     """Make a Spec of what stands at ``keys``; add what is wrong to ``findings`` and return None instead.
 
-    A bare value fills the Spec's ``short_form``, and so does a mapping where that field takes one.
+    A bare value fills the Spec's ``short_form``; nothing means no options.
     """
     full, short = long_form(spec, value)
     if not isinstance(full, dict):
@@ -47,12 +47,7 @@ def long_form(spec: type[Spec], value: Any) -> tuple[Any, str]:
     if value is None:
         return {}, ""  # the key alone means: no options
     field = spec.short_form
-    if not field:
-        return value, ""
-    takes_mapping = any(_is_mapping(part) for part in _parts(_fields(spec)[field].annotation))
-    if isinstance(value, dict) != takes_mapping:
-        return (value, "") if isinstance(value, dict) else ({field: value}, field)
-    return ({field: value}, field) if not (isinstance(value, dict) and set(value) == {field}) else (value, "")
+    return ({field: value}, field) if field and not isinstance(value, dict) else (value, "")
 
 
 def found(value: Any) -> str:
@@ -297,10 +292,6 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _is_mapping(annotation: Any) -> bool:
-    return annotation is dict or get_origin(annotation) is dict or _is_model(annotation)
 
 
 def _inside(annotation: Any, part: str | int) -> Iterator[Any]:

@@ -20,7 +20,7 @@ def install() -> asyncio.AbstractEventLoop:
     from twisted.internet import asyncioreactor  # noqa: PLC0415 - the loop comes first
 
     asyncioreactor.install(loop)  # type: ignore[no-untyped-call]
-    from twisted.internet import reactor as installed  # noqa: PLC0415, TID251 - it is there now
+    from twisted.internet import reactor as installed  # noqa: PLC0415 - it is there now
 
     reactor: Any = installed
     reactor.seconds = time.monotonic  # timers must not follow the wall clock back

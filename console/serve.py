@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from broker.acts import read_setting, write_setting
 from broker.engine import Engine
 from broker.errors import HandoffError, NotReady, StoreError
 from broker.lock import lock_folder
@@ -17,7 +18,7 @@ from broker.migrate import migrate
 from broker.notices import ConfigurationRefused, ConfigurationReloaded
 from broker.processes import WorkerProcess
 from broker.seal import Sealer, load_key
-from broker.sql import Connection, connect
+from broker.sql import connect
 from broker.store import Store
 from config.build import build_channels
 from config.channel import ChannelPlan
@@ -173,14 +174,15 @@ def _worker(settings: Settings, report: Report) -> WorkerProcess:
 
 def _open_seal(settings: Settings) -> Sealer:
     """Return the sealer, after making sure that its key is the one that the store was sealed with."""
+    path = settings.data / _KEY_FILE
     connection = connect(settings.store)
     try:
-        found = connection.rows("SELECT value FROM setting WHERE name = ?", (_KEY_CHECK,))
-        sealer = Sealer(load_key(settings.data / _KEY_FILE, may_make=not found))
-        if found:
-            _check_key(sealer, bytes(found[0][0]), settings.data / _KEY_FILE)
+        sealed = read_setting(connection, _KEY_CHECK)
+        sealer = Sealer(load_key(path, may_make=sealed is None))
+        if sealed is None:
+            write_setting(connection, _KEY_CHECK, sealer.seal("setting", 0, _KNOWN_TEXT))
         else:
-            _note_key(connection, sealer)
+            _check_key(sealer, sealed, path)
         return sealer
     finally:
         connection.close()
@@ -192,9 +194,3 @@ def _check_key(sealer: Sealer, sealed: bytes, path: Path) -> None:
     except StoreError:
         message = f"{path}: this is not the key that the store was sealed with; put the right file back"
         raise NotReady(message) from None
-
-
-def _note_key(connection: Connection, sealer: Sealer) -> None:
-    connection.run(
-        "INSERT INTO setting (name, value) VALUES (?, ?)", (_KEY_CHECK, sealer.seal("setting", 0, _KNOWN_TEXT))
-    )

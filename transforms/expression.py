@@ -59,13 +59,13 @@ def compile_expression(text: str, names: Iterable[str] = ()) -> Compiled:
 
     ``names`` are the names that earlier `set` steps gave.
     """
+    if not text.strip() or len(text) > _LONGEST:
+        wrong, hint = ("is too long", "") if text.strip() else ("is empty", "write a comparison, such as PID-8 == 'F'")
+        raise ExpressionError(f"an expression {wrong}", source=text, length=1, hint=hint)
     source = read_expression(text)
     locations = tuple(source.locations.values())
     if source.masked.strip() in source.locations:
         return Compiled(text, at(locations[0]), frozenset(), locations)
-    if not text.strip() or len(text) > _LONGEST:
-        wrong = "is too long" if text.strip() else "is empty"
-        raise source.mistake(f"an expression {wrong}", 0, 1, "write a location or a comparison, such as PID-8 == 'F'")
     strict = environment()
     try:
         root = parse(source, strict)

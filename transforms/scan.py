@@ -5,22 +5,26 @@ before Jinja sees the text: every position stays what it was, and errors point a
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from broker.wire.er7 import Location
 from transforms.mistakes import ExpressionError
 
-_CHOICE: Final = r"""(?:[\[(]\s*(?:\d+|\d+(?:\.\d+)?\s*=\s*(?:'[^']*'|"[^"]*"|[^\])'"]*?))\s*[\])])?"""
-LOCATION: Final = re.compile(rf"(?<![\w.])[A-Z][A-Z0-9]{{2}}{_CHOICE}-\d+{_CHOICE}(?:[.-]\d+)*(?!\w)", re.ASCII)
-_STRING: Final = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
-_TOKEN: Final = re.compile(rf"(?:{_STRING})|(?P<location>{LOCATION.pattern})", re.DOTALL | re.ASCII)
-# The parts of a template in which Jinja reads code; comments and raw blocks are passed over.
-_CODE: Final = re.compile(
-    r"\{#.*?#\}|\{%[-+]?\s*raw\b.*?\{%[-+]?\s*endraw\b.*?%\}|"
-    rf"(?P<code>\{{\{{(?:{_STRING}|(?!\}}\}}).)*\}}\}}|\{{%(?:{_STRING}|(?!%\}}).)*%\}})",
-    re.DOTALL,
+# Repetitions are bounded or possessive, so that no text, however odd, takes more than linear time.
+_VALUE: Final = r"""(?:'[^']{0,200}'|"[^"]{0,200}"|[^\])'"]{0,200}?)"""
+_CHOICE: Final = rf"(?:[\[(]\s{{0,9}}(?:\d{{1,9}}|\d{{1,3}}(?:\.\d{{1,3}})?\s{{0,9}}=\s{{0,9}}{_VALUE})\s{{0,9}}[\])])?"
+LOCATION: Final = re.compile(
+    rf"(?<![\w.])[A-Z][A-Z0-9]{{2}}{_CHOICE}-\d{{1,9}}{_CHOICE}(?:[.-]\d{{1,9}})*+(?!\w)", re.ASCII
 )
+_STRING: Final = r"""'(?:\\.|[^'\\])*+'|"(?:\\.|[^"\\])*+\""""
+_TOKEN: Final = re.compile(rf"(?:{_STRING})|(?P<location>{LOCATION.pattern})", re.DOTALL | re.ASCII)
+# Where Jinja begins to read code, a comment or raw text in a template, and where it ends.
+_OPENING: Final = re.compile(r"\{%[-+]?\s{0,99}raw\s{0,99}[-+]?%\}|\{\{|\{%|\{#")
+_ENDCOMMENT: Final = re.compile(r"#\}")
+_ENDRAW: Final = re.compile(r"\{%[-+]?\s{0,99}endraw\s{0,99}[-+]?%\}")
+_IN_CODE: Final = {end: re.compile(rf"{_STRING}|(?P<end>{re.escape(end)})", re.DOTALL) for end in ("}}", "%}")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,25 @@ def read_expression(text: str) -> Source:
 
 def read_template(text: str) -> Source:
     """Mask the locations in the code of a template; raise `ExpressionError` for one that cannot be."""
-    return _Masking(text).source([found.span("code") for found in _CODE.finditer(text) if found["code"]])
+    return _Masking(text).source(list(_code(text)))
+
+
+def _code(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where the code of a template is; what does not end is left to Jinja to complain about."""
+    position = 0
+    while opening := _OPENING.search(text, position):
+        mark = opening[0]
+        if mark in ("{{", "{%"):
+            tokens = _IN_CODE["}}" if mark == "{{" else "%}"].finditer(text, opening.end())
+            end = next((token.end() for token in tokens if token["end"]), None)
+            if end is not None:
+                yield opening.start(), end
+        else:
+            closing = (_ENDCOMMENT if mark == "{#" else _ENDRAW).search(text, opening.end())
+            end = closing.end() if closing else None
+        if end is None:
+            return
+        position = end
 
 
 class _Masking:

@@ -67,9 +67,9 @@ class Rendering:
 def compile_template(text: str, kind: str = "text", names: Iterable[str] = ()) -> Rendering:
     """Compile a template for a kind of output (`transforms.jinja.KINDS`); raise `ExpressionError` for a mistake."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    source = read_template(text)
     if len(text) > _LONGEST:
-        raise source.mistake(f"a template has at most {_LONGEST} characters", _LONGEST, 1)
+        raise ExpressionError(f"a template has at most {_LONGEST} characters", source=text, position=_LONGEST, length=1)
+    source = read_template(text)
     strict = environment(kind)
     try:
         tree = _parse(source, strict)

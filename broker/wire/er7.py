@@ -151,12 +151,14 @@ class Message:
         self._segments: dict[str, list[Segment]] | None = None  # all of them by name, once somebody asked for more
 
     @classmethod
-    def parse(cls, raw: bytes, encoding: str | None = None) -> Self:
+    def parse(cls, raw: bytes, encoding: str | None = None, header: Header | None = None) -> Self:
         """Read a message; ``encoding`` (a codec, or a name of HL7 table 0211) overrules MSH-18.
+
+        ``header`` is its MSH, where that was read before.
 
         Raises `MessageError` where MSH cannot be read, or a byte does not belong to the character set.
         """
-        header = read_header(raw)
+        header = header or read_header(raw)
         text, codec = decode(raw, header.charset, encoding)
         return cls(raw, header, text, codec)
 

@@ -1,7 +1,7 @@
 """This module frames what passes between the engine and its worker processes: one JSON header, then raw bytes.
 
-A frame is ``length of header (4 bytes, big endian) | length of the rest (4 bytes) | header | rest``. It is JSON and bytes
-on purpose: what comes back from a process that runs users' code is data to be checked, never objects to be revived.
+A frame is ``length of header (4 bytes, big endian) | length of the rest (4 bytes) | header | rest``. It is JSON and
+bytes on purpose: what comes back from a process that runs users' code is data to be checked, never objects to revive.
 """
 
 import struct

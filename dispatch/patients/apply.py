@@ -92,7 +92,7 @@ class Batch:
 
     def _merge_each(self, events: Iterable[Said], outcomes: dict[int, Outcome]) -> None:
         for said in events:
-            refused = self._merge(said)
+            refused = self._merge(said, said.retired) if said.retired is not None else None
             if refused is None:
                 self._run([said])
             else:
@@ -128,19 +128,17 @@ class Batch:
         late, changed = records.apply(record, said, source)
         return (record.id, said.delivery_id, source, said.kind, said.occurred_at, self._now, late, changed)
 
-    def _merge(self, said: Said) -> Rejected | None:
-        if said.retired is None or said.retired == said.key:
-            return _ITSELF
+    def _merge(self, said: Said, old: Key) -> Rejected | None:
         patient, before = identity.find(self._connection, said.key)
         survivor = before or patient
-        retired, target = identity.find(self._connection, said.retired)
+        retired, target = identity.find(self._connection, old)
         if survivor == retired:
             return _REVERSED
         if target is not None and target != survivor:
             return _ELSEWHERE
         if target is None:
             writes.retire(self._connection, retired, survivor, self._now, self._provenance(said))
-            writes.add_identifiers(self._connection, retired, merged_said(said) | {said.retired}, said.delivery_id)
+            writes.add_identifiers(self._connection, retired, merged_said(said) | {old}, said.delivery_id)
             self._created -= {survivor, retired}
         return None
 

@@ -87,7 +87,7 @@ def _revise(record: Record, said: Said, source_id: int) -> list[str]:
     scalars, lists, identifiers = patient_said(said)
     cleared = {name.removeprefix("patient.") for name in said.cleared if name.startswith("patient.")}
     # What the canonical mapping took from a list goes with the list.
-    emptied = cleared.union(*(names for source, names in _DERIVED.items() if lists[source]))
+    emptied = cleared.union(*(names for source, names in _DERIVED.items() if lists[source] or source in cleared))
     changed = _set_scalars(record.details.scalars, scalars, emptied)
     changed += _set_lists(record, lists, cleared)
     changed += _add_identifiers(record, identifiers | {said.key}, cleared, said.delivery_id)

@@ -19,6 +19,7 @@ from broker.migrate import sqlalchemy_url
 from broker.parts import Destination, Tools
 from broker.sql import Connection, connect
 from dispatch.patients import writer as writing
+from dispatch.patients.apply import Batch
 from dispatch.patients.migrate import migrate
 from dispatch.patients.queries import find
 from dispatch.patients.schema import metadata
@@ -121,8 +122,25 @@ async def test_one_bad_delivery_does_not_stop_the_others(
 async def test_event_of_another_shape_is_refused_alone(store: Destination, reader: Connection) -> None:
     odd = told(2, "2")
     odd.request = odd.request.replace(b'"patient":{', b'"patient":{"family":["not a text"],')
-    assert kinds(await store.send([told(1, "1"), odd])) == [Delivered, Rejected]
+    listless = merged(3, "1", "3")
+    listless.request = listless.request.replace(b'"identifiers":[', b'"identifiers":[7,')
+    bodiless = told(4, "4")
+    bodiless.request = bodiless.request.partition(b"\n")[0] + b"\n[]"
+    assert kinds(await store.send([told(1, "1"), odd, listless, bodiless])) == [Delivered, *[Rejected] * 3]
     assert count(reader, "patient") == 1
+
+
+async def test_connection_is_made_anew_after_a_mistake_of_ours(
+    store_urls: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination = build(store_urls)
+    await destination.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "apply", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            await destination.send([told(1, "1")])
+    assert kinds(await destination.send([told(1, "1")])) == [Delivered]
+    await destination.close()
 
 
 async def test_nul_in_a_text_is_refused_where_the_database_cannot_keep_it(postgres_url: str) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - one case of a table is one line
 """Settings: the file, the environment and --set, which of them wins, and what is told when they are wrong."""
 
 import copy
@@ -49,7 +50,9 @@ def told(root: Path, text: str | None = None, *sets: str, **environment: str) ->
     lines = []
     for found in findings:
         place = f"{Path(found.path).name}:{found.line}:{found.column}-{found.end}"
-        lines.append(f"{place} {found.severity}[{found.code}] {found.text}" + (f" ({found.hint})" if found.hint else ""))
+        lines.append(
+            f"{place} {found.severity}[{found.code}] {found.text}" + (f" ({found.hint})" if found.hint else "")
+        )
     return lines
 
 
@@ -102,9 +105,9 @@ def test_the_environment_goes_before_the_file_and_set_before_the_environment(roo
 
 
 def test_the_data_option_goes_before_all_and_starts_where_one_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir("/tmp")
+    monkeypatch.chdir(root / "channels")
     settings = load(root / "handoff.yaml", data=Path("elsewhere"), sets=["data=c"], environment={"HANDOFF_DATA": "b"})
-    assert settings.data == Path("/tmp/elsewhere")
+    assert settings.data == root / "channels/elsewhere"
 
 
 @pytest.mark.parametrize(
@@ -223,7 +226,9 @@ def test_an_override_changes_one_channel_or_all(root: Path) -> None:
     assert plan_of(root, "listen.mllp.charset=8859/1").listen.spec.charset == "8859/1"
     assert plan_of(root, "order=PID-4.1").order == "PID-4.1"
     assert plan_of(root, "steps.2.set.ward=PV1-3.2").steps[1].spec.expressions == {"ward": "PV1-3.2"}
-    assert plan_of(root, "steps.1.filter=MSH-9.1 == 'ADT' and MSH-9.2 != 'A04'").steps[0].spec.expression.endswith("'A04'")
+    assert (
+        plan_of(root, "steps.1.filter=MSH-9.1 == 'ADT' and MSH-9.2 != 'A04'").steps[0].spec.expression.endswith("'A04'")
+    )
     assert plan_of(root, "deliver.store.retry.attempts=0").deliver[0].retry.attempts == 0
     assert plan_of(root, "deliver.store.on_dead=block").deliver[0].on_dead == "block"
     assert plan_of(root, "index.visit=PV1-19.1").index == {"visit": "PV1-19.1"}
@@ -284,7 +289,9 @@ def test_an_override_applies_to_every_channel_that_has_its_parent(root: Path) ->
 
 
 def secret_of(root: Path, reference: str, **environment: str) -> Secret:
-    token = read(root, f"servers: {{e: {{base: 'http://x', token: '{reference}'}}}}\n", **environment).servers["e"].token
+    token = (
+        read(root, f"servers: {{e: {{base: 'http://x', token: '{reference}'}}}}\n", **environment).servers["e"].token
+    )
     assert token is not None
     return token
 
@@ -300,7 +307,7 @@ def test_a_secret_comes_from_a_file_that_nobody_else_reads(root: Path) -> None:
     file.chmod(0o600)
     assert secret_of(root, f"${{file:{file}}}").reveal() == "hunter2"
     file.chmod(0o640)
-    with pytest.raises(ConfigError, match="can be read or changed by others; run chmod 600|E403"):
+    with pytest.raises(ConfigError, match="can be read or changed by others"):
         secret_of(root, f"${{file:{file}}}")
 
 
@@ -324,7 +331,14 @@ def test_the_sandbox_needs_no_secret(root: Path) -> None:
 def test_a_secret_shows_nowhere(root: Path) -> None:
     token = secret_of(root, "${env:TOKEN}", TOKEN="hunter2")
     settings = read(root, None, TOKEN="hunter2")
-    for shown in (repr(token), str(token), f"{token}", repr(settings), str(settings), settings.servers["e"].model_dump_json()):
+    for shown in (
+        repr(token),
+        str(token),
+        f"{token}",
+        repr(settings),
+        str(settings),
+        settings.servers["e"].model_dump_json(),
+    ):
         assert "hunter2" not in shown
     assert "hunter2" not in pickle.dumps(token).decode("latin-1")
     assert copy.deepcopy(token) == token

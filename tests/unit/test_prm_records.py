@@ -43,6 +43,12 @@ def test_derived_fields_go_with_their_list() -> None:
     )
 
 
+def test_derived_fields_are_emptied_with_their_list() -> None:
+    patient = record()
+    tell(patient, told(1, "1", telecom=(HOME,), mobile="+1202"))
+    assert tell(patient, told(2, "1", cleared=("patient.telecom",))) == (False, {"telecom", "mobile"})
+
+
 def test_repeated_event_reads_nothing_but_its_head() -> None:
     patient, again = record(), told(2, "1", family="Okafor")
     tell(patient, told(1, "1", family="Okafor"))
