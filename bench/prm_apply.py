@@ -115,7 +115,6 @@ def measure(url: str, arguments: argparse.Namespace) -> dict[str, object]:
     """Make the patients, repeat updates, and return the figures."""
     migrate(url)
     connection = connect(url)
-    prefer_indexes(connection)
     seconds = itertools.count() if arguments.moving else itertools.repeat(0)
     ids = Ids()
     fresh = list(

@@ -1,13 +1,14 @@
 """This module brings a database to the form that the code expects, and refuses one that is newer than the code."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from broker.errors import NotReady
 from broker.sql import Connection, connect
 
 HEAD: Final = "0001"
 _VERSION_TABLE: Final = "alembic_version"
+_LOCK: Final = 0x48414E444F464D  # the advisory lock of whoever migrates
 
 
 def migrate(url: str) -> None:
@@ -47,19 +48,38 @@ def _upgrade(url: str, scripts: Path, head: str, version_table: str) -> None:
     # Imported here: these two cost half a second that a start with nothing to migrate need not pay.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
-    from sqlalchemy import create_engine  # noqa: PLC0415
+    from sqlalchemy import create_engine, text  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(scripts))
     config.set_main_option("version_table", version_table)
     engine = create_engine(sqlalchemy_url(url))
+    if engine.dialect.name == "sqlite":
+        _make_atomic(engine)
     try:
         with engine.connect() as connection:
+            if engine.dialect.name == "postgresql":
+                # Two engines that start at once on an empty database: the second waits, and finds it made.
+                connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": _LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, head)
             connection.commit()
     finally:
         engine.dispose()
+
+
+def _make_atomic(engine: Any) -> None:
+    """Let a migration of SQLite take effect whole or not at all: Python's driver begins no transaction for DDL."""
+    from sqlalchemy import event  # noqa: PLC0415
+
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    def begun(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", begun)
 
 
 def sqlalchemy_url(url: str) -> str:

@@ -17,6 +17,7 @@ from broker.errors import NotReady, StoreError, StoreFatal, StoreUnavailable
 Row = tuple[Any, ...]
 
 _LOCK: Final = 0x48414E444F4646  # the advisory lock of an engine: "HANDOFF"
+_AWAY: Final = ("08", "53", "57")  # SQLSTATE: connection, resources, stopped by an operator
 _PG_TYPES: Final = {"double": "double precision"}
 _COPY_TYPES: Final = {"bigint": "int8", "integer": "int4", "double": "float8", "boolean": "bool"}
 _CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)  # few sizes, so that few statements are compiled
@@ -213,6 +214,10 @@ class Postgres:
         connection.prepared_max = 400
         if self._writer:
             connection.execute("SET synchronous_commit = on")
+            # Every statement of a writer looks up few rows by their index. A plan made while a table was still empty,
+            # and kept with the prepared statement, would read the whole of it for ever.
+            for method in ("seqscan", "hashjoin", "mergejoin"):
+                connection.execute(f"SET enable_{method} = off")
         else:
             connection.execute("SET default_transaction_read_only = on")
         connection.execute("SET jit = off")
@@ -293,6 +298,9 @@ class Postgres:
             message = "store: the disk under PostgreSQL is full; free space, then start again"
             raise StoreFatal(message) from None
         except (self._psycopg.OperationalError, self._psycopg.InterfaceError) as error:
+            if error.sqlstate is not None and not error.sqlstate.startswith(_AWAY):
+                message = f"store: PostgreSQL refused a unit of work ({type(error).__name__}, {error.sqlstate})"
+                raise StoreError(message) from error
             self._connection.close()
             message = f"store: PostgreSQL is away ({type(error).__name__}); waiting for it"
             raise StoreUnavailable(message) from None

@@ -14,6 +14,7 @@ _STAMP: Final = re.compile(
     re.ASCII,
 )
 _WHOLE: Final = 14  # YYYYMMDDHHMMSS
+_OFFSET: Final = re.compile(r"([+-](?:0\d|1[0-4]))([0-5]\d)\Z", re.ASCII)
 _ISO: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?\Z", re.ASCII)
 
 
@@ -30,8 +31,11 @@ def fhir_datetime(text: str) -> str | None:
 
     Minutes and seconds that were not sent are zero, because FHIR has no dateTime by the hour or minute.
     """
-    if len(text) == _WHOLE and text.isdecimal() and text.isascii():
-        return _whole(text)
+    digits = text[:_WHOLE]
+    if len(digits) == _WHOLE and digits.isdecimal() and digits.isascii():
+        offset = _offset(text[_WHOLE:]) if len(text) > _WHOLE else ""
+        if offset is not None:
+            return _whole(digits, offset)
     match = _STAMP.match(text.strip())
     if match is None:
         return None
@@ -49,13 +53,20 @@ def fhir_datetime(text: str) -> str | None:
     return f"{day}T{hour}:{minute or '00'}:{second or '00'}{fraction or ''}{offset}"
 
 
-def _whole(text: str) -> str | None:
+def _whole(text: str, offset: str) -> str | None:
     """Read YYYYMMDDHHMMSS, the usual form, in a quarter of the time."""
     day = fhir_date(text[:8])
     hour, minute, second = text[8:10], text[10:12], text[12:]
     if day is None or hour > "23" or minute > "59" or second > "59":
         return None
-    return f"{day}T{hour}:{minute}:{second}"
+    return f"{day}T{hour}:{minute}:{second}{offset}"
+
+
+@lru_cache(maxsize=128)
+def _offset(text: str) -> str | None:
+    """Return an offset such as ``-0500`` as FHIR writes it, or None when it is none."""
+    found = _OFFSET.match(text)
+    return f"{found[1]}:{found[2]}" if found else None
 
 
 def _date_of(match: re.Match[str]) -> str | None:

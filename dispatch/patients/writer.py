@@ -125,23 +125,11 @@ def share(url: str) -> Writer:
 
 def _connect(url: str) -> Connection:
     try:
-        connection = connect(url)
+        return connect(url)
     except NotReady as error:
         if url.startswith("sqlite:"):
             raise
         raise Away(str(error)) from None
-    prefer_indexes(connection)
-    return connection
-
-
-def prefer_indexes(connection: Connection) -> None:
-    """Keep PostgreSQL from reading whole tables: every statement of ours asks for rows by an indexed key.
-
-    It plans a prepared statement once and would keep what was best while the tables were empty.
-    """
-    if connection.dialect == "postgresql":
-        for plan in ("seqscan", "hashjoin", "mergejoin"):
-            connection.run(f"SET enable_{plan} = off")
 
 
 def _refused(error: StoreError) -> Rejected | None:
