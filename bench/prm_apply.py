@@ -37,7 +37,6 @@ from broker.sql import Connection, connect
 from dispatch.patients.apply import Batch
 from dispatch.patients.migrate import migrate
 from dispatch.patients.said import frame
-from dispatch.patients.writer import prefer_indexes
 
 
 def event(number: int, kind: str, second: int) -> Event:

@@ -81,12 +81,11 @@ def _authenticate(request: Request) -> None:
         raise Refused(401, 20003, "Authenticate")
 
 
-def _send(record: Record, request: Request, form: dict[str, str]) -> dict[str, Any]:
+def _check(form: dict[str, str]) -> None:
     to, body = form.get("To", ""), form.get("Body", "")
-    sender, service = form.get("From", ""), form.get("MessagingServiceSid", "")
     if not to:
         raise Refused(400, 21604, "A 'To' phone number is required.")
-    if not sender and not service:
+    if not form.get("From") and not form.get("MessagingServiceSid"):
         raise Refused(400, 21603, "A 'From' phone number is required.")
     if not body:
         raise Refused(400, 21602, "Message body is required.")
@@ -96,6 +95,12 @@ def _send(record: Record, request: Request, form: dict[str, str]) -> dict[str, A
         raise Refused(400, 21211, f"Invalid 'To' Phone Number: {to}")
     if to in _PRACTICE:
         raise Refused(400, *_PRACTICE[to])
+
+
+def _send(record: Record, request: Request, form: dict[str, str]) -> dict[str, Any]:
+    _check(form)
+    to, body = form["To"], form["Body"]
+    sender, service = form.get("From", ""), form.get("MessagingServiceSid", "")
     account, sid, now = request.path_params["account"], f"SM{uuid.uuid4().hex}", formatdate()
     uri = f"/2010-04-01/Accounts/{account}/Messages/{sid}"
     document = {

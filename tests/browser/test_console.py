@@ -1,18 +1,17 @@
 """The first page lives in a real browser: no errors, nothing from elsewhere, and counts that move by themselves."""
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from broker.notices import Committed
+from tests.conftest import Need
 from tests.console_engine import Aside, serving_aside
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -23,13 +22,11 @@ def aside(tmp_path: Path) -> Iterator[Aside]:
 
 
 @pytest.fixture
-def page() -> Iterator[Any]:
+def page(need: Callable[[str], str]) -> Iterator[Any]:
     """A page of a fresh browser."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    chromium = need("chromium")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser.new_page()
         browser.close()
 
@@ -41,8 +38,6 @@ def cell(page: Any, field: str) -> Any:
 
 def test_first_page_loads_clean_and_counts_move(aside: Aside, page: Any) -> None:
     """Zero console errors, zero requests to elsewhere, and a message shows without a reload."""
-    from playwright.sync_api import expect  # noqa: PLC0415 - may not be there
-
     wrong: list[str] = []
     asked: list[str] = []
     page.on("console", lambda said: wrong.append(said.text) if said.type in {"error", "warning"} else None)

@@ -17,7 +17,6 @@ from dispatch.patients import writes
 from dispatch.patients.migrate import migrate
 from dispatch.patients.queries import find
 from dispatch.patients.schema import metadata
-from dispatch.patients.writer import prefer_indexes
 from tests.prm_events import apply, deliver, merged, mrn, state, told, visit
 
 SSN = Identifier(value="123-45-6789", system="SSA", type="SS")
@@ -28,7 +27,6 @@ def store(store_urls: str) -> Iterator[Connection]:
     """A connection to an empty patient store."""
     migrate(store_urls)
     connection = connect(store_urls)
-    prefer_indexes(connection)
     yield connection
     connection.close()
 
