@@ -132,7 +132,7 @@ def _loopback(host: str) -> bool:
 
 
 async def _unknown_place(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+    assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls this for no other
     path = request.url.path
     if path.startswith("/fhir/"):
         return fhir.refusal(ehr.Refused(error.status_code, _CODES.get(error.status_code, "processing"), error.detail))
@@ -142,10 +142,10 @@ async def _unknown_place(request: Request, error: Exception) -> Response:
 
 
 async def _refused_text(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, texts.Refused)
+    assert isinstance(error, texts.Refused)  # noqa: S101 - likewise
     return error.response()
 
 
 async def _refused_resource(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ehr.Refused)
+    assert isinstance(error, ehr.Refused)  # noqa: S101 - likewise
     return fhir.refusal(error)

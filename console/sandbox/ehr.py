@@ -26,7 +26,7 @@ _BAR: Final = re.compile(r"(?<!\\)\|")
 _ETAG: Final = re.compile(r'(?:W/)?"(\d+)"')
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault of ours
+class Refused(Exception):
     """A request is answered with an OperationOutcome; ``code`` is of FHIR's issue-type."""
 
     def __init__(self, status: int, code: str, text: str, places: Iterable[str] = ()) -> None:

@@ -32,7 +32,7 @@ _PRACTICE: Final = {
 }
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault of ours
+class Refused(Exception):
     """A request is answered with one of Twilio's errors."""
 
     def __init__(self, status: int, code: int, text: str) -> None:

@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from broker.notices import Committed
-from tests.conftest import Need
 from tests.console_engine import Aside, serving_aside
 
 pytestmark = pytest.mark.browser

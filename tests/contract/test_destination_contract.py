@@ -1,6 +1,8 @@
 """This module holds every HTTP destination to one contract: which outcome follows from which misbehaviour."""
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -177,8 +179,6 @@ async def test_outcome_is_retry_when_the_other_side_asks_for_later(rig: Rig, sta
 
 
 async def test_retry_after_is_read_when_it_is_a_date(rig: Rig) -> None:
-    import time
-
     outcome = await rig.meets(reply(429, b"", Retry_After=formatdate(time.time() + 90, usegmt=True)))
     assert isinstance(outcome, Retry)
     assert outcome.after is not None
@@ -222,8 +222,6 @@ async def test_outcome_is_retry_when_tls_cannot_be_set_up(rig: Rig) -> None:
 
 async def test_outcome_is_retry_when_nobody_takes_the_connection(rig: Rig) -> None:
     """A full backlog: the connection is never made, so nothing can have been sent."""
-    import socket
-
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

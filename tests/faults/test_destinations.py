@@ -12,7 +12,7 @@ import pytest_asyncio
 from tests.faults.harness.channels import channel, others
 from tests.faults.harness.engine import Engine
 from tests.faults.harness.feed import Feed, Ledger, Sent
-from tests.faults.harness.invariants import Delivered, assert_kept, drain, reach
+from tests.faults.harness.invariants import Delivered, drain, reach
 from tests.faults.harness.sender import send
 from tests.faults.harness.sink import FAIL, FAIL_AFTER, HANG, HANG_WITHOUT, OK, REFUSE, RESET, Sink, Treatment, busy
 

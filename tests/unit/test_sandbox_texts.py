@@ -1,6 +1,7 @@
 """This module tests the practice SMS gateway against Twilio's API description, without a socket."""
 
 import base64
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,6 @@ async def test_text_is_taken_and_listed(site: Site) -> None:
 async def test_text_answer_is_as_the_vendor_describes(site: Site) -> None:
     if not VENDOR.exists():
         pytest.skip("the vendor's API description is not here (../shared/vendor-specs)")
-    import re
-
     described = orjson.loads(VENDOR.read_bytes())["components"]["schemas"]["api.v2010.account.message"]["properties"]
     said = orjson.loads((await site.text()).body)
     assert set(said) == set(described)

@@ -31,7 +31,7 @@ def main() -> None:
 async def _write(folder: Path, synchronous: str, rounds: int) -> None:
     store = Store(f"sqlite:///{folder / 'handoff.db'}", SEALER, lambda _notice: None)
     await store.open()
-    connection: Any = store._writer  # noqa: SLF001 - the switches of this program, not of the product
+    connection: Any = store._writer
     connection.run(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
     if synchronous:
         connection.run(f"PRAGMA synchronous={synchronous}")
