@@ -224,8 +224,11 @@ class WorkerProcess:
             place, now = self._place(), time.monotonic()
             if place != seen or not self._sent:
                 seen, since = place, now
-            elif now - since > self._deadline:
-                killed.append(f"was killed: a step took longer than {self._deadline:g} s")
+                continue
+            # A process that has just begun builds the channels before it gets to the first message.
+            limit, what = (self._deadline, "a step") if place[0] >= self._first() else (_START, "building the channels")
+            if now - since > limit:
+                killed.append(f"was killed: {what} took longer than {limit:g} s")
                 self._process.kill()
                 return
 

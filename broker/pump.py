@@ -65,6 +65,7 @@ class Pump:
         self._news = asyncio.Event()
         self._ahead = asyncio.Semaphore(_AHEAD)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._driver: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to take messages."""
@@ -72,7 +73,8 @@ class Pump:
 
     async def stop(self, seconds: float) -> None:
         """Take no more and finish what is with the worker, within ``seconds``; the rest stays received in the store."""
-        self._driver.cancel()
+        if self._driver is not None:
+            self._driver.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
         for task in list(self._tasks):
