@@ -232,18 +232,21 @@ class WorkerProcess:
                 self._process.kill()
                 return
 
+    def _first(self) -> int:
+        """Return the number of the first piece that was sent and is not answered."""
+        return self._sequence - len(self._sent) + 1
+
     def _place(self) -> tuple[int, int]:
         batch, index = _PROGRESS.unpack_from(self._progress)
         return int(batch), int(index)
 
     def _mourn(self, reason: str) -> None:
         """Put back what the dead process held; the message that it was at goes alone, or fails if it did already."""
-        sent = list(self._sent)
+        sent, first = list(self._sent), self._first()
         self._sent.clear()
         if sent:
             sequence, index = self._place()
-            # The first piece unanswered has this number, if the process had got to it.
-            if sequence == self._sequence - len(sent) + 1:
+            if sequence == first:  # else the process had not got to it
                 sent[:1] = self._split(sent[0], sent[0].start + index, reason)
         self._waiting.extendleft(reversed(sent))
         self._news.set()

@@ -22,7 +22,7 @@ from broker.errors import StoreError, StoreFatal, StoreUnavailable
 from broker.keys import Keys
 from broker.notices import Committed, Notice
 from broker.seal import Sealer
-from broker.sql import connect
+from broker.sql import Connection, connect
 from broker.units import Accepted, Act, Claim, Claims, Done, Finished, NewMessage, Placed, Quarantine, Recorded
 
 _GROUP: Final = 512  # most units in one transaction
@@ -46,6 +46,7 @@ class Store:
         self._queue: SimpleQueue[_Unit | None] = SimpleQueue()
         self._channels: dict[int, int] = {}  # route -> channel
         self._keys = Keys()
+        self._connections: list[Connection] = []  # that are open: a failed start has not got to all of them
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self.dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
@@ -55,8 +56,10 @@ class Store:
         """Connect and begin to write; the database has been migrated. Raises `NotReady`."""
         self._loop = asyncio.get_running_loop()
         self._writer = await self._loop.run_in_executor(None, lambda: connect(self._url, alone=True))
+        self._connections.append(self._writer)
         await self._loop.run_in_executor(None, self._keys.load, self._writer)
         self._reader = await self._loop.run_in_executor(self._reads, lambda: connect(self._url, writer=False))
+        self._connections.append(self._reader)
         self._thread.start()
 
     async def close(self) -> None:
@@ -64,9 +67,9 @@ class Store:
         if self._thread.is_alive():
             self._queue.put(None)
             await self._loop.run_in_executor(None, self._thread.join)
-        await self._loop.run_in_executor(self._reads, self._reader.close)
+        for connection in self._connections:
+            await self._loop.run_in_executor(self._reads, connection.close)
         self._reads.shutdown()
-        self._writer.close()
 
     def accept(self, message: NewMessage) -> "asyncio.Future[Accepted]":
         """Commit a message, or find that it was committed before."""

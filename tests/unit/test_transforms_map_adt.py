@@ -1,7 +1,5 @@
 """This module tests the standard mapping of ADT messages, on messages written by hand and on other people's."""
 
-from pathlib import Path
-
 import pytest
 
 from broker.canonical.codec import decode, encode
@@ -384,10 +382,3 @@ def test_time_of_the_message_stands_in_for_the_time_of_the_event() -> None:
 
 
 # --- messages that other people made ---------------------------------------------------------------------------------
-
-
-def files() -> list[Path]:
-    folder = DATA / "hl7"
-    if not folder.is_dir():
-        pytest.skip("needs ../shared/data/hl7, which is not here")
-    return [file for file in sorted(folder.glob("*.hl7")) if b"ADT" in file.read_bytes()[:400]]
