@@ -26,6 +26,9 @@ from broker.sql import Connection, connect
 from broker.units import Accepted, Act, Claim, Claims, Done, Finished, NewMessage, Placed, Quarantine, Recorded
 
 _GROUP: Final = 512  # most units in one transaction
+# Nobody waits for these, so they wait a moment for somebody else's commit: half as many syncs under load.
+_PATIENT: Final = frozenset({"finish", "record"})
+_PATIENCE: Final = 0.003  # seconds
 _PAUSE: Final = 0.5  # seconds between attempts to reach a database that is away
 
 
@@ -128,12 +131,20 @@ class Store:
                 unit = self._queue.get()
 
     def _gather(self, group: list[_Unit]) -> _Unit | None:
-        with contextlib.suppress(Empty):
-            while len(group) < _GROUP:
-                unit = self._queue.get_nowait()
-                if unit is None:
-                    return None
-                group.append(unit)
+        """Add what waits to a group; return what comes after it: the mark for more, or None for the end."""
+        until = time.monotonic() + _PATIENCE if group[0].kind in _PATIENT else 0.0
+        while len(group) < _GROUP:
+            try:
+                unit = (
+                    self._queue.get(timeout=max(until - time.monotonic(), 0.0)) if until else self._queue.get_nowait()
+                )
+            except Empty:
+                break
+            if unit is None:
+                return None
+            group.append(unit)
+            if unit.kind not in _PATIENT:
+                until = 0.0
         return _MORE
 
     def _commit(self, group: list[_Unit]) -> None:

@@ -31,6 +31,7 @@ def main() -> None:
     _confine(int(os.environ.get("HANDOFF_WORKER_MEMORY", "0")))
     programs: dict[str, Program] = {}
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)  # a message makes hundreds of objects that die with it
     _send(sink, {"ready": True})
     while (frame := pipe.read(source)) is not None:
         header, rest = frame

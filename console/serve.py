@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -96,6 +97,7 @@ class _Process:
             await console.start()
             loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
             on_started(self._started(console.endpoint, await self._sandbox_address()))
+            _calm_collector()
             return await self._wait()
         finally:
             await console.stop()
@@ -162,6 +164,14 @@ class _Process:
             with contextlib.suppress(ProcessLookupError):
                 self._sandbox.terminate()
             await self._sandbox.wait()
+
+
+def _calm_collector() -> None:
+    # What was built at the start stays, so the collector need not walk it again; and a message makes a few hundred
+    # objects that die with it, so looking after every 700 finds nothing.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _worker(settings: Settings, report: Report) -> WorkerProcess:

@@ -29,6 +29,7 @@ _WITHOUT_ENCOUNTER: Final = frozenset({"A28", "A31", "A40"})
 _MSH_FIELDS: Final = 12
 _EVN_FIELDS: Final = 6
 _MRG_FIELDS: Final = 1
+_KEPT: Final = 8192  # segments of each kind, about 5 kB each: the patients that a large hospital has on one day
 
 
 def map_adt(message: Message, without: frozenset[str] = frozenset()) -> Event:
@@ -59,7 +60,7 @@ def map_adt(message: Message, without: frozenset[str] = frozenset()) -> Event:
 
 
 # A hospital sends the same PID and PV1 again and again while a patient is with it, so what they gave last is kept.
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=_KEPT)
 def _patient(read: Reader, segment: str, separator: str, without: frozenset[str]) -> tuple[Patient, tuple[str, ...]]:
     if not segment:
         _fail("PID", "PID is missing, so nobody can say whom this is about")
@@ -67,7 +68,7 @@ def _patient(read: Reader, segment: str, separator: str, without: frozenset[str]
     return map_patient(_padded(segment.split(separator), PID_FIELDS), read, cleared, without), tuple(cleared)
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=_KEPT)
 def _encounter(
     read: Reader, trigger: str, visit: str, planned: str, separator: str
 ) -> tuple[Encounter, tuple[str, ...]]:

@@ -4,19 +4,17 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 import pytest_asyncio
 
 from broker.wire.mllp import frame
-from tests.faults.harness.channels import channel, others
-from tests.faults.harness.engine import Engine
-from tests.faults.harness.feed import CANARIES, Feed, Ledger, Sent
+from tests.faults.harness.bench import Bench, set_up
+from tests.faults.harness.channels import channel
+from tests.faults.harness.feed import CANARIES, Sent
 from tests.faults.harness.invariants import drain, stored
-from tests.faults.harness.sender import exchange, read_answer, send
-from tests.faults.harness.sink import Sink
+from tests.faults.harness.sender import exchange, read_answer
 
 _CAP: Final = 65_536  # bytes
 _DEADLINE: Final = 1.5  # seconds
@@ -24,13 +22,8 @@ _DEADLINE: Final = 1.5  # seconds
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
 
-@dataclass(slots=True)
-class Bench:
-    """A running engine with tight limits."""
-
-    engine: Engine
-    ledger: Ledger
-    feed: Feed
+class Look(Bench):
+    """A running engine with tight limits, and short ways to look at it."""
 
     def message(self) -> Sent:
         """Return a good message."""
@@ -44,7 +37,7 @@ class Bench:
     async def goes_on(self) -> None:
         """See that the engine takes and delivers a good message, has no trouble, and shows nobody's data."""
         one = self.message()
-        assert await send(self.engine.port, self.ledger, one) == ["AA"]
+        await self.send(one)
         await drain(self.engine)
         (found,) = stored(self.engine)[one.control_id]
         assert found.state == "processed"
@@ -53,18 +46,16 @@ class Bench:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=["sqlite", "postgresql"])
-async def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+async def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Look]:
     folder = tmp_path_factory.mktemp("bad")
     with contextlib.ExitStack() as held:
         store = ""
         if request.param == "postgresql":
             store = held.enter_context(request.getfixturevalue("postgres").database())
-        async with Sink() as sink:
-            write = channel(destinations="patients", listen=f"max_message: 64KiB, frame_deadline: {_DEADLINE}s")
-            with Engine(folder, write, store=store, settings=others(sink.base)) as engine:
-                with Ledger(folder / "ledger") as ledger:
-                    await engine.start()
-                    yield Bench(engine, ledger, Feed(6))
+        write = channel(destinations="patients", listen=f"max_message: 64KiB, frame_deadline: {_DEADLINE}s")
+        async with set_up(folder, write, store=store, seed=6) as found:
+            await found.engine.start()
+            yield Look(found.engine, found.sink, found.ledger, found.feed)
 
 
 def errors(payload: bytes) -> list[bytes]:
@@ -92,7 +83,7 @@ _REFUSED: Final = [
 
 @pytest.mark.parametrize(("what", "field", "value", "condition", "place"), _REFUSED, ids=[row[0] for row in _REFUSED])
 async def test_bad_header_is_rejected_with_its_place(
-    bench: Bench, what: str, field: int, value: bytes, condition: bytes, place: bytes
+    bench: Look, what: str, field: int, value: bytes, condition: bytes, place: bytes
 ) -> None:
     one = bench.message()
     (answer,) = await exchange(bench.engine.port, frame(replaced(one, field, value)), 1)
@@ -105,7 +96,7 @@ async def test_bad_header_is_rejected_with_its_place(
     await bench.goes_on()
 
 
-async def test_bytes_outside_the_stated_character_set_are_rejected(bench: Bench) -> None:
+async def test_bytes_outside_the_stated_character_set_are_rejected(bench: Look) -> None:
     one = bench.message()
     body = replaced(one, 18, b"UNICODE UTF-8").replace(CANARIES[0].encode(), b"\xff\xfe\xfa")
     (answer,) = await exchange(bench.engine.port, frame(body), 1)
@@ -127,9 +118,19 @@ async def test_bytes_outside_the_stated_character_set_are_rejected(bench: Bench)
         b"MSH|^~\\&|A|B|C|D|20260101||ADT^A08||P|2.5.1\rPID|1\r",
         b"MSH|^~\\&|" + b"A" * 10_000,
     ],
-    ids=["no MSH", "MSH alone", "MSH and bar", "cut MSH", "no separators", "text", "binary", "no control id", "endless MSH"],
+    ids=[
+        "no MSH",
+        "MSH alone",
+        "MSH and bar",
+        "cut MSH",
+        "no separators",
+        "text",
+        "binary",
+        "no control id",
+        "endless MSH",
+    ],
 )
-async def test_frame_that_is_no_message_is_answered_or_closed_and_kept(bench: Bench, body: bytes) -> None:
+async def test_frame_that_is_no_message_is_answered_or_closed_and_kept(bench: Look, body: bytes) -> None:
     before = {row["id"] for row in bench.quarantined()}
     answers = await exchange(bench.engine.port, frame(body), seconds=5, end=True)
     assert len(answers) <= 1
@@ -142,7 +143,7 @@ async def test_frame_that_is_no_message_is_answered_or_closed_and_kept(bench: Be
     await bench.goes_on()
 
 
-async def test_frame_over_the_cap_is_rejected_and_the_connection_closed(bench: Bench) -> None:
+async def test_frame_over_the_cap_is_rejected_and_the_connection_closed(bench: Look) -> None:
     one = bench.message()
     body = one.body + b"NTE|1||" + b"x" * _CAP * 2 + b"\r"
     answers = await exchange(bench.engine.port, frame(body), seconds=8)
@@ -153,7 +154,7 @@ async def test_frame_over_the_cap_is_rejected_and_the_connection_closed(bench: B
 
 
 @pytest.mark.parametrize("where", ["name", "type", "control id", "between", "everywhere"])
-async def test_nul_bytes_do_no_harm(bench: Bench, where: str) -> None:
+async def test_nul_bytes_do_no_harm(bench: Look, where: str) -> None:
     """A message with NUL bytes is kept or refused; kept, it ends somewhere an operator can see."""
     one = bench.message()
     body = {
@@ -177,7 +178,7 @@ async def test_nul_bytes_do_no_harm(bench: Bench, where: str) -> None:
     await bench.goes_on()
 
 
-async def test_missing_end_block_is_kept_and_the_next_frame_answered(bench: Bench) -> None:
+async def test_missing_end_block_is_kept_and_the_next_frame_answered(bench: Look) -> None:
     lost, good = bench.message(), bench.message()
     (answer,) = await exchange(bench.engine.port, b"\x0b" + lost.body + frame(good.body), 1)
     assert read_answer(answer) == ("AA", good.control_id)
@@ -188,18 +189,18 @@ async def test_missing_end_block_is_kept_and_the_next_frame_answered(bench: Benc
     await bench.goes_on()
 
 
-async def test_peer_that_goes_in_the_middle_of_a_frame(bench: Bench) -> None:
+async def test_peer_that_goes_in_the_middle_of_a_frame(bench: Look) -> None:
     one = bench.message()
     cut = b"\x0b" + one.body[:150]
     assert await exchange(bench.engine.port, cut, end=True, seconds=5) == []
     newest = bench.quarantined()[0]
     assert newest["size"] == 150
     assert "inside a frame" in newest["reason"]
-    assert await send(bench.engine.port, bench.ledger, one) == ["AA"], "sent again, it must be taken"
+    await bench.send(one)  # sent again, it is taken
     await bench.goes_on()
 
 
-async def test_frame_that_does_not_end_in_time_is_closed_and_kept(bench: Bench) -> None:
+async def test_frame_that_does_not_end_in_time_is_closed_and_kept(bench: Look) -> None:
     one = bench.message()
     began = asyncio.get_running_loop().time()
     assert await exchange(bench.engine.port, b"\x0b" + one.body[:100], seconds=_DEADLINE * 4) == []
@@ -208,7 +209,7 @@ async def test_frame_that_does_not_end_in_time_is_closed_and_kept(bench: Bench) 
     await bench.goes_on()
 
 
-async def test_good_frames_around_a_bad_one_on_the_same_connection(bench: Bench) -> None:
+async def test_good_frames_around_a_bad_one_on_the_same_connection(bench: Look) -> None:
     """What was taken before a refusal keeps its answer, and what a refusal answers stands in its place."""
     first, bad, last = bench.message(), bench.message(), bench.message()
     bench.ledger.note_sent([first, last])
@@ -218,7 +219,7 @@ async def test_good_frames_around_a_bad_one_on_the_same_connection(bench: Bench)
     await bench.goes_on()
 
 
-async def test_noise_between_frames_is_skipped_and_kept(bench: Bench) -> None:
+async def test_noise_between_frames_is_skipped_and_kept(bench: Look) -> None:
     one = bench.message()
     (answer,) = await exchange(bench.engine.port, b"GET / HTTP/1.1\r\n\r\n" + frame(one.body), 1)
     assert read_answer(answer) == ("AA", one.control_id)
@@ -226,7 +227,7 @@ async def test_noise_between_frames_is_skipped_and_kept(bench: Bench) -> None:
     await bench.goes_on()
 
 
-async def test_acknowledgment_is_not_answered(bench: Bench) -> None:
+async def test_acknowledgment_is_not_answered(bench: Look) -> None:
     """Two engines would answer each other for ever."""
     body = b"MSH|^~\\&|A|B|C|D|20260101||ACK|1|P|2.5.1\rMSA|AA|4711\r"
     assert await exchange(bench.engine.port, frame(body), end=True, seconds=5) == []
@@ -234,7 +235,7 @@ async def test_acknowledgment_is_not_answered(bench: Bench) -> None:
     await bench.goes_on()
 
 
-async def test_same_message_again_is_one_message(bench: Bench) -> None:
+async def test_same_message_again_is_one_message(bench: Look) -> None:
     """The same bytes are acknowledged again and have no second effect; other bytes are another message."""
     one = bench.message()
     other = Sent(one.control_id, one.patient, one.seq, one.body.replace(b"|SPRINGFIELD", b"|SHELBYVILLE") + b"NTE|1\r")

@@ -14,12 +14,9 @@ from typing import Final
 import pytest
 
 from broker.crash import POINTS
-from tests.faults.harness.channels import channel, others
+from tests.faults.harness.bench import set_up
 from tests.faults.harness.engine import Engine
-from tests.faults.harness.feed import Feed, Ledger
-from tests.faults.harness.invariants import assert_kept, drain
 from tests.faults.harness.sender import Sender
-from tests.faults.harness.sink import Sink
 
 SEED: Final = int(os.environ.get("FAULT_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 HITS: Final = tuple(int(text) for text in os.environ.get("FAULT_HITS", "3").split(","))
@@ -59,22 +56,19 @@ async def test_nothing_is_lost_on_postgresql_when_the_engine_dies_at(
 
 async def _die_at(points: tuple[str, ...], hit: int, folder: Path, store: str = "") -> None:
     print(f"seed {SEED}, hit {hit} of {', '.join(points)}")  # noqa: T201 - shown when it fails, to run it again
-    async with Sink() as sink:
-        with Engine(folder, channel(), store=store, settings=others(sink.base)) as engine:
-            with Ledger(folder / "ledger") as ledger:
-                sender = Sender(engine.port, Feed(SEED, 12), ledger, connections=4, rate=100, seed=SEED)
-                sender.start()
-                try:
-                    for number, point in enumerate(points):
-                        # The first meets an idle engine; the others one that has something to make good for.
-                        await _die(engine, point, hit + number)
-                    await engine.start()
-                    await asyncio.sleep(0.1)
-                    await sender.stop()
-                finally:
-                    await sender.abort()
-                await drain(engine)
-                assert_kept(engine, ledger, sink, sender)
+    async with set_up(folder, store=store, seed=SEED, patients=12) as bench:
+        sender = Sender(bench.engine.port, bench.feed, bench.ledger, connections=4, rate=100, seed=SEED)
+        sender.start()
+        try:
+            for number, point in enumerate(points):
+                # The first meets an idle engine; the others one that has something to make good for.
+                await _die(bench.engine, point, hit + number)
+            await bench.engine.start()
+            await asyncio.sleep(0.1)
+            await sender.stop()
+        finally:
+            await sender.abort()
+        await bench.assert_kept(sender)
 
 
 async def _die(engine: Engine, point: str, hit: int) -> None:

@@ -3,18 +3,17 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Final
 
 import pytest
 import pytest_asyncio
 
-from tests.faults.harness.channels import channel, others
-from tests.faults.harness.engine import Engine
-from tests.faults.harness.feed import Feed, Ledger, Sent
+from broker.ids import show
+from tests.faults.harness.bench import Bench, set_up
+from tests.faults.harness.channels import channel
+from tests.faults.harness.feed import Sent
 from tests.faults.harness.invariants import Delivered, drain, reach
-from tests.faults.harness.sender import send
-from tests.faults.harness.sink import FAIL, FAIL_AFTER, HANG, HANG_WITHOUT, OK, REFUSE, RESET, Sink, Treatment, busy
+from tests.faults.harness.sink import FAIL, FAIL_AFTER, HANG, HANG_WITHOUT, OK, REFUSE, RESET, Treatment, busy
 
 _TIMEOUT: Final = 1.0  # seconds that a destination may take, as the channel says
 _ASKED: Final = 2  # seconds of Retry-After
@@ -23,21 +22,14 @@ _DESTINATION: Final = {"fhir": "ehr", "sms": "texts"}
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
 
-@dataclass(slots=True)
-class Bench:
-    """A running engine, the other side, and what was sent."""
+class Look(Bench):
+    """A running engine, and short ways to look at what came of a message."""
 
-    engine: Engine
-    sink: Sink
-    ledger: Ledger
-    feed: Feed
-
-    async def send(self, kind: str = "", *treatments: Treatment) -> str:
+    async def treat(self, kind: str, *treatments: Treatment) -> str:
         """Send one message that the other side treats so; return its control id."""
         sent = self.message()
-        if kind:
-            self.sink.treat(kind, sent.control_id, *treatments)
-        assert await send(self.engine.port, self.ledger, sent) == ["AA"]
+        self.sink.treat(kind, sent.control_id, *treatments)
+        await self.send(sent)
         return sent.control_id
 
     def message(self) -> Sent:
@@ -64,15 +56,13 @@ class Bench:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Look]:
     folder = tmp_path_factory.mktemp("destinations")
-    async with Sink() as sink:
-        with Engine(folder, channel(timeout=f"{_TIMEOUT:g}s"), settings=others(sink.base)) as engine:
-            with Ledger(folder / "ledger") as ledger:
-                await engine.start()
-                yield Bench(engine, sink, ledger, Feed(1, 200))
-                assert not engine.secrets_shown()
-                assert not engine.notices("bug")
+    async with set_up(folder, channel(timeout=f"{_TIMEOUT:g}s"), patients=200) as found:
+        await found.engine.start()
+        yield Look(found.engine, found.sink, found.ledger, found.feed)
+        assert not found.engine.secrets_shown()
+        assert not found.engine.notices("bug")
 
 
 @pytest.mark.parametrize(
@@ -81,33 +71,31 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
     ids=["hangs with the effect", "hangs without", "resets with the effect", "500 with the effect", "500 without"],
 )
 async def test_unknown_outcome_at_a_server_that_can_be_asked_is_retried_to_one_effect(
-    bench: Bench, treatment: Treatment, writes: int
+    bench: Look, treatment: Treatment, writes: int
 ) -> None:
     began = time.monotonic()
-    control_id = await bench.send("fhir", treatment)
-    others_had_it = time.monotonic()
+    control_id = await bench.treat("fhir", treatment)
+    acknowledged = time.monotonic()
     await bench.reach(control_id, "fhir", "delivered")
     assert bench.effects("fhir", control_id) == 1
     assert bench.same_bytes("fhir", control_id) == writes
     took = time.monotonic() - began
     assert took < _TIMEOUT + 4.0, "the timeout of the destination does not hold"
     assert treatment.then != "hang" or took > _TIMEOUT * 0.9
-    assert others_had_it - began < _TIMEOUT, "the acknowledgment waited for a destination"
+    assert acknowledged - began < _TIMEOUT, "the acknowledgment waited for a destination"
 
 
-@pytest.mark.parametrize(
-    "treatment", [HANG, RESET, FAIL_AFTER], ids=["hangs", "resets", "500"]
-)
+@pytest.mark.parametrize("treatment", [HANG, RESET, FAIL_AFTER], ids=["hangs", "resets", "500"])
 async def test_unknown_outcome_of_a_text_is_held_until_an_operator_replays_it(
-    bench: Bench, treatment: Treatment
+    bench: Look, treatment: Treatment
 ) -> None:
-    control_id = await bench.send("sms", treatment)
+    control_id = await bench.treat("sms", treatment)
     held = await bench.reach(control_id, "sms", "held")
     assert held.attempts == 1
     await asyncio.sleep(0.5)  # longer than any retry would take
     assert bench.effects("sms", control_id) == bench.same_bytes("sms", control_id) == 1
-    letters = bench.engine.cli("dead", "list", "--json")["dead"]
-    letter = next(each for each in letters if each["control_id"] == control_id) if "control_id" in letters[0] else letters[0]
+    letters = {each["id"]: each for each in bench.engine.cli("dead", "list", "--json")["dead"]}
+    letter = letters[show(held.id)]
     assert (letter["state"], letter["destination"], letter["class"]) == ("held", "texts", "unknown")
     done = bench.engine.cli("dead", "replay", letter["id"], "--yes", "--reason", "the gateway lost it", "--json")
     assert done["count"] == 1
@@ -116,8 +104,8 @@ async def test_unknown_outcome_of_a_text_is_held_until_an_operator_replays_it(
 
 
 @pytest.mark.parametrize("kind", ["fhir", "sms"])
-async def test_too_many_requests_is_tried_again_when_the_other_side_asked(bench: Bench, kind: str) -> None:
-    control_id = await bench.send(kind, busy(_ASKED), OK)
+async def test_too_many_requests_is_tried_again_when_the_other_side_asked(bench: Look, kind: str) -> None:
+    control_id = await bench.treat(kind, busy(_ASKED), OK)
     await bench.reach(control_id, kind, "delivered")
     first, second = (request.at for request in bench.sink.attempts(kind, control_id))
     assert _ASKED - 0.05 <= second - first <= _ASKED + 1.0
@@ -126,8 +114,8 @@ async def test_too_many_requests_is_tried_again_when_the_other_side_asked(bench:
 
 
 @pytest.mark.parametrize("kind", ["fhir", "sms"])
-async def test_refused_request_is_dead_at_the_first_attempt_and_can_be_replayed(bench: Bench, kind: str) -> None:
-    control_id = await bench.send(kind, REFUSE)
+async def test_refused_request_is_dead_at_the_first_attempt_and_can_be_replayed(bench: Look, kind: str) -> None:
+    control_id = await bench.treat(kind, REFUSE)
     dead = await bench.reach(control_id, kind, "dead")
     assert (dead.attempts, dead.kind) == (1, "rejected")
     assert bench.effects(kind, control_id) == 0
@@ -137,12 +125,12 @@ async def test_refused_request_is_dead_at_the_first_attempt_and_can_be_replayed(
     assert bench.same_bytes(kind, control_id) == 2
 
 
-async def test_destination_that_is_down_gets_everything_in_order_when_it_is_up_again(bench: Bench) -> None:
+async def test_destination_that_is_down_gets_everything_in_order_when_it_is_up_again(bench: Look) -> None:
     """What is refused at the door has surely had no effect: texts are tried again too."""
     await bench.sink.close()
     patient = bench.feed.patients.pop()
     messages = [bench.feed.next([patient]) for _ in range(12)]
-    assert await send(bench.engine.port, bench.ledger, *messages) == ["AA"] * len(messages)
+    await bench.send(*messages)
     for one in messages:
         await reach(bench.engine, one.control_id, "patients", "delivered", 3.0)
     await asyncio.sleep(0.5)
@@ -155,14 +143,14 @@ async def test_destination_that_is_down_gets_everything_in_order_when_it_is_up_a
         assert [bench.effects(kind, key) for key in keys] == [1] * len(keys)
 
 
-async def test_random_failures_lead_to_one_effect_each_in_order(bench: Bench) -> None:
+async def test_random_failures_lead_to_one_effect_each_in_order(bench: Look) -> None:
     """A fifth of all writes end in a way that leaves the outcome open."""
     patients = [bench.feed.patients.pop() for _ in range(10)]
     messages = [bench.feed.next(patients) for _ in range(100)]
     for number, one in enumerate(messages):
         if number % 5 == 0:
             bench.sink.treat("fhir", one.control_id, (RESET, FAIL_AFTER, FAIL, busy(0))[number // 5 % 4])
-    assert set(await send(bench.engine.port, bench.ledger, *messages)) == {"AA"}
+    await bench.send(*messages)
     await drain(bench.engine, 30)
     for one in messages:
         assert bench.effects("fhir", one.control_id) == 1
@@ -174,13 +162,13 @@ async def test_random_failures_lead_to_one_effect_each_in_order(bench: Bench) ->
         last[one.patient] = one.seq
 
 
-async def test_two_dead_destinations_do_not_slow_the_third(bench: Bench) -> None:
+async def test_two_dead_destinations_do_not_slow_the_third(bench: Look) -> None:
     """With every write to the server and the gateway hanging, the patient store keeps its pace."""
     bench.sink.usual = {"fhir": HANG_WITHOUT, "sms": HANG_WITHOUT}
     try:
         messages = [bench.message() for _ in range(60)]
         began = time.monotonic()
-        assert set(await send(bench.engine.port, bench.ledger, *messages)) == {"AA"}
+        await bench.send(*messages)
         for one in messages:
             await reach(bench.engine, one.control_id, "patients", "delivered", 3.0)
         assert time.monotonic() - began < 3.0

@@ -6,18 +6,14 @@
 import asyncio
 import os
 import random
-import time
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.faults.harness.channels import channel, others
-from tests.faults.harness.engine import Engine
-from tests.faults.harness.feed import Feed, Ledger
-from tests.faults.harness.invariants import assert_kept, drain
+from tests.faults.harness.bench import set_up
+from tests.faults.harness.feed import Ledger
 from tests.faults.harness.sender import Sender
-from tests.faults.harness.sink import Sink
 
 KILLS: Final = int(os.environ.get("FAULT_KILLS", "30"))
 SEED: Final = int(os.environ.get("FAULT_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
@@ -39,27 +35,25 @@ async def test_postgresql_keeps_what_was_acknowledged_when_the_engine_is_killed(
 async def _kill_again_and_again(folder: Path, kills: int, store: str = "") -> None:
     dice = random.Random(SEED)
     print(f"seed {SEED}, {kills} kills")  # noqa: T201 - shown when it fails, to run it again
-    async with Sink() as sink:
-        with Engine(folder, channel(), store=store, settings=others(sink.base)) as engine:
-            with Ledger(folder / "ledger") as ledger:
-                sender = Sender(engine.port, Feed(SEED), ledger, seed=SEED)
-                starts = [await engine.start()]
-                sender.start()
-                try:
-                    for _ in range(kills):
-                        await asyncio.sleep(min(max(dice.expovariate(1 / _MEAN), _SHORTEST), _LONGEST))
-                        engine.kill()
-                        starts.append(await engine.start())
-                    await sender.stop()
-                finally:
-                    await sender.abort()
-                drained = await drain(engine)
-                assert_kept(engine, ledger, sink, sender)
-                _assert_fair(sender, ledger, kills)
-                assert await engine.stop() == 0
+    async with set_up(folder, store=store, seed=SEED) as bench:
+        engine, ledger = bench.engine, bench.ledger
+        sender = Sender(engine.port, bench.feed, ledger, seed=SEED)
+        starts = [await engine.start()]
+        sender.start()
+        try:
+            for _ in range(kills):
+                await asyncio.sleep(min(max(dice.expovariate(1 / _MEAN), _SHORTEST), _LONGEST))
+                engine.kill()
+                starts.append(await engine.start())
+            await sender.stop()
+        finally:
+            await sender.abort()
+        drained = await bench.assert_kept(sender, 60)
+        _assert_fair(sender, ledger, kills)
+        assert await engine.stop() == 0
     print(  # noqa: T201
         f"{len(ledger.acknowledged)} acknowledged, 0 lost in {kills} kills (95 %: fewer than {3 / kills:.3f} a kill); "
-        f"slowest start {max(starts):.1f} s, drained in {drained:.1f} s, {time.strftime('%X')}"
+        f"slowest start {max(starts):.1f} s, drained in {drained:.1f} s"
     )
 
 

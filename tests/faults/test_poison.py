@@ -6,12 +6,10 @@ from typing import Final
 
 import pytest
 
-from tests.faults.harness.channels import channel, others
+from tests.faults.harness.bench import set_up
+from tests.faults.harness.channels import channel
 from tests.faults.harness.engine import Engine
-from tests.faults.harness.feed import Feed, Ledger
-from tests.faults.harness.invariants import assert_kept, drain, stored
-from tests.faults.harness.sender import send
-from tests.faults.harness.sink import Sink
+from tests.faults.harness.invariants import stored
 
 pytestmark = pytest.mark.timeout(110)
 
@@ -58,35 +56,24 @@ _SETTINGS: Final = "step_deadline: 1s\nworker_memory: 256MiB\n"
 
 
 @pytest.mark.parametrize(
-    "kinds",
-    [("raise", "recursion", "print"), ("loop",), ("memory",), ("exit",), ("signal",), ("exit", "raise", "loop")],
-    ids=lambda kinds: "+".join(kinds),
+    "kinds", [("raise", "recursion", "print"), ("memory", "loop"), ("exit", "raise", "signal")], ids="+".join
 )
 async def test_poison_fails_alone_among_innocents(kinds: tuple[str, ...], tmp_path: Path) -> None:
-    async with Sink() as sink:
-        write = channel(step="scripts/poison.py:act")
-        with Engine(tmp_path, write, settings=_SETTINGS + others(sink.base)) as engine:
-            script = tmp_path / "channels" / "scripts" / "poison.py"
-            script.parent.mkdir()
-            script.write_text(_SCRIPT)
-            with Ledger(tmp_path / "ledger") as ledger:
-                await engine.start()
-                feed = Feed(5, 8)
-                poisoned = {}
-                messages = []
-                for number in range(40):
-                    kind = kinds[number // 8 % len(kinds)] if number % 8 == 5 and number // 8 < len(kinds) else ""
-                    one = feed.next(extra=[f"ZPO|{kind}"] if kind else [])
-                    messages.append(one)
-                    if kind:
-                        poisoned[one.control_id] = kind
-                began = time.monotonic()
-                assert await send(engine.port, ledger, *messages) == ["AA"] * len(messages)
-                assert time.monotonic() - began < 2.0, "acknowledgments waited for steps"
-                await drain(engine, 60)
-                assert len(poisoned) == len(kinds)
-                _assert_alone(engine, poisoned)
-                assert_kept(engine, ledger, sink)
+    script = tmp_path / "channels" / "scripts" / "poison.py"
+    script.parent.mkdir(parents=True)
+    script.write_text(_SCRIPT)
+    write = channel(step="scripts/poison.py:act")
+    async with set_up(tmp_path, write, settings=_SETTINGS, patients=8) as bench:
+        await bench.engine.start()
+        places = {5 + 8 * number: kind for number, kind in enumerate(kinds)}
+        messages = [
+            bench.feed.next(extra=[f"ZPO|{places[number]}"] if number in places else []) for number in range(40)
+        ]
+        began = time.monotonic()
+        await bench.send(*messages)
+        assert time.monotonic() - began < 2.0, "acknowledgments waited for steps"
+        await bench.assert_kept(seconds=60)
+        _assert_alone(bench.engine, {messages[number].control_id: kind for number, kind in places.items()})
 
 
 def _assert_alone(engine: Engine, poisoned: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""What keeps the engine from starting, or going on, is said in one clear sentence, with an exit code, and loses nothing."""
+"""What keeps the engine from starting, or going on, is said in one clear sentence, with a code, and loses nothing."""
 
 import asyncio
 import contextlib
@@ -14,17 +14,17 @@ from typing import Final
 import pytest
 import pytest_asyncio
 
+from tests.faults.harness.bench import set_up
 from tests.faults.harness.channels import channel, others
 from tests.faults.harness.engine import Engine
 from tests.faults.harness.feed import Feed, Ledger
 from tests.faults.harness.invariants import assert_kept, drain
-from tests.faults.harness.sender import Sender, send
+from tests.faults.harness.sender import Sender
 from tests.faults.harness.sink import Sink
 
-FINDINGS: Final = 1
 USAGE: Final = 2
 NOT_READY: Final = 3
-_SPACE: Final = 8 << 20  # bytes of the disk that gets full
+_SPACE: Final = 4 << 20  # bytes of the disk that gets full
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 
@@ -44,26 +44,27 @@ class Used:
         shutil.copytree(self.folder / "var", folder / "var")
         return Engine(folder, channel(), settings=others(self.sink.base))
 
-    async def assert_whole(self, engine: Engine) -> None:
-        """Start the engine: everything that was acknowledged is there."""
+    def assert_whole(self, engine: Engine) -> None:
+        """Everything that was acknowledged is there."""
+        assert_kept(engine, self.ledger, self.sink)
+
+    async def assert_starts(self, engine: Engine) -> None:
+        """Nothing is in the way any more, and everything that was acknowledged is there."""
         await engine.start()
         await drain(engine)
-        assert_kept(engine, self.ledger, self.sink)
+        self.assert_whole(engine)
         assert await engine.stop() == 0
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def used(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Used]:
     folder = tmp_path_factory.mktemp("used")
-    async with Sink() as sink:
-        with Ledger(folder / "ledger") as ledger:
-            with Engine(folder, channel(), settings=others(sink.base)) as engine:
-                await engine.start()
-                feed = Feed(2, 5)
-                await send(engine.port, ledger, *[feed.next() for _ in range(20)])
-                await drain(engine)
-                assert await engine.stop() == 0
-            yield Used(folder, sink, ledger)
+    async with set_up(folder, seed=2, patients=5) as bench:
+        await bench.engine.start()
+        await bench.send(*[bench.feed.next() for _ in range(20)])
+        await drain(bench.engine)
+        assert await bench.engine.stop() == 0
+        yield Used(folder, bench.sink, bench.ledger)
 
 
 async def refused(engine: Engine, code: int, *words: str) -> str:
@@ -87,7 +88,7 @@ async def test_port_taken(used: Used, tmp_path: Path) -> None:
             taken.bind(("127.0.0.1", engine.port))
             taken.listen()
             await refused(engine, NOT_READY, f"127.0.0.1:{engine.port}", "faults")
-        await used.assert_whole(engine)
+        await used.assert_starts(engine)
 
 
 async def test_console_port_taken(used: Used, tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ async def test_console_port_taken(used: Used, tmp_path: Path) -> None:
             settings.write_text(kept.replace("127.0.0.1:0", place))
             await refused(engine, NOT_READY, place)
         settings.write_text(kept)
-        await used.assert_whole(engine)
+        used.assert_whole(engine)
 
 
 async def test_key_missing_beside_data(used: Used, tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ async def test_key_missing_beside_data(used: Used, tmp_path: Path) -> None:
         assert not key.exists(), "a new key was made over data that it cannot open"
         key.touch(0o600)
         key.write_bytes(content)
-        await used.assert_whole(engine)
+        await used.assert_starts(engine)
 
 
 async def test_key_readable_by_others(used: Used, tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ async def test_key_readable_by_others(used: Used, tmp_path: Path) -> None:
         key.chmod(0o644)
         await refused(engine, NOT_READY, "handoff.key", "chmod 600")
         key.chmod(0o600)
-        await used.assert_whole(engine)
+        used.assert_whole(engine)
 
 
 async def test_wrong_key(used: Used, tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ async def test_wrong_key(used: Used, tmp_path: Path) -> None:
         key.write_bytes(content[:16])
         await refused(engine, NOT_READY, "handoff.key", "16 bytes")
         key.write_bytes(content)
-        await used.assert_whole(engine)
+        used.assert_whole(engine)
 
 
 async def test_database_newer_than_the_program(used: Used, tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ async def test_database_newer_than_the_program(used: Used, tmp_path: Path) -> No
         kept = _set_form(engine.data / "handoff.db", "9999")
         await refused(engine, NOT_READY, "9999", "newer")
         _set_form(engine.data / "handoff.db", kept)
-        await used.assert_whole(engine)
+        await used.assert_starts(engine)
 
 
 async def test_patient_store_newer_than_the_program(used: Used, tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ async def test_patient_store_newer_than_the_program(used: Used, tmp_path: Path) 
         kept = _set_form(engine.data / "patients.db", "9999")
         await refused(engine, NOT_READY, "9999", "newer")
         _set_form(engine.data / "patients.db", kept)
-        await used.assert_whole(engine)
+        used.assert_whole(engine)
 
 
 def _set_form(database: Path, form: str) -> str:
@@ -169,40 +170,31 @@ async def test_database_that_is_none(used: Used, tmp_path: Path) -> None:
         database.write_bytes(b"this is no database at all" * 200)
         await refused(engine, NOT_READY, "handoff.db")
         database.write_bytes(content)
-        await used.assert_whole(engine)
+        used.assert_whole(engine)
 
 
-async def test_second_engine_on_the_same_data(used: Used, tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    with used.copy(first) as engine, Engine(second, channel(), settings=others(used.sink.base)) as other:
-        await engine.start()
-        (second / "handoff.yaml").write_text(
-            (second / "handoff.yaml").read_text().replace("data: var", f"data: {engine.data}")
-        )
-        await refused(other, NOT_READY, str(engine.data), "another engine")
-        assert await send(engine.port, used.ledger, Feed(3).next()) == ["AA"], "the first one suffered"
-        await drain(engine)
-        assert_kept(engine, used.ledger, used.sink)
-        engine.kill()
-    # What was acknowledged meanwhile is only in this copy.
-    used.ledger.answers.popitem()
+async def test_second_engine_on_the_same_data(tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    async with set_up(tmp_path / "first", seed=3) as bench:
+        await bench.engine.start()
+        with Engine(second, channel(), settings=others(bench.sink.base)) as other:
+            settings = second / "handoff.yaml"
+            settings.write_text(settings.read_text().replace("data: var", f"data: {bench.engine.data}"))
+            await refused(other, NOT_READY, str(bench.engine.data), "another engine")
+        await bench.send(bench.feed.next())
+        await bench.assert_kept()
 
 
 async def test_second_engine_on_the_same_postgresql(tmp_path: Path, postgres_url: str) -> None:
-    async with Sink() as sink:
-        settings = others(sink.base)
-        with (
-            Engine(tmp_path / "first", channel(), store=postgres_url, settings=settings) as engine,
-            Engine(tmp_path / "second", channel(), store=postgres_url, settings=settings) as other,
-            Ledger(tmp_path / "ledger") as ledger,
-        ):
-            await engine.start()
+    async with set_up(tmp_path / "first", store=postgres_url, seed=3) as bench:
+        await bench.engine.start()
+        settings = others(bench.sink.base)
+        with Engine(tmp_path / "second", channel(), store=postgres_url, settings=settings) as other:
             other.data.mkdir()
-            shutil.copy(engine.data / "handoff.key", other.data / "handoff.key")
+            shutil.copy(bench.engine.data / "handoff.key", other.data / "handoff.key")
             await refused(other, NOT_READY, "another engine")
-            assert await send(engine.port, ledger, Feed(3).next()) == ["AA"]
-            await drain(engine)
-            assert_kept(engine, ledger, sink)
+        await bench.send(bench.feed.next())
+        await bench.assert_kept()
 
 
 async def test_postgresql_that_is_not_there(tmp_path: Path) -> None:
@@ -219,10 +211,10 @@ async def test_channel_file_with_errors_says_all_of_them(used: Used, tmp_path: P
         kept = file.read_text()
         broken = kept.replace("order:", "ordre:").replace("on_match: keep", "on_match: never")
         file.write_text(broken)
-        said = await refused(engine, FINDINGS, "faults.yaml", "ordre", "never", "^")
+        said = await refused(engine, USAGE, "faults.yaml", "ordre", "never", "^")
         assert f"faults.yaml:{broken[: broken.index('ordre')].count(chr(10)) + 1}:1" in said
         file.write_text(kept)
-        await used.assert_whole(engine)
+        used.assert_whole(engine)
 
 
 async def test_settings_with_errors(used: Used, tmp_path: Path) -> None:
@@ -232,7 +224,7 @@ async def test_settings_with_errors(used: Used, tmp_path: Path) -> None:
         file.write_text(kept + "wrokers: 2\n")
         await refused(engine, USAGE, "handoff.yaml", "wrokers", "workers")
         file.write_text(kept)
-        await used.assert_whole(engine)
+        used.assert_whole(engine)
 
 
 @contextlib.contextmanager
@@ -263,7 +255,7 @@ async def test_file_that_may_not_grow(tmp_path: Path) -> None:
 
 async def _fill(folder: Path, *words: str, files_up_to: int = 0) -> None:
     async with Sink() as sink:
-        write: Callable[[int], str] = channel(destinations="patients ehr")
+        write: Callable[[int], str] = channel(destinations="patients")
         with (
             Engine(folder / "tight", write, settings=others(sink.base)) as engine,
             Engine(folder / "roomy", write, settings=others(sink.base)) as roomy,

@@ -45,7 +45,12 @@ _TEXTS: Final = """\
 
 
 def channel(
-    *, destinations: str = "patients ehr texts", step: str = "", listen: str = "", attempts: int = 0, timeout: str = "5s"
+    *,
+    destinations: str = "patients ehr texts",
+    step: str = "",
+    listen: str = "",
+    attempts: int = 0,
+    timeout: str = "5s",
 ) -> Callable[[int], str]:
     """Return what writes a channel for a port; ``step`` is a script's function to add, ``listen`` more options."""
     parts = {
@@ -66,5 +71,6 @@ def others(base: str) -> str:
     """Return the settings that name the other side."""
     return (
         f"servers:\n  ehr: {{base: {base}/fhir}}\n"
-        f"gateways:\n  phone: {{base: {base}, account: AC1, token: '${{env:FAULTS_TOKEN:-sandbox}}', from: '+12025550100'}}\n"
+        f"gateways:\n  phone: {{base: {base}, account: AC1, from: '+12025550100', "
+        "token: '${env:FAULTS_TOKEN:-sandbox}'}\n"
     )

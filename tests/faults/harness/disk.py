@@ -50,27 +50,28 @@ def read_recording(recording: Path, folder: Path) -> Iterator[Event]:
 
 
 def _event(name: str, rest: str, folder: Path) -> Iterator[Event]:
-    if rest.rstrip().endswith(("= -1", ")")) and " = -1 " in rest:
-        return
+    if rest.endswith(")") and ") = -1 " in rest:
+        return  # it failed
     texts = [bytes.fromhex(text.replace("\\x", "")) for text in _TEXT.findall(rest)]
     file = _FILE.match(rest)
     path = _plain(file["path"]) if file else ""
     if name == "write" and rest.startswith("1<") and texts:
         for word in re.findall(rb"acknowledged (\d+)\n", texts[0]):
             yield Event("acknowledged", offset=int(word))
-    elif name == "openat" and "O_CREAT" in rest and texts:
-        created = texts[0].decode()
-        if created.startswith(str(folder)):
-            yield Event("create", created)
-    elif name in {"unlink", "rename"} and texts and texts[0].decode().startswith(str(folder)):
-        yield Event("remove", texts[0].decode())
+    elif name in {"openat", "unlink", "rename"}:
+        if texts[0].decode().startswith(str(folder)) and (name != "openat" or "O_CREAT" in rest):
+            yield Event("create" if name == "openat" else "remove", texts[0].decode())
     elif path.startswith(str(folder)):
-        if name == "pwrite64" and texts:
-            yield Event("write", path, int(rest.rpartition(")")[0].rpartition(", ")[2] or _last(rest)), texts[0])
-        elif name == "ftruncate":
-            yield Event("truncate", path, int(_last(rest)))
-        elif name in {"fsync", "fdatasync"}:
-            yield Event("sync", path)
+        yield from _change_of(name, path, rest, texts)
+
+
+def _change_of(name: str, path: str, rest: str, texts: list[bytes]) -> Iterator[Event]:
+    if name == "pwrite64" and texts:
+        yield Event("write", path, int(_last(rest)), texts[0])
+    elif name == "ftruncate":
+        yield Event("truncate", path, int(_last(rest)))
+    elif name in {"fsync", "fdatasync"}:
+        yield Event("sync", path)
 
 
 def _last(rest: str) -> str:

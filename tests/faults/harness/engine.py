@@ -61,9 +61,11 @@ class Engine:
         (folder / "handoff.yaml").write_text("\n".join(lines) + "\n" + settings)
 
     def __enter__(self) -> Self:
+        """Return the engine; it is not started."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End the process, if it still runs."""
         self.kill()
 
     @property
@@ -72,7 +74,10 @@ class Engine:
         return self._process.pid if self._process is not None and self._process.poll() is None else 0
 
     def spawn(self, *, crash: str = "", files_up_to: int = 0, environment: Mapping[str, str] | None = None) -> None:
-        """Start the process and do not wait. ``crash`` is HANDOFF_CRASH; ``files_up_to`` a limit on file sizes, in bytes."""
+        """Start the process and do not wait.
+
+        ``crash`` is HANDOFF_CRASH, ``files_up_to`` a limit on the size of files, in bytes.
+        """
         assert not self.pid, "it runs already"
         self.starts += 1
         variables = _environment() | dict(environment or {})

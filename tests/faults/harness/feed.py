@@ -78,9 +78,11 @@ class Ledger:
         self._file = path.open("ab", buffering=0)
 
     def __enter__(self) -> Self:
+        """Return the ledger."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close the file."""
         self._file.close()
 
     def note_sent(self, messages: Iterable[Sent]) -> None:

@@ -199,7 +199,7 @@ def _patients(engine: Engine, found: dict[str, list[Stored]], ledger: Ledger) ->
     with reading(engine.patients) as connection:
         applied = Counter(row[0] for row in connection.rows("SELECT delivery_id FROM applied"))
         events = connection.rows("SELECT delivery_id, patient_id, late FROM patient_event ORDER BY id")
-        homes = dict(connection.rows("SELECT patient_id, lines FROM patient_address"))
+        homes: dict[int, str] = dict(connection.rows("SELECT patient_id, lines FROM patient_address"))
     timeline = Counter(row[0] for row in events)
     for identifier, one in wanted.items():
         if applied[identifier] != 1 or timeline[identifier] != 1:
@@ -214,9 +214,7 @@ def _patients(engine: Engine, found: dict[str, list[Stored]], ledger: Ledger) ->
     yield from _last_words(events, homes, wanted, ledger)
 
 
-def _last_words(
-    events: list[Any], homes: dict[int, str], wanted: dict[int, Stored], ledger: Ledger
-) -> Iterator[str]:
+def _last_words(events: list[Any], homes: dict[int, str], wanted: dict[int, Stored], ledger: Ledger) -> Iterator[str]:
     last = {patient: wanted[delivery].control_id for delivery, patient, _ in events if delivery in wanted}
     for patient, control_id in last.items():
         sent = ledger.sent.get(control_id)

@@ -123,7 +123,7 @@ class _Line:
 
     def _fresh(self) -> list[Sent]:
         wanted = self._dice.randint(1, self._sender.window) - len(self._open)
-        fresh = []
+        fresh: list[Sent] = []
         while len(fresh) < wanted and self._sender.may_send():
             fresh.append(self._sender.feed.next(self._patients))
         return fresh
@@ -165,13 +165,16 @@ async def send(port: int, ledger: Ledger, *messages: Sent) -> list[str]:
     return [code for code, _ in answers]
 
 
-async def exchange(port: int, data: bytes, answers: int = 0, *, seconds: float = 10.0, end: bool = False) -> list[bytes]:
+async def exchange(
+    port: int, data: bytes, answers: int = 0, *, seconds: float = 10.0, end: bool = False
+) -> list[bytes]:
     """Write bytes to a connection of their own; return the payloads of the answers.
 
     Reads until so many came, or (with 0) until the other side closes; ``end`` closes our side after writing.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    decoder, payloads = Decoder(1 << 20), list[bytes]()
+    decoder = Decoder(1 << 20)
+    payloads: list[bytes] = []
     try:
         async with asyncio.timeout(seconds):
             writer.write(data)

@@ -1,7 +1,7 @@
 """This module is the other side: an HTTP server that speaks enough FHIR and Twilio, and counts what took effect.
 
-A script says how the writes for a message are treated; reads (searches) are always answered properly. An effect is counted when
-the whole request has been read, whatever is answered then, because that is what makes an outcome unknown.
+A script says how the writes for a message are treated; reads (searches) are always answered properly. An effect is
+counted when the whole request has been read, whatever is answered then: that is what makes an outcome unknown.
 """
 
 import asyncio
@@ -73,10 +73,12 @@ class Sink:
         return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
+        """Listen."""
         await self.open()
         return self
 
     async def __aexit__(self, *_error: object) -> None:
+        """Give everything back."""
         await self.close()
 
     async def open(self) -> None:
