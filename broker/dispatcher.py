@@ -52,7 +52,7 @@ class Dispatcher:
         self._ready: deque[Claimed] = deque()
         self._reserved = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._claiming = False
+        self._claim: asyncio.Future[Claims] | None = None  # that the store has not answered
         self._due: float | None = 0.0  # when the store has work next (POSIX); None: it has none
         self._timer: asyncio.TimerHandle | None = None
         self._failures = 0
@@ -70,6 +70,8 @@ class Dispatcher:
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._claim is not None:
+            await asyncio.wait([self._claim])  # what it brings is marked as sending, and goes back too
         left = [claimed.delivery.id for claimed in self._ready]
         self._ready.clear()
         if left:
@@ -121,7 +123,7 @@ class Dispatcher:
         return self._paused_until > time.monotonic() or (bool(self._paused_until) and bool(self._tasks))
 
     def _wants_more(self) -> bool:
-        if self._claiming or self._ready or self._due is None or len(self._tasks) >= self.plan.concurrency:
+        if self._claim is not None or self._ready or self._due is None or len(self._tasks) >= self.plan.concurrency:
             return False
         wait = max(self._due - time.time(), self._paused_until - time.monotonic())
         if wait > 0:
@@ -146,17 +148,16 @@ class Dispatcher:
         self.wake()
 
     def _spawn_claim(self) -> None:
-        self._claiming = True
         free = self.plan.concurrency - len(self._tasks)
         limit = 1 if self._paused_until else free * self.plan.batch
         now = time.time()
         # What arrived before this has used up its time without one attempt.
         oldest = max(0, (int((now - self.plan.policy.expire) * 1000) - EPOCH_MS) << 22)
-        future = self._store.claim(Claim(route=self.route, limit=limit, now=now, oldest=oldest))
-        future.add_done_callback(self._claimed)
+        self._claim = self._store.claim(Claim(route=self.route, limit=limit, now=now, oldest=oldest))
+        self._claim.add_done_callback(self._claimed)
 
     def _claimed(self, future: "asyncio.Future[Claims]") -> None:
-        self._claiming = False
+        self._claim = None
         try:
             claims = future.result()
         except StoreError as error:

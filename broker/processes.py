@@ -95,6 +95,7 @@ class WorkerProcess:
         os.ftruncate(self._memory, mmap.PAGESIZE)
         self._progress = mmap.mmap(self._memory, mmap.PAGESIZE)
         self._task: asyncio.Task[None] | None = None
+        self._process: asyncio.subprocess.Process | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def start(self) -> None:
@@ -134,7 +135,7 @@ class WorkerProcess:
 
     async def _one_life(self) -> str:
         """Start a process and work with it until it ends; return why it did."""
-        self._process = await asyncio.create_subprocess_exec(
+        self._process = process = await asyncio.create_subprocess_exec(
             *self._command,
             str(self._memory),
             stdin=asyncio.subprocess.PIPE,
@@ -144,15 +145,18 @@ class WorkerProcess:
             limit=_STREAM,
         )
         killed: list[str] = []
-        tasks = [asyncio.create_task(self._feed()), asyncio.create_task(self._watch(killed))]
+        tasks: list[asyncio.Task[None]] = []
         try:
             for program in self._programs:
                 self._sent_load(program)
+            self._write({"begin": True})
             async with asyncio.timeout(_START):
-                await self._answer()
+                await self._answer(process)
             if not self.ready.done():
                 self.ready.set_result(None)
-            await self._collect()
+            # Only now: the deadline of a step must not run while Python starts.
+            tasks = [asyncio.create_task(self._feed(process)), asyncio.create_task(self._watch(process, killed))]
+            await self._collect(process)
         except TimeoutError:
             killed.append(f"was not ready within {_START:g} s")
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -163,17 +167,20 @@ class WorkerProcess:
             for task in tasks:
                 task.cancel()
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            code = await self._process.wait()
+                process.kill()
+            code = await process.wait()
         return killed[0] if killed else f"ended with {'signal' if code < 0 else 'exit code'} {abs(code)}"
 
     def _sent_load(self, program: str) -> None:
-        process = getattr(self, "_process", None)
-        if process is not None and process.returncode is None:
-            process.stdin.write(pipe.pack({"load": program}, self._programs[program].encode()))
+        self._write({"load": program}, self._programs[program].encode())
 
-    async def _feed(self) -> None:
-        writer = self._process.stdin
+    def _write(self, header: Any, *parts: bytes) -> None:
+        process = self._process
+        if process is not None and process.returncode is None and process.stdin is not None:
+            process.stdin.write(pipe.pack(header, *parts))
+
+    async def _feed(self, process: asyncio.subprocess.Process) -> None:
+        writer = process.stdin
         assert writer is not None  # noqa: S101 - it was asked for
         with contextlib.suppress(ConnectionError):
             while True:
@@ -193,9 +200,9 @@ class WorkerProcess:
                 await writer.drain()
                 await self._news.wait()
 
-    async def _collect(self) -> None:
+    async def _collect(self, process: asyncio.subprocess.Process) -> None:
         while True:
-            header, rest = await self._answer()
+            header, rest = await self._answer(process)
             piece = self._sent[0]
             results = _read_results(header, rest, piece.stop - piece.start)
             crash_point("process.returned")
@@ -210,14 +217,14 @@ class WorkerProcess:
         if piece.stop == len(batch.items) and not batch.future.done():
             batch.future.set_result([result for result in batch.results if result is not None])
 
-    async def _answer(self) -> tuple[Any, bytes]:
-        reader = self._process.stdout
+    async def _answer(self, process: asyncio.subprocess.Process) -> tuple[Any, bytes]:
+        reader = process.stdout
         assert reader is not None  # noqa: S101 - it was asked for
         head, rest = pipe.LENGTHS.unpack(await reader.readexactly(pipe.LENGTHS.size))
         data = await reader.readexactly(head + rest)
         return orjson.loads(data[:head]), data[head:]
 
-    async def _watch(self, killed: list[str]) -> None:
+    async def _watch(self, process: asyncio.subprocess.Process, killed: list[str]) -> None:
         seen, since = self._place(), time.monotonic()
         while True:
             await asyncio.sleep(_LOOK)
@@ -229,7 +236,7 @@ class WorkerProcess:
             limit, what = (self._deadline, "a step") if place[0] >= self._first() else (_START, "building the channels")
             if now - since > limit:
                 killed.append(f"was killed: {what} took longer than {limit:g} s")
-                self._process.kill()
+                process.kill()
                 return
 
     def _first(self) -> int:

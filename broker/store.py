@@ -50,6 +50,7 @@ class Store:
         self._channels: dict[int, int] = {}  # route -> channel
         self._keys = Keys()
         self._connections: list[Connection] = []  # that are open: a failed start has not got to all of them
+        self._fatal: StoreFatal | None = None
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self.dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
@@ -152,6 +153,7 @@ class Store:
         try:
             results = self._apply(group)
         except StoreFatal as error:
+            self._fatal = error
             self._resolve([(unit, error) for unit in group])
             self._loop.call_soon_threadsafe(self.on_fatal, error)
         except StoreUnavailable as error:
@@ -186,6 +188,8 @@ class Store:
             self._commit(rest)
 
     def _apply(self, group: list[_Unit]) -> list[tuple[_Unit, Any]]:
+        if self._fatal is not None:
+            raise self._fatal  # what comes later must not overtake what failed: a lane would get out of order
         kinds: dict[str, list[_Unit]] = {}
         for unit in group:
             kinds.setdefault(unit.kind, []).append(unit)

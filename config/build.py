@@ -43,9 +43,7 @@ def build_channels(
     return [_build_channel(plan, settings, intake, notify) for plan in plans]
 
 
-def _build_channel(
-    plan: ChannelPlan, settings: Settings, intake: Intake, notify: Callable[[Notice], None]
-) -> Channel:
+def _build_channel(plan: ChannelPlan, settings: Settings, intake: Intake, notify: Callable[[Notice], None]) -> Channel:
     tools = Tools(plan.name, intake, notify, _in_thread, settings)
     return Channel(
         name=plan.name,

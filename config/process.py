@@ -32,13 +32,14 @@ def main() -> None:
     programs: dict[str, Program] = {}
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)  # a message makes hundreds of objects that die with it
-    _send(sink, {"ready": True})
     while (frame := pipe.read(source)) is not None:
         header, rest = frame
         if "load" in header:
             programs[header["load"]] = Program.load(rest)
             gc.collect()
             gc.freeze()  # what was built stays: the collector need not walk it again
+        elif "begin" in header:
+            _send(sink, {"ready": True})
         else:
             _run(programs[header["run"]], header, rest, memory, sink)
 

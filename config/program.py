@@ -28,6 +28,16 @@ class Exit:
     render: Renderer
 
 
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """The only step of a channel that could not be built."""
+
+    reason: str
+
+    def __call__(self, document: Document) -> Document:  # noqa: ARG002 - whatever the message is
+        raise StepError(f"the channel could not be built: {self.reason}", step="build")
+
+
 class Program:
     """What a worker process runs for one revision of a channel."""
 
@@ -42,11 +52,14 @@ class Program:
 
     @classmethod
     def load(cls, content: bytes) -> "Program":
-        """Build what `content` wrote."""
+        """Build what `content` wrote; if that fails (a script that raises), every message fails with the reason."""
         from config.build import build_program  # noqa: PLC0415 - the builder imports this module
 
         found = orjson.loads(content)
-        return build_program(found["channel"], Path(found["folder"]))
+        try:
+            return build_program(found["channel"], Path(found["folder"]))
+        except Exception as error:  # noqa: BLE001 - analysts' code; there is no message yet whose data it could show
+            return cls([("build", _Broken(str(error)))], None, [], None)
 
     def process(self, body: bytes, received_at: float) -> tuple[Result, list[bytes]]:
         """Run everything over one message; whatever fails, fails this message alone and says where."""

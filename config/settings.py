@@ -21,6 +21,7 @@ from config.wording import validate
 
 FILE: Final = "handoff.yaml"
 OFF: Final = "off"
+SANDBOX: Final = "${sandbox}"  # in the base of a gateway or server: the sandbox's address
 
 # Variables that stand for one setting each.
 _ONE_SETTING: Final = {
@@ -69,7 +70,7 @@ Database = Annotated[str, AfterValidator(_database)]
 class GatewaySpec(Spec):
     """A text-message gateway that speaks Twilio's Messages API."""
 
-    base: Address = Field(description="Address of the gateway, such as https://api.twilio.com.")
+    base: Address = Field(description="Address, such as https://api.twilio.com; ${sandbox} is our own.")
     account: str = Field(min_length=1, description="The account's id.")
     token: Secret = Field(description="The account's token, as a reference: ${env:NAME} or ${file:/path}.")
     sender: str = Field(
@@ -81,7 +82,7 @@ class GatewaySpec(Spec):
 class ServerSpec(Spec):
     """A FHIR R4 server."""
 
-    base: Address = Field(description="The server's base address, such as https://ehr.example/fhir/R4.")
+    base: Address = Field(description="Base address, such as https://ehr.example/R4; ${sandbox}/fhir is our own.")
     token: Secret | None = Field(
         default=None, description="A bearer token, as a reference: ${env:NAME} or ${file:/path}."
     )
@@ -216,6 +217,7 @@ class _Reading:
         if data is not None:
             given.append(_from_option(data))
         rest = overriding.apply_to_settings(given, setting_keys(), value, marks, findings)
+        _name_sandbox(value)
         findings += written_out(value, marks)
         spec = validate(SettingsSpec, value, (), marks, findings)
         findings += unavailable(value, marks, self.environment)
@@ -282,6 +284,18 @@ def _from_variable(path: tuple[str, ...], value: Any, mark: Mark) -> Override:
 def _from_option(data: Path) -> Override:
     text = str(data.absolute())
     return _from_variable(("data",), text, Mark(Source("--data", text), 0, len(text)))
+
+
+def _name_sandbox(value: dict[str, Any]) -> None:
+    """Put the sandbox's address where ``base: ${sandbox}/fhir`` asks for it, so that one setting moves all three."""
+    sandbox = value.get("sandbox")
+    endpoint = sandbox.get("endpoint") if isinstance(sandbox, dict) else None
+    address = f"http://{endpoint or SandboxSpec().endpoint}"
+    for kind in ("gateways", "servers"):
+        entries = value.get(kind)
+        for entry in entries.values() if isinstance(entries, dict) else ():
+            if isinstance(entry, dict) and isinstance(entry.get("base"), str):
+                entry["base"] = entry["base"].replace(SANDBOX, address)
 
 
 def _passwords(value: dict[str, Any], marks: Marks) -> list[Finding]:

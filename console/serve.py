@@ -53,6 +53,7 @@ async def serve(
     on_started: Callable[[Started], None],
 ) -> int:
     """Run the engine until SIGTERM or SIGINT; return the exit code. Raises `NotReady` when it cannot start."""
+    os.umask(0o077)  # what we write is for us alone, also where the data folder was made by somebody else
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = lock_folder(settings.data)
     migrate(settings.store)

@@ -1,6 +1,9 @@
 """This module holds the commands that start, check and change the engine itself."""
 
 import json
+import os
+import sys
+from shutil import which
 from typing import Any
 
 import click
@@ -42,7 +45,12 @@ def tell_next(started: Any) -> None:
     click.echo(f"console   http://{started.console}/", err=True)
     if started.sandbox:
         click.echo(f"sandbox   {started.sandbox}/", err=True)
-    click.echo("next      handoff send channels/messages/adt_a04.hl7", err=True)
+    click.echo(f"next      {_ourselves()} send channels/messages/adt_a04.hl7", err=True)
+
+
+def _ourselves() -> str:
+    """Return what to type for this command: its name where the shell finds it, else the way to it."""
+    return "handoff" if which("handoff") else os.path.relpath(sys.argv[0])
 
 
 @click.command()

@@ -30,13 +30,13 @@ class Running:
         self.folder = folder
         self.mllp, self.console, self.sandbox = free_port(), free_port(), free_port()
         shutil.copytree(ROOT / "channels", folder / "channels")
-        settings = (ROOT / "handoff.yaml").read_text()
-        (folder / "handoff.yaml").write_text(settings.replace("127.0.0.1:8090", f"127.0.0.1:{self.sandbox}"))
+        shutil.copy(ROOT / "handoff.yaml", folder)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("HANDOFF_")},
             "HANDOFF_CONFIG": str(folder / "handoff.yaml"),
             "HANDOFF_MLLP": f"127.0.0.1:{self.mllp}",
             "HANDOFF_CONSOLE": f"127.0.0.1:{self.console}",
+            "HANDOFF_SANDBOX": f"127.0.0.1:{self.sandbox}",
         }
         if store:
             self.environment["HANDOFF_STORE"] = store

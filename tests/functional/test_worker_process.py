@@ -106,5 +106,6 @@ async def test_a_process_killed_while_idle_comes_back(worker: tuple[WorkerProces
     """With its programs loaded again."""
     process, _ = worker
     await run(process, "a")
+    assert process._process is not None
     process._process.kill()
     assert [one.state for one in await run(process, "b")] == ["processed"]

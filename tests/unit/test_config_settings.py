@@ -59,6 +59,19 @@ def told(root: Path, text: str | None = None, *sets: str, **environment: str) ->
 # ------------------------------------------------------------------------------------------------------------ values
 
 
+def test_the_sandbox_takes_its_gateway_and_server_along(root: Path) -> None:
+    text = """\
+gateways:
+  twilio: {base: "${sandbox}", account: ACx, token: "${env:T:-sandbox}", from: "+12055550100"}
+servers:
+  ehr: {base: "${sandbox}/fhir"}
+"""
+    settings = read(root, text, HANDOFF_SANDBOX="127.0.0.1:9999")
+    assert settings.gateways["twilio"].base == "http://127.0.0.1:9999"
+    assert settings.servers["ehr"].base == "http://127.0.0.1:9999/fhir"
+    assert read(root, text).servers["ehr"].base == "http://127.0.0.1:8090/fhir"
+
+
 def test_everything_has_a_default_when_there_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = load(environment={})

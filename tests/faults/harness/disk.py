@@ -36,7 +36,7 @@ def read_recording(recording: Path, folder: Path) -> Iterator[Event]:
                 waiting[found["pid"]] = line.removesuffix(_UNFINISHED)
             # What was begun may be on the disk already, and the peer may have read the answer.
             if found and found["name"] in {"pwrite64", "write"}:
-                yield from _event(found["name"], found["rest"], folder)
+                yield from _event(found["name"], found["rest"].removesuffix(_UNFINISHED), folder)
             continue
         resumed = _RESUMED.match(line)
         if resumed:
@@ -76,7 +76,7 @@ def _change_of(name: str, path: str, rest: str, texts: list[bytes]) -> Iterator[
 
 def _last(rest: str) -> str:
     """Return the last argument of a call, also of one whose end was not seen."""
-    return rest.partition(")")[0].rpartition(", ")[2].strip()
+    return rest.rpartition('"')[2].partition(")")[0].rpartition(", ")[2].strip()
 
 
 def _plain(path: str) -> str:
