@@ -71,7 +71,7 @@ class Dispatcher:
         if self._timer is not None:
             self._timer.cancel()
         if self._claim is not None:
-            await asyncio.wait([self._claim])  # what it brings is marked as sending, and goes back too
+            await asyncio.wait([self._claim], timeout=seconds)  # what it brings is marked as sending, and goes back too
         left = [claimed.delivery.id for claimed in self._ready]
         self._ready.clear()
         if left:

@@ -16,12 +16,13 @@ from broker.seal import Sealer
 from tests.conftest import Need
 from tests.faults.harness import disk, power_writer
 
-pytestmark = pytest.mark.timeout(120)
-
 _ROOT: Final = Path(__file__).parents[2]
 _ROUNDS: Final = int(os.environ.get("FAULT_CUTS", "60"))
+_SECONDS: Final = 90 + _ROUNDS
 _SEED: Final = int(os.environ.get("FAULT_SEED", "20260101"))
 _SEALER: Final = Sealer(b"p" * 32)
+
+pytestmark = pytest.mark.timeout(2 * _SECONDS)
 
 
 def _record(folder: Path, strace: str, synchronous: str) -> tuple[Path, Path]:
@@ -36,7 +37,7 @@ def _record(folder: Path, strace: str, synchronous: str) -> tuple[Path, Path]:
         [*command, *program],
         env=os.environ | {"PYTHONPATH": str(_ROOT)},
         capture_output=True,
-        timeout=90,
+        timeout=_SECONDS,
         check=False,
     )
     if b"PTRACE" in done.stderr:
