@@ -16,7 +16,7 @@ from broker.acts import Interrupted, unsend
 from broker.channel import RoutePlan
 from broker.crash import crash_point
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
-from broker.errors import StoreError
+from broker.errors import StoreError, StoreFatal
 from broker.ids import EPOCH_MS, message_of
 from broker.notices import Bug, DeliveriesEnded, DeliveryFailed, DestinationPaused, DestinationResumed, Notice
 from broker.seal import Sealer
@@ -75,7 +75,7 @@ class Dispatcher:
         left = [claimed.delivery.id for claimed in self._ready]
         self._ready.clear()
         if left:
-            await self._store.call(unsend, left, time.time())
+            await asyncio.wait([self._store.call(unsend, left, time.time())], timeout=seconds)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
         await self.plan.destination.close()
@@ -160,6 +160,8 @@ class Dispatcher:
         self._claim = None
         try:
             claims = future.result()
+        except StoreFatal:
+            return  # the engine stops, and says why
         except StoreError as error:
             self._notify(Bug(where=f"claim {self._channel}/{self.plan.name}", error=str(error)))
             self._due = time.time() + 1.0
@@ -194,6 +196,8 @@ class Dispatcher:
     async def _settle(self, unit: Recorded, future: "asyncio.Future[frozenset[int]]") -> frozenset[int]:
         try:
             routes = await future
+        except StoreFatal:
+            return frozenset()
         except StoreError as error:
             self._notify(Bug(where=f"record {unit.id}", error=str(error)))
             return frozenset()

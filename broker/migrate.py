@@ -13,11 +13,14 @@ _LOCK: Final = 0x48414E444F464D  # the advisory lock of whoever migrates
 
 def migrate(url: str) -> None:
     """Run the migrations that are missing; quick (one query) when there are none. Raises `NotReady`."""
-    bring_up(url, Path(__file__).parent / "migrations", HEAD, _VERSION_TABLE)
+    bring_up(url, Path(__file__).parent / "migrations", HEAD, _VERSION_TABLE, "store")
 
 
-def bring_up(url: str, scripts: Path, head: str, version_table: str) -> None:
-    """Run the migrations in ``scripts`` up to ``head``, keeping the place in ``version_table``. Raises `NotReady`."""
+def bring_up(url: str, scripts: Path, head: str, version_table: str, name: str) -> None:
+    """Run the migrations in ``scripts`` up to ``head``, keeping the place in ``version_table``.
+
+    Raises `NotReady` when the database is newer than that; ``name`` is what people call it.
+    """
     connection = connect(url)
     try:
         version = _version(connection, version_table)
@@ -27,7 +30,7 @@ def bring_up(url: str, scripts: Path, head: str, version_table: str) -> None:
         return
     if version is not None and version > head:
         message = (
-            f"store: the database has form {version}, this program knows up to {head}; "
+            f"{name}: the database has form {version}, this program knows up to {head}; "
             "install the version that made it, or a newer one"
         )
         raise NotReady(message)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from broker.acts import read_received
-from broker.errors import StoreError
+from broker.errors import StoreError, StoreFatal
 from broker.ids import DELIVERIES
 from broker.notices import Bug, MessageFailed, MessagesProcessed, Notice
 from broker.processes import Item, Processed, WorkerProcess
@@ -22,6 +22,7 @@ from broker.units import Finished, NewDelivery, Placed
 
 _BATCH: Final = 256  # messages that go to a worker at once
 _FRESH: Final = 1024  # messages of a channel that may wait in memory
+_AGAIN: Final = 5.0  # seconds after which a message is run again whose result the store refused
 _AHEAD: Final = 3  # batches on their way through worker and store
 
 
@@ -175,8 +176,11 @@ class Pump:
     async def _placed(self, unit: Finished, future: "asyncio.Future[list[Placed]]") -> list[Placed]:
         try:
             return await future
+        except StoreFatal:
+            return []  # the engine stops, and says why
         except StoreError as error:
             self._notify(Bug(where=f"finish {unit.id}", error=str(error)))
+            asyncio.get_running_loop().call_later(_AGAIN, self.again, [unit.id])
             return [Placed(delivery, "", due=False) for delivery in unit.deliveries]
 
     def _finished(self, program: Program, item: Item, done: Processed, now: float) -> Finished:

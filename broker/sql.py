@@ -88,7 +88,7 @@ class Sqlite:
             run("PRAGMA page_size=8192")  # of a new file; five usual bodies fit into a page, and two into one of 4096
             run("PRAGMA journal_mode=WAL").fetchall()
             run("PRAGMA synchronous=FULL")
-            run("PRAGMA wal_autocheckpoint=4000")
+            run("PRAGMA wal_autocheckpoint=1000")
         else:
             # Only the writer checkpoints: two connections doing so can corrupt a WAL before SQLite 3.51.3.
             run("PRAGMA wal_autocheckpoint=0").fetchall()

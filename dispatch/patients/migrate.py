@@ -12,4 +12,4 @@ SCRIPTS: Final = Path(__file__).parent / "migrations"
 
 def migrate(url: str) -> None:
     """Run the migrations that are missing; quick (one query) when there are none. Raises `NotReady`."""
-    bring_up(url, SCRIPTS, HEAD, VERSION_TABLE)
+    bring_up(url, SCRIPTS, HEAD, VERSION_TABLE, "patient store")
