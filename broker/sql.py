@@ -20,7 +20,7 @@ _LOCK: Final = 0x48414E444F4646  # the advisory lock of an engine: "HANDOFF"
 _AWAY: Final = ("08", "53", "57")  # SQLSTATE: connection, resources, stopped by an operator
 _PG_TYPES: Final = {"double": "double precision"}
 _COPY_TYPES: Final = {"bigint": "int8", "integer": "int4", "double": "float8", "boolean": "bool"}
-_CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)  # few sizes, so that few statements are compiled
+_CHUNK: Final = 128  # most rows in one statement
 
 
 class Connection(Protocol):
@@ -75,7 +75,7 @@ class Sqlite:
     def __init__(self, path: Path, *, writer: bool) -> None:
         try:
             self._connection = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=5.0
+                path, isolation_level=None, check_same_thread=False, cached_statements=1024, timeout=5.0
             )
             self._prepare(writer=writer)
         except sqlite3.Error as error:
@@ -150,11 +150,10 @@ class Sqlite:
 
 
 def _chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    start, left = 0, len(rows)
-    for size in _CHUNKS:
-        while left >= size:
-            yield rows[start : start + size]
-            start, left = start + size, left - size
+    # One statement for each number of rows there is: compiling one takes as long as running it a few times, they are
+    # kept, and every call into the driver saved is also a time less that a thread waits for Python's lock.
+    for start in range(0, len(rows), _CHUNK):
+        yield rows[start : start + _CHUNK]
 
 
 @lru_cache(maxsize=64)
@@ -162,12 +161,12 @@ def _inserted(table: str) -> str:
     return f"INSERT INTO {table} {{v}}"
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=2048)
 def _holes(sql: str, size: int) -> str:
     return sql.replace("{v}", ",".join("?" * size))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=2048)
 def _values(sql: str, width: int, size: int) -> str:
     row = "(" + ",".join("?" * width) + ")"
     return sql.replace("{v}", "VALUES " + ",".join([row] * size))
