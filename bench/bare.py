@@ -3,7 +3,6 @@
 import asyncio
 import sys
 import time
-from pathlib import Path
 
 from broker.ids import Ids
 from broker.message import Inbound, Receipt
@@ -69,5 +68,4 @@ async def main(port: int, url: str) -> None:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2].removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     run(main(int(sys.argv[1]), sys.argv[2]))

@@ -80,14 +80,14 @@ def _encounter(
 
 def _text(message: Message, name: str) -> str:
     """Return the first segment of a name as sent, or nothing."""
-    segments = message.segments(name)
-    return segments[0].text if segments else ""
+    segment = message.first(name)
+    return segment.text if segment is not None else ""
 
 
 def _fields(message: Message, name: str, count: int) -> list[str] | None:
     """Return the fields of the first segment of a name as sent, up to at least number ``count``."""
-    segments = message.segments(name)
-    return _padded(segments[0].fields, count) if segments else None
+    segment = message.first(name)
+    return _padded(segment.fields, count) if segment is not None else None
 
 
 def _padded(fields: list[str], count: int) -> list[str]:

@@ -191,6 +191,10 @@ class Message:
         segments = self._with_name(location.segment)
         return [value for segment in _chosen(segments, location) for value in segment.every(location)]
 
+    def first(self, name: str) -> Segment | None:
+        """Return the first segment of a name, without taking the others apart; None if there is none."""
+        return self._first[name] if name in self._first else self._first_with_name(name)
+
     def segments(self, name: str = "") -> list[Segment]:
         """Return the segments of a name, or all of them, in the order of the message."""
         if name:
@@ -207,7 +211,7 @@ class Message:
     def _get_chosen(self, location: Location) -> str | None:
         name = location.segment
         if location.occurrence <= 1 and location.which is None:
-            segment = self._first[name] if name in self._first else self._first_with_name(name)
+            segment = self.first(name)
         else:
             segment = next(_chosen(self._with_name(name), location), None)
         return None if segment is None else segment.at(location)
