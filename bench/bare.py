@@ -60,7 +60,7 @@ async def main(port: int, url: str) -> None:
     sealer = Sealer(b"k" * 32)
     store = Store(url, sealer, notify)
     await store.open()
-    tools = Tools("bare", BareIntake(store, sealer), notify, asyncio.to_thread, None)
+    tools = Tools("bare", BareIntake(store, sealer), notify, None)
     await MllpSpec.model_validate({"endpoint": f"127.0.0.1:{port}"}).build(tools).start()
     sys.stdout.write(f"{time.time()}\n")
     sys.stdout.flush()

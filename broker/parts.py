@@ -1,7 +1,7 @@
 """This module holds the interfaces that an edge implements; they are short on purpose."""
 
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -75,5 +75,4 @@ class Tools:
     channel: str
     intake: Intake
     notify: Callable[[Notice], None]
-    in_thread: Callable[..., Awaitable[Any]]  # in_thread(function, *args): run blocking work off the loop
     settings: Any  # config.settings.Settings: named gateways and servers, the patient store's URL, the data folder

@@ -114,7 +114,7 @@ class WorkerProcess:
     def load(self, program: str, content: str) -> None:
         """Make a channel's revision known under the name ``program``; every process that starts builds it."""
         self._programs[program] = content
-        self._sent_load(program)
+        self._send_program(program)
 
     def run(self, program: str, items: Sequence[Item]) -> "asyncio.Future[list[Processed]]":
         """Run a program over messages, in order, after what was given before; resolves to one result each."""
@@ -148,7 +148,7 @@ class WorkerProcess:
         tasks: list[asyncio.Task[None]] = []
         try:
             for program in self._programs:
-                self._sent_load(program)
+                self._send_program(program)
             self._write({"begin": True})
             async with asyncio.timeout(_START):
                 await self._answer(process)
@@ -171,7 +171,7 @@ class WorkerProcess:
             code = await process.wait()
         return killed[0] if killed else f"ended with {'signal' if code < 0 else 'exit code'} {abs(code)}"
 
-    def _sent_load(self, program: str) -> None:
+    def _send_program(self, program: str) -> None:
         self._write({"load": program}, self._programs[program].encode())
 
     def _write(self, header: Any, *parts: bytes) -> None:

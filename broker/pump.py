@@ -91,11 +91,6 @@ class Pump:
             self._fresh.append(Item(identifier, received_at, body))
         self._news.set()
 
-    @property
-    def waiting(self) -> int:
-        """Messages that wait in memory for their steps."""
-        return len(self._fresh)
-
     def again(self, identifiers: Sequence[int]) -> None:
         """Take messages again that an operator replays."""
         self._again.extend(identifiers)

@@ -1,8 +1,6 @@
 """This module builds what was read: channels for the engine, and for a worker process what it runs over messages."""
 
-import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +42,7 @@ def build_channels(
 
 
 def _build_channel(plan: ChannelPlan, settings: Settings, intake: Intake, notify: Callable[[Notice], None]) -> Channel:
-    tools = Tools(plan.name, intake, notify, _in_thread, settings)
+    tools = Tools(plan.name, intake, notify, settings)
     return Channel(
         name=plan.name,
         revision=plan.revision,
@@ -93,10 +91,3 @@ def _value(expression: Compiled, document: Document) -> str:
     except StepError:
         return ""  # a message that lacks what an index wants is kept all the same, and found by its other values
     return "" if value is None else str(value)
-
-
-_threads = ThreadPoolExecutor(4, thread_name_prefix="tools")
-
-
-async def _in_thread(function: Callable[..., Any], *args: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(_threads, lambda: function(*args))

@@ -8,7 +8,6 @@ import orjson
 
 from broker.errors import StepError
 
-_MOST: Final = 5  # faults told at a time
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TYPE: Final = re.compile(r'"resourceType"\s*:\s*"([A-Z][A-Za-z]+)"')
 

@@ -89,7 +89,7 @@ class Bench:
         self.clock = Clock()
         self.clock.advance(1000.0)
         intake: Any = SimpleNamespace(accept=self._accept, quarantine=self._quarantine)
-        tools = Tools(channel="adt", intake=intake, notify=self.notices.append, in_thread=None, settings=None)  # type: ignore[arg-type]
+        tools = Tools(channel="adt", intake=intake, notify=self.notices.append, settings=None)
         spec = MllpSpec.model_validate({"endpoint": "127.0.0.1:2575", **options})
         self.listener = MllpListener(spec, tools, self.clock)
 

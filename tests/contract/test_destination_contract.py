@@ -101,7 +101,7 @@ def tools(base: str) -> Tools:
         servers={"ehr": SimpleNamespace(base=f"{base}/fhir", token="s3cret")},
     )
     nothing = cast("Any", None)
-    return Tools(channel="adt", intake=nothing, notify=lambda _: None, in_thread=nothing, settings=settings)
+    return Tools(channel="adt", intake=nothing, notify=lambda _: None, settings=settings)
 
 
 def delivery(request: bytes, attempt: int = 1) -> Delivery:

@@ -87,7 +87,7 @@ class World:
 
     def __init__(self, **options: Any) -> None:
         self.kept = Kept()
-        tools = Tools(channel="adt", intake=self.kept, notify=self.kept.notices.append, in_thread=None, settings=None)  # type: ignore[arg-type]
+        tools = Tools(channel="adt", intake=self.kept, notify=self.kept.notices.append, settings=None)
         self.spec = MllpSpec.model_validate({"endpoint": "127.0.0.1:0", **options})
         self.listener: MllpListener = self.spec.build(tools)
         self.tools = tools

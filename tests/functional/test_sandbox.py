@@ -65,9 +65,7 @@ async def opened(spec: DestinationSpec, address: str) -> AsyncIterator[Destinati
         servers={"ehr": SimpleNamespace(base=f"{address}/fhir")},
     )
     nothing = cast("Any", None)
-    destination = spec.build(
-        Tools(channel="adt", intake=nothing, notify=lambda _: None, in_thread=nothing, settings=settings)
-    )
+    destination = spec.build(Tools(channel="adt", intake=nothing, notify=lambda _: None, settings=settings))
     await destination.open()
     try:
         yield destination
