@@ -53,7 +53,7 @@ faults: $(DEV)
 bench: $(DEV)
 	@$(KEEP) $(BIN)/python bench/run.py $(ARGS)
 
-LOCK = uv pip compile pyproject.toml --quiet --group build --generate-hashes --universal --python-version 3.11 \
+LOCK = uv pip compile pyproject.toml --quiet --group build --generate-hashes --universal --python-version 3.11 --no-strip-extras \
 	--no-header --no-emit-index-url --no-emit-find-links $(ARGS)
 lock:
 	$(LOCK) --output-file requirements/run.txt

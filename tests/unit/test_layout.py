@@ -243,7 +243,7 @@ def test_specs_describe_themselves() -> None:
 
 def _pins(name: str) -> dict[str, str]:
     text = (ROOT / "requirements" / name).read_text()
-    return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", text, re.MULTILINE))
+    return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[a-z0-9,_-]+\])?==([^ ;\\]+)", text, re.MULTILINE))
 
 
 def test_lock_pins_everything_declared_with_hashes() -> None:
