@@ -82,7 +82,7 @@ def _source(kind: type) -> str:
         if element is not None:
             value = f"[{element.__name__}(e) for e in v]" if repeats else f"{element.__name__}(v)"
         # False is said, None is not; an empty text or list says nothing where that is the default.
-        test = {dataclasses.MISSING: "True", None: "v is not None"}.get(field.default, "v")
+        test = {dataclasses.MISSING: "True", None: "v is not None"}.get(field.default, "True" if field.default else "v")
         lines += [f" v = o.{field.name}", f" if {test}: d[{field.name!r}] = {value}"]
     return "\n".join([*lines, " return d"])
 

@@ -4,51 +4,82 @@ Names follow FHIR R4 where FHIR has a name. Codes are FHIR's (``female``, ``usua
 FHIR's partial form (``1962``, ``1962-09``, ``1962-09-10``), times are FHIR dateTime or instant with their own offset
 where the sender gave one. Every value is optional unless it says otherwise, because hospitals leave things out:
 ``None`` means *not said*. A field named in `Event.cleared` was sent as HL7's explicit null ``""`` and is to be emptied.
+The small values are in `broker.canonical.values`, what happens to patients is in `broker.canonical.care`; all of them
+can be had from here.
 """
 
 from dataclasses import dataclass
 
+from broker.canonical.care import (
+    Account,
+    Allergy,
+    Appointment,
+    Charge,
+    ClinicalDocument,
+    Communication,
+    Condition,
+    Consent,
+    Coverage,
+    Immunization,
+    Medication,
+    Observation,
+    ObservationPart,
+    Order,
+    Referral,
+    Result,
+)
+from broker.canonical.values import (
+    Address,
+    Attachment,
+    Coding,
+    Concept,
+    Identifier,
+    Location,
+    Name,
+    Organization,
+    Practitioner,
+    Reference,
+    RelatedPerson,
+    Telecom,
+)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identifier:
-    """A name that some authority gave: ``system`` is the assigning authority (as sent: namespace, or urn:oid:…)."""
-
-    value: str
-    system: str = ""
-    type: str = ""  # HL7 table 0203: MR, SS, AN, VN …
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Name:
-    """A person's name; ``use`` is FHIR NameUse."""
-
-    family: str | None = None
-    given: tuple[str, ...] = ()
-    prefix: str | None = None
-    suffix: str | None = None
-    use: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Telecom:
-    """A way to reach a person: FHIR ContactPoint."""
-
-    value: str
-    system: str = "phone"  # phone, email, fax, pager, url, sms, other
-    use: str | None = None  # home, work, temp, old, mobile
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """A postal address; ``lines`` in the order of an envelope."""
-
-    lines: tuple[str, ...] = ()
-    city: str | None = None
-    district: str | None = None
-    state: str | None = None
-    postal_code: str | None = None
-    country: str | None = None
-    use: str | None = None
+__all__ = [
+    "KINDS",
+    "WITHOUT_PATIENT",
+    "Account",
+    "Address",
+    "Allergy",
+    "Appointment",
+    "Attachment",
+    "Charge",
+    "ClinicalDocument",
+    "Coding",
+    "Communication",
+    "Concept",
+    "Condition",
+    "Consent",
+    "Coverage",
+    "Encounter",
+    "Event",
+    "Identifier",
+    "Immunization",
+    "Location",
+    "Medication",
+    "Merge",
+    "Name",
+    "Observation",
+    "ObservationPart",
+    "Order",
+    "Organization",
+    "Patient",
+    "Practitioner",
+    "Reference",
+    "Referral",
+    "RelatedPerson",
+    "Result",
+    "Source",
+    "Telecom",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,26 +106,16 @@ class Patient:
     deceased: bool | None = None
     deceased_at: str | None = None
     account: Identifier | None = None  # PID-18
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Practitioner:
-    """Somebody who treats: identifier and name as sent."""
-
-    identifier: Identifier | None = None
-    family: str | None = None
-    given: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Location:
-    """A place in the hospital: PV1-3 and its like."""
-
-    facility: str | None = None
-    building: str | None = None
-    point_of_care: str | None = None
-    room: str | None = None
-    bed: str | None = None
+    birth_place: str | None = None
+    multiple_birth: bool | None = None
+    birth_order: int | None = None
+    race: Concept | None = None
+    ethnicity: Concept | None = None
+    religion: str | None = None  # HL7 table 0006
+    citizenship: str | None = None
+    active: bool | None = None  # None: in use
+    general_practitioner: Practitioner | None = None  # PD1-4
+    confidential: bool | None = None  # PD1-12, or FHIR's security label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +133,26 @@ class Encounter:
     admitted_at: str | None = None
     discharged_at: str | None = None
     disposition: str | None = None
+    type: Concept | None = None  # PV1-4, FHIR Encounter.type
+    reason: Concept | None = None  # PV2-3, FHIR Encounter.reasonCode
+    consulting: tuple[Practitioner, ...] = ()  # PV1-9
+    admitting: Practitioner | None = None  # PV1-17
+    preadmit: Identifier | None = None  # PV1-5
+    alternate: Identifier | None = None  # PV1-50
+    origin: str | None = None  # where the patient came from: PV1-14, HL7 table 0023
+    destination: str | None = None  # where the patient was discharged to: PV1-37
+    expected_admission_at: str | None = None  # PV2-8
+    expected_discharge_at: str | None = None  # PV2-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merge:
-    """The identifiers that cease to be: MRG of A40. The survivor is `Event.patient`."""
+    """The identifiers that cease to be: MRG. The survivor is `Event.patient`."""
 
     identifiers: tuple[Identifier, ...]
     mrn: Identifier
+    visit: Identifier | None = None  # MRG-5: the visit that is moved or merged
+    account: Identifier | None = None  # MRG-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +168,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened to a patient, as one message tells it. ``kind`` is a verb in the past (`KINDS`)."""
+    """Something that happened, as one message tells it. ``kind`` is a verb in the past (`KINDS`).
+
+    ``patient`` says nothing where the event is about nobody's care (`WITHOUT_PATIENT`).
+    """
 
     kind: str
     source: Source
@@ -144,16 +180,98 @@ class Event:
     encounter: Encounter | None = None
     merge: Merge | None = None
     cleared: tuple[str, ...] = ()  # fields of patient or encounter sent as explicit null, such as "patient.telecom"
+    appointment: Appointment | None = None
+    referral: Referral | None = None
+    document: ClinicalDocument | None = None
+    consent: Consent | None = None
+    communication: Communication | None = None
+    account: Account | None = None
+    orders: tuple[Order, ...] = ()
+    results: tuple[Result, ...] = ()
+    observations: tuple[Observation, ...] = ()  # that belong to no report: OBX below PV1 or SCH, FHIR Observation
+    conditions: tuple[Condition, ...] = ()
+    allergies: tuple[Allergy, ...] = ()
+    medications: tuple[Medication, ...] = ()
+    immunizations: tuple[Immunization, ...] = ()
+    coverage: tuple[Coverage, ...] = ()
+    related_people: tuple[RelatedPerson, ...] = ()
+    staff: tuple[Practitioner, ...] = ()  # MFN M02
+    notes: tuple[str, ...] = ()  # NTE that belong to the message or patient
 
 
 KINDS = {
-    "patient.registered": "A patient was registered (A04, A28).",
-    "patient.updated": "A patient's details changed (A08, A31).",
-    "patient.merged": "One patient's record was merged into another's (A40).",
-    "encounter.admitted": "A patient was admitted (A01).",
+    "patient.registered": "A patient was registered (A04, A28; FHIR Patient created).",
+    "patient.updated": "A patient's details changed (A08, A31; FHIR Patient).",
+    "patient.merged": "One patient's record was merged into another's (A18, A30, A34, A36, A39, A40).",
+    "patient.linked": "Two records were said to be the same person's (A24).",
+    "patient.unlinked": "Two records were said not to be the same person's (A37).",
+    "patient.deleted": "A patient's record was withdrawn (A29).",
+    "patient.identifier_changed": "A patient's number changed (A46, A47, A48, A49, A51).",
+    "patient.account_moved": "An account or visit was moved to another patient or merged (A35, A41 to A45, A50).",
+    "encounter.admitted": "A patient was admitted (A01, A06).",
     "encounter.transferred": "A patient was moved (A02).",
     "encounter.discharged": "A stay or visit ended (A03).",
-    "encounter.planned": "A stay was planned (A05).",
-    "encounter.admission_cancelled": "An admission was undone (A11).",
+    "encounter.planned": "A stay was planned (A05, A14).",
+    "encounter.updated": "A stay's details changed (A54, A60 to A62; FHIR Encounter).",
+    "encounter.class_changed": "An inpatient became an outpatient, or back (A06, A07).",
+    "encounter.transfer_planned": "A move was planned (A15).",
+    "encounter.discharge_planned": "A discharge was planned (A16).",
+    "encounter.swapped": "Two patients changed beds (A17).",
+    "encounter.arriving": "A patient is leaving for, or arriving from, somewhere else (A09, A10).",
+    "encounter.leave_began": "A patient went on leave (A21).",
+    "encounter.leave_ended": "A patient came back from leave (A22).",
+    "encounter.admission_cancelled": "An admission or registration was undone (A11).",
+    "encounter.transfer_cancelled": "A move was undone (A12).",
     "encounter.discharge_cancelled": "A discharge was undone (A13).",
+    "encounter.plan_cancelled": "A planned stay, move or discharge was undone (A25, A26, A27, A38).",
+    "encounter.deleted": "A visit was withdrawn (A23).",
+    "appointment.requested": "A slot was asked for (SRM S01; FHIR Appointment proposed, pending).",
+    "appointment.booked": "A slot was booked (S12).",
+    "appointment.rescheduled": "A slot was moved to another time (S13).",
+    "appointment.updated": "A slot's details changed (S14, S16, S18, S19, S21 to S25).",
+    "appointment.cancelled": "A slot was cancelled (S15, S17, S20).",
+    "appointment.no_show": "The patient did not come (S26).",
+    "appointment.arrived": "The patient came, or the slot was used (FHIR Appointment arrived, checked-in, fulfilled).",
+    "order.placed": "Something was ordered (ORM, OMG, OML: NW).",
+    "order.updated": "An order changed (ORM, OMG, OML: XO, SC, RP …).",
+    "order.cancelled": "An order was cancelled (CA, DC, OC, CR).",
+    "order.answered": "The other side answered an order (ORR, ORL, ORG).",
+    "result.preliminary": "A result came that is not final yet.",
+    "result.final": "A final result came.",
+    "result.corrected": "A result was corrected.",
+    "result.cancelled": "A result was withdrawn, or will not come.",
+    "observation.recorded": "Something was observed (FHIR Observation).",
+    "referral.requested": "A patient was referred (I12).",
+    "referral.updated": "A referral changed (I13).",
+    "referral.cancelled": "A referral was cancelled (I14).",
+    "referral.inquired": "Somebody asked about a referral (I15).",
+    "referral.answered": "The other side answered a referral (RRI).",
+    "document.added": "A document came (T01, T02; FHIR DocumentReference).",
+    "document.signed": "A document was signed (its completion became authenticated).",
+    "document.updated": "A document's status or content changed (T03 to T08).",
+    "document.replaced": "A document took another's place (T09, T10).",
+    "document.cancelled": "A document was withdrawn (T11).",
+    "immunization.recorded": "Immunizations were told (VXU).",
+    "medication.prescribed": "A medication was prescribed (RDE, OMP, RXO; FHIR MedicationRequest).",
+    "medication.dispensed": "A medication was handed out (RDS).",
+    "medication.administered": "A medication was given (RAS).",
+    "medication.recorded": "A medication is said to be taken (FHIR MedicationStatement).",
+    "condition.recorded": "A diagnosis or problem was told (PPR; FHIR Condition).",
+    "allergy.recorded": "An allergy was told (FHIR AllergyIntolerance).",
+    "coverage.changed": "What pays for the patient changed (FHIR Coverage).",
+    "related_person.changed": "Somebody related to the patient was told (FHIR RelatedPerson).",
+    "account.opened": "An account was opened (BAR P01).",
+    "account.updated": "An account changed (BAR P02, P05, P12).",
+    "account.closed": "An account was closed (BAR P06).",
+    "account.charged": "Charges were posted (DFT P03, P11).",
+    "consent.given": "A patient allowed something.",
+    "consent.withdrawn": "A patient forbade something.",
+    "communication.recorded": "A message to or from a patient was told (FHIR Communication).",
+    "summary.received": "A care summary came (C-CDA, CDA R2; FHIR document Bundle).",
+    "staff.updated": "Somebody who works here was told (MFN M02; FHIR Practitioner).",
+    "query.asked": "Somebody asked (QBP, QRY).",
+    "query.answered": "An answer to a query came (RSP and its like).",
+    "acknowledgment.received": "An acknowledgment came as a message (ACK).",
 }
+# Kinds that may be about no patient; every other needs one with a medical record number.
+WITHOUT_PATIENT = frozenset({"staff.updated", "query.asked", "query.answered", "acknowledgment.received"})

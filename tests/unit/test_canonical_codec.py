@@ -24,24 +24,20 @@ def of(hint: Any) -> st.SearchStrategy[Any]:
     if isinstance(hint, GenericAlias):
         return st.lists(of(hint.__args__[0]), max_size=3).map(tuple)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        return st.builds(hint, **{name: of(part) for name, part in hints.items()})
-    return {str: TEXT, bool: st.booleans()}[hint]
+        strategies = {name: of(part) for name, part in typing.get_type_hints(hint).items()}
+        needed = {field.name for field in dataclasses.fields(hint) if field.default is dataclasses.MISSING}
+        # What may be left out mostly is, as in messages: whole events would be too large to make many of.
+        said = {name: strategies.pop(name) for name in needed}
+        return st.fixed_dictionaries(said, optional=strategies).map(lambda values: hint(**values))
+    return {str: TEXT, bool: st.booleans(), int: st.integers(-(2**31), 2**31)}[hint]
 
 
 # An empty text where None is the default says "emptied", so both must come back as they were.
-EVENTS = st.builds(
-    Event,
-    **{name: of(hint) for name, hint in typing.get_type_hints(Event).items() if name != "kind"},
-    kind=st.sampled_from(list(KINDS)),
-)
+EVENTS = st.builds(lambda event, kind: dataclasses.replace(event, kind=kind), of(Event), st.sampled_from(list(KINDS)))
 
 
 @given(EVENTS)
 def test_event_is_the_same_after_the_way_there_and_back(event: Event) -> None:
-    # telecom.system has a default that is not empty, so an empty one comes back as the default
-    telecom = tuple(dataclasses.replace(each, system=each.system or "phone") for each in event.patient.telecom)
-    event = dataclasses.replace(event, patient=dataclasses.replace(event.patient, telecom=telecom))
     assert decode(encode(event)) == event
 
 
