@@ -178,7 +178,7 @@ class Store:
     def _ended(self) -> None:
         """Note that the writer has gone: what it did not answer may or may not have been committed."""
         self._fatal = StoreFatal(_ENDED)
-        if self._pending and not self._closing:
+        if self._connection is not None and not self._closing:  # else `open` says what is wrong
             self.on_fatal(self._fatal)
         for number in list(self._pending):
             self._refuse(number, self._fatal)

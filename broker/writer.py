@@ -20,11 +20,12 @@ from broker.sql import Connection, connect
 from broker.units import Claim, Finished, NewDelivery, NewMessage, Quarantine, Recorded
 
 _GROUP: Final = 512  # most items in one transaction
-# Nobody waits for these, so they wait a moment for somebody else's commit: half as many syncs under load. The moment
-# grows with what a commit takes, since on a slow disk a sync of their own would hold up whoever comes next.
+# Nobody waits for these, so they gather for a moment while others commit: far fewer and larger groups under load, and
+# acknowledgments do not wait for their work.
 _PATIENT: Final = frozenset({"finish", "record"})
-_PATIENCE: Final = (0.003, 0.03)  # seconds, the shortest and the longest
-_SHARE: Final = 0.1  # of the newest commit in the average
+_QUIET: Final = 0.003  # seconds that they wait for somebody else's commit where little happens …
+_BUSY: Final = 0.02  # … and where commits follow each other closer than this
+_MANY: Final = 256  # of them that wait no longer
 _PAUSE: Final = 0.5  # seconds between attempts to reach a database that is away
 
 
@@ -62,14 +63,27 @@ def serve(line: Line) -> None:
 
 
 def _write(line: Line, writer: "Writer", frames: list[Any] | None) -> None:
-    while (frames := frames or line.take()) is not None:
+    waiting: list[_Entry] = []
+    until = before = last = 0.0  # when those that wait have waited enough; the last two times that somebody could not
+    while frames is not None:
         entries = _entries(frames)
-        frames = None
-        until = time.monotonic() + writer.patience
-        while all(entry.kind in _PATIENT for entry in entries) and (left := until - time.monotonic()) > 0:
-            entries += _entries(line.take(left) or ())
-        for start in range(0, len(entries), _GROUP):
-            writer.commit(entries[start : start + _GROUP])
+        group = [entry for entry in entries if entry.kind not in _PATIENT]
+        waiting += [entry for entry in entries if entry.kind in _PATIENT]
+        now = time.monotonic()
+        if group:
+            before, last = last, now
+        if waiting and not until:
+            until = now + (_BUSY if now - before < _BUSY else _QUIET)
+        if waiting and (now >= until or len(waiting) >= _MANY):
+            group, waiting, until = group + waiting, [], 0.0
+        _commit(writer, group)
+        frames = line.take(max(until - time.monotonic(), 0.0) if waiting else None)
+    _commit(writer, waiting)
+
+
+def _commit(writer: "Writer", group: Sequence[_Entry]) -> None:
+    for start in range(0, len(group), _GROUP):
+        writer.commit(group[start : start + _GROUP])
 
 
 def _entries(frames: Sequence[Any]) -> list[_Entry]:
@@ -105,7 +119,6 @@ class Writer:
         self._keys = Keys()
         self._fatal: StoreFatal | None = None
         self._fresh: list[NewMessage] = []
-        self.patience = _PATIENCE[0]
 
     def open(self) -> None:
         """Connect; the database has been migrated. Raises `NotReady`."""
@@ -134,10 +147,7 @@ class Writer:
                     self.commit([entry])
         else:
             done = [(entry.number, entry.place, value) for entry, value in zip(group, values, strict=True)]
-            seconds = time.monotonic() - began
-            self._answer((done, [], len(group), seconds))
-            patience = self.patience + _SHARE * (2 * seconds - self.patience)
-            self.patience = min(max(patience, _PATIENCE[0]), _PATIENCE[1])
+            self._answer((done, [], len(group), time.monotonic() - began))
             if self._keys.is_full():
                 self._guard(self._sort_keys)
 
