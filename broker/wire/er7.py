@@ -5,7 +5,7 @@ A message keeps its bytes as they came. Segments and fields are split when someb
 
 from typing import Final, Self
 
-from broker.wire.charset import decode
+from broker.wire.charset import Charset, decode
 from broker.wire.groups import Group
 from broker.wire.header import Header, Separators, read_header
 from broker.wire.lines import SEGMENTS, beginnings, is_name, split, unwrap
@@ -47,15 +47,15 @@ class Message:
         self._whole: Group | None = None  # all of them, once somebody asked for more
 
     @classmethod
-    def parse(cls, raw: bytes, encoding: str | None = None, header: Header | None = None) -> Self:
-        """Read a message; ``encoding`` (a codec, or a name of HL7 table 0211) overrules MSH-18.
+    def parse(cls, raw: bytes, encoding: str | Charset | None = None, header: Header | None = None) -> Self:
+        """Read a message; ``encoding`` (a codec, or a name of HL7 table 0211) overrules MSH-18, a `Charset` says more.
 
         ``header`` is its MSH, where that was read before.
 
         Raises `MessageError` where MSH cannot be read, or a byte does not belong to the character set.
         """
         header = header or read_header(raw)
-        text, codec = decode(raw, header.charset, encoding)
+        text, codec = decode(raw, header.charset, encoding, "", header.separators.repetition)
         return cls(raw, header, text, codec)
 
     def get(self, location: Location | str) -> str | None:
