@@ -101,6 +101,10 @@ class Message:
         """
         return self._group().groups(name)
 
+    def segment_at(self, location: Location) -> Segment | None:
+        """Return the segment that a location is in; where it names no number, the first is meant."""
+        return self._group().segment_at(location)
+
     def __repr__(self) -> str:
         """Show type and size alone: a message is patient data."""
         return f"Message({self.header.type}, {len(self.raw)} bytes)"

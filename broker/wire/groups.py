@@ -49,9 +49,13 @@ class Group:
         """Return the value at a location; see `Message.get`."""
         if isinstance(location, str):
             location = Location.parse(location)
-        group = self if location.within is None else self._group(location.within)
-        segment = None if group is None else next(_chosen(group.named(location.segment), location), None)
+        segment = self.segment_at(location)
         return None if segment is None else segment.at(location)
+
+    def segment_at(self, location: Location) -> Segment | None:
+        """Return the segment that a location is in; where it names no number, the first is meant."""
+        group = self if location.within is None else self._group(location.within)
+        return None if group is None else next(_chosen(group.named(location.segment), location), None)
 
     def all(self, location: Location | str) -> list[str]:
         """Return every value at a location; see `Message.all`."""

@@ -46,7 +46,7 @@ class Segment:
             return None
         repetitions, condition = self._numbered(self.fields[number], location.repetition), location.condition
         for repetition in repetitions:
-            if condition is None or self._meets(repetition, condition):
+            if condition is None or self.meets(repetition, condition):
                 return self._part(repetition, location.component, location.subcomponent)
         return None
 
@@ -77,7 +77,7 @@ class Segment:
             for repetition in self._numbered(
                 self.fields[number] if number < len(self.fields) else "", location.repetition
             )
-            if condition is None or self._meets(repetition, condition)
+            if condition is None or self.meets(repetition, condition)
         ]
         return [value for value in values if value is not None]
 
@@ -101,7 +101,8 @@ class Segment:
         repetitions = value.split(separator, number or -1)
         return repetitions[number - 1 : number] if number else repetitions
 
-    def _meets(self, repetition: str, condition: Condition) -> bool:
+    def meets(self, repetition: str, condition: Condition) -> bool:
+        """Tell whether a repetition, as sent, meets a condition."""
         wanted, escape = condition.value, self.separators[3]
         # The first test is cheap and mostly decides; an escaped value may be spelt otherwise.
         if wanted not in repetition and not (escape and escape in repetition):
