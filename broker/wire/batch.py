@@ -25,6 +25,10 @@ _IN_ENVELOPE: Final = re.compile(rb"[\r\n](MSH(?=%b|[\r\n]|\Z)|%b)" % (_PUNCTUAT
 _MSH: Final = rb"MSH(?=(%b)(?:(?!\2)%b){1,5}\2)" % (_PUNCTUATION, _PUNCTUATION)
 _NEXT: Final = re.compile(rb"[\r\n](%b)" % _MSH)
 _BARE: Final = re.compile(rb"[\r\n](%b|%b)" % (_MSH, _ENVELOPE))
+_WIDE: Final = {
+    codec: tuple(name.encode(codec) for name in ("BHS", "FHS", "BTS", "FTS"))
+    for codec in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+}
 _BEFORE: Final = b"\x0b\r\n\t \0"
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b"\r\n\t \0\x1a"
@@ -279,7 +283,7 @@ def _too_large(text: bytes, begins: list[int], most: int) -> Batch:
 
 
 def _counted(name: str, line: bytes, count: int, what: str) -> list[Fault]:
-    said = line[4:].partition(line[3:4])[0].strip()
+    said = line[4:].partition(line[3:4] or b"|")[0].strip()
     where = f"{name}-1"
     if not said:
         return []
@@ -296,12 +300,12 @@ def _unreadable(name: str) -> Fault:
 
 
 def _read_envelope(line: bytes) -> Header | None:
-    """Read BHS or FHS, whose parties stand where those of MSH do, and whose control id is field 11."""
+    """Read BHS or FHS: the parties stand where those of MSH do, and the control id is field 11, MSH-11 there."""
     try:
         read = read_header(b"MSH" + line[3:])
     except MessageError:
         return None
-    return Header(read.separators, read.definition, *read[2:6], control_id=read.version)
+    return Header(read.separators, read.definition, *read[2:6], control_id=read.processing_id)
 
 
 def _report(base: Header, fault: Fault, control_id: str, at: float) -> bytes:
@@ -325,13 +329,12 @@ def _start_of(payload: bytes) -> int:
 
 
 def _wide(payload: bytes) -> str:
-    codec = mark_of(payload.lstrip(b"\x0b\r\n"))
+    """Return the codec of a payload in UTF-16 or UTF-32, with a byte order mark or without, or nothing."""
+    begin = payload.lstrip(b"\x0b\r\n")
+    codec = mark_of(begin)
     if codec == "utf-8-sig":
         return ""
-    if codec:
-        return codec
-    # Without a mark only what begins like "MS" is known for wide; "BH" and "FH" have zero bytes in the same places.
-    return "utf-16" if b"\0" in payload[:4] and payload[:8].replace(b"\0", b"")[:2] in {b"BH", b"FH", b"MS"} else ""
+    return codec or next((codec for codec, names in _WIDE.items() if begin.startswith(names)), "")
 
 
 def _narrow(payload: bytes) -> bytes:
