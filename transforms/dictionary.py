@@ -26,7 +26,8 @@ ANY_SEGMENT: Final = "ANYHL7SEGMENT"
 _TIMES: Final = {"TS": "DTM"}  # what a time's first component is, where the tables say text
 _CHOICES: Final = ("CHOICE", "OBJECT", "SUPPGRP", "ORDER_DETAIL")  # the tables call some sequences a choice, invoices for one
 _PLACEHOLDER: Final = re.compile(r"(?<=.)(nnnn|xxx|zzz)\w*\Z")  # in codes such as HL7nnnn
-_LOCAL_SYSTEMS: Final = "99"  # table 0396: a site's own coding systems begin with it
+_SYSTEMS: Final = "0396"  # the coding systems, a list that HL7 keeps apart from its versions …
+_LOCAL_SYSTEMS: Final = "99"  # … and where a site's own begin with this
 _ABBREVIATED: Final = {"id": "ID", "hl7": "HL7", "ssn": "SSN", "e": "e.g.", "g": "", "vip": "VIP"}
 
 
@@ -115,9 +116,15 @@ class Dictionary:
             self._datatypes[datatype] = elements
         return self._datatypes[datatype]
 
+    @cached_property
+    def datatypes(self) -> tuple[str, ...]:
+        """The names of all data types, simple ones included."""
+        names = {*self._tables.DATATYPES_STRUCTS, *self._tables.get_base_datatypes()}
+        return tuple(sorted(names - {WITHDRAWN, ANYTHING}))
+
     def is_datatype(self, name: str) -> bool:
         """Tell whether there is such a data type, simple or not."""
-        return name in self._tables.DATATYPES_STRUCTS or name in self._tables.get_base_datatypes()
+        return name in self.datatypes
 
     def structure(self, name: str) -> Group | None:
         """Return the tree of a message structure such as ``ADT_A01``, or None."""
@@ -168,10 +175,10 @@ def _table(number: str, title: str, codes: Any) -> Table:
     listed = frozenset(code for code in codes if code)
     open_codes = {code for code in listed if "..." in code or "<" in code or " _ " in code}
     beginnings = {_PLACEHOLDER.sub("", code) for code in listed if _PLACEHOLDER.search(code)}
-    if number == "0396":
+    if number == _SYSTEMS:
         beginnings.add(_LOCAL_SYSTEMS)
     named = frozenset(code for code in listed - open_codes if not _PLACEHOLDER.search(code))
-    return Table(number, title, named, tuple(sorted(beginnings)), closed=not open_codes)
+    return Table(number, title, named, tuple(sorted(beginnings)), closed=not open_codes and number != _SYSTEMS)
 
 
 @cache

@@ -1,0 +1,295 @@
+"""This module checks whole messages against HL7 v2's dictionary and a profile; every version is compiled when first met."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+from broker.wire.er7 import Message, Segment, Separators
+from transforms import finding
+from transforms.dictionary import ASSUMED, NEAREST, VERSIONS, dictionary
+from transforms.fields import Look, Place
+from transforms.finding import Finding, Findings
+from transforms.profile import Profile
+from transforms.shapes import Patterns, Shape, Shapes
+from transforms.structures import START, Structure, structure, structure_of
+
+Level = Literal["off", "lenient", "strict"]
+Sound = Callable[[str], Any]
+
+_DEFINED: Final = 2  # MSH-1 and MSH-2, which reading the message has checked
+_ANYWHERE: Final = frozenset({"ADD"})  # goes on with the segment before it
+_OBSERVATION: Final = ("OBX", 2, 5)  # the segment whose field 2 names the data type of its field 5
+_NAME_LENGTH: Final = 3
+
+
+class SegmentPlan:
+    """One segment of one version under one profile, for one set of separators: compiled field by field when first met."""
+
+    def __init__(self, shapes: tuple[Shape | None, ...], patterns: Patterns, first: int) -> None:
+        self.shapes = shapes
+        self.required = tuple(number for number, shape in enumerate(shapes, 1) if shape and shape.least)
+        self._patterns = patterns
+        # By place in `Segment.fields`: the name, and in MSH the separators, are not looked at.
+        self.sound: list[Sound] = [_always] * first + [self._when_met(number) for number in range(first, len(shapes) + 1)]
+        self.by_type: dict[str, tuple[Shape, Sound] | None] = {}
+
+    def _when_met(self, number: int) -> Sound:
+        def compile_now(text: str) -> Any:
+            shape = self.shapes[number - 1]
+            self.sound[number] = sound = self.compiled(shape)
+            return sound(text)
+
+        return compile_now
+
+    def compiled(self, shape: Shape | None) -> Sound:
+        """Return what tells that a field is right for certain."""
+        pattern = None if shape is None else self._patterns.of_field(shape)
+        return _never if pattern is None else pattern.fullmatch
+
+
+def _always(_text: str) -> bool:
+    return True
+
+
+def _never(_text: str) -> bool:
+    return False
+
+
+class Plan:
+    """All segments of one version under one profile, for one set of separators."""
+
+    def __init__(self, version: str, profile: Profile | None, separators: Separators) -> None:
+        self.version = version
+        self.known = dictionary(version)
+        self.shapes = Shapes(self.known, profile)
+        self._patterns = Patterns(separators)
+        self._segments: dict[str, SegmentPlan | None] = {}
+
+    def segment(self, name: str) -> SegmentPlan | None:
+        """Return the plan of a segment, or None when neither HL7 nor the profile knows it."""
+        try:
+            return self._segments[name]
+        except KeyError:
+            pass
+        shapes = self.shapes.of_segment(name)
+        if shapes is None:
+            return None  # not kept: a message may hold any number of such names
+        first = _DEFINED + 1 if name in {"MSH", "BHS", "FHS"} else 1
+        plan = self._segments[name] = SegmentPlan(shapes, self._patterns, first)
+        return plan
+
+    def value_of(self, plan: SegmentPlan, datatype: str) -> tuple[Shape, Sound] | None:
+        """Return how an observation's value of a data type looks; None when there is no such type."""
+        if datatype not in plan.by_type:
+            if not self.known.is_datatype(datatype):
+                return None
+            field = plan.shapes[_OBSERVATION[2] - 1]
+            name, most = (field.name, field.most) if field else ("", 1)
+            shape = self.shapes.of_type(datatype, name, most)
+            plan.by_type[datatype] = shape, plan.compiled(shape)
+        return plan.by_type[datatype]
+
+
+class Validator:
+    """Checks messages at one level, by one version (else each by its own), with one profile."""
+
+    def __init__(self, level: Level = "lenient", profile: Profile | None = None, version: str = "") -> None:
+        self.level = level
+        self.profile = profile
+        self.version = version
+        self._plan = lru_cache(maxsize=64)(self._made)
+        rules = profile.segments if profile else {}
+        self._demanded = {name: rule.required for name, rule in rules.items() if rule.required is not None}
+        self._repeating = {name: rule.repeat for name, rule in rules.items() if rule.repeat is not None}
+
+    def __call__(self, message: Message) -> Findings:
+        """Return what is wrong with a message."""
+        findings = Findings(strict=self.level == "strict")
+        if self.level == "off":
+            return findings
+        version = self._version_of(message, findings)
+        plan = self._plan(version, message.separators)
+        segments = message.segments()
+        tree = self._structure_of(message, plan, findings)
+        _Pass(self, message, plan, findings).run(segments, tree)
+        return findings
+
+    def _made(self, version: str, separators: Separators) -> Plan:
+        return Plan(version, self.profile, separators)
+
+    def _version_of(self, message: Message, findings: Findings) -> str:
+        told = self.version or (message.get("MSH-12.1") or "").strip()
+        if told in VERSIONS:
+            return told
+        if told in NEAREST:
+            text = f"There are no tables for HL7 {told}; the message is checked as {NEAREST[told]}"
+            findings.add(finding.VERSION_NEAR, "MSH-12", text)
+            return NEAREST[told]
+        text = f"The version is {'none of HL7 v2' if told else 'missing'}; the message is checked as {ASSUMED}"
+        findings.add(finding.VERSION_UNKNOWN, "MSH-12", text)
+        return ASSUMED
+
+    @staticmethod
+    def _structure_of(message: Message, plan: Plan, findings: Findings) -> Structure | None:
+        code, trigger, declared = (message.get(f"MSH-9.{number}") or "" for number in (1, 2, 3))
+        name = structure_of(plan.known, code, trigger, declared)
+        if name:
+            if declared and declared != name:
+                text = f"HL7 {plan.version} has no such message structure; the message is checked as {name}"
+                findings.add(finding.CODE_UNKNOWN, "MSH-9.3", text)
+            return structure(plan.version, name)
+        if code.startswith("Z") or trigger.startswith("Z"):
+            return None  # the site's own message, of which nobody declares the structure
+        known = any(each.startswith(f"{code}_") for each in plan.known.structures)
+        kind, place, what = (
+            (finding.EVENT_UNKNOWN, "MSH-9.2", "event") if known else (finding.STRUCTURE_UNKNOWN, "MSH-9.1", "message type")
+        )
+        text = f"HL7 {plan.version} does not have this {what}; the order of segments is not checked"
+        findings.add(kind, place, text)
+        return None
+
+    def is_excused(self, name: str) -> bool:
+        """Tell whether the profile says that a segment may be missing."""
+        return self._demanded.get(name) is False
+
+    def is_demanded(self, name: str) -> bool:
+        """Tell whether the profile says that a segment must be there."""
+        return self._demanded.get(name) is True
+
+    @property
+    def demanded(self) -> list[str]:
+        """The segments that the profile says must be there."""
+        return [name for name, required in self._demanded.items() if required]
+
+    def may_repeat(self, name: str) -> bool | None:
+        """Return whether the profile says that a segment may occur more than once; None where it does not say."""
+        return self._repeating.get(name)
+
+
+class _Pass:
+    """One validation of one message."""
+
+    def __init__(self, validator: Validator, message: Message, plan: Plan, findings: Findings) -> None:
+        self._validator = validator
+        self._plan = plan
+        self._findings = findings
+        self._look = Look(message.separators, message.encoding, findings)
+        self._counts: dict[str, int] = {}
+        self._position = START
+        self._missing: list[tuple[str, str]] = []  # segment, and the place where it should have been before
+
+    def run(self, segments: list[Segment], tree: Structure | None) -> None:
+        for number, segment in enumerate(segments, 1):
+            name = segment.name
+            occurrence = self._counts[name] = self._counts.get(name, 0) + 1
+            plan = self._plan.segment(name)
+            if plan is None:
+                self._unknown(name, number, occurrence, segments)
+                continue
+            if tree is not None and name[0] != "Z":
+                self._order(tree, name, occurrence)
+            self._fields(segment, plan, occurrence)
+        self._end(tree)
+
+    def _unknown(self, name: str, number: int, occurrence: int, segments: list[Segment]) -> None:
+        """Say that a line is no segment; what does not look like a segment's name may be a patient's, and is not said."""
+        if len(name) == _NAME_LENGTH and name.isascii() and name.isalnum() and name.isupper():
+            if name[0] != "Z":
+                text = f"HL7 {self._plan.version} has no such segment; it is not looked at"
+                self._findings.add(finding.SEGMENT_UNKNOWN, str(Place(name, occurrence, 0)), text)
+            return
+        self._counts.pop(name)
+        before = next((each.name for each in reversed(segments[: number - 1]) if each.name in self._counts), "MSH")
+        place = str(Place(before, self._counts.get(before, 1), 0))
+        text = f"Line {number} of the message begins with no segment's name; a field may hold a line break"
+        self._findings.add(finding.SEGMENT_UNKNOWN, place, text)
+
+    def _order(self, tree: Structure, name: str, occurrence: int) -> None:
+        move = tree.move(self._position, name)
+        allowed = self._validator.may_repeat(name)
+        if occurrence == 1 and move is not None and not move.missing:  # the usual case
+            self._position = move.position
+            return
+        place = str(Place(name, occurrence, 0))
+        if occurrence > 1 and (allowed is False or (allowed is None and name in tree.single)):
+            text = f"The segment may occur once in {tree.name}"
+            self._findings.add(finding.REPEATS, place, text, enforced=allowed is False)
+        elif move is None:
+            if name not in _ANYWHERE and not allowed:
+                self._misplaced(tree, name, place)
+        else:
+            self._missing += [(missing, place) for missing in move.missing]
+            self._position = move.position
+
+    def _misplaced(self, tree: Structure, name: str, place: str) -> None:
+        found = next((entry for entry in self._missing if name in entry[0].split(" or ")), None)
+        if found is not None:  # it is there after all, only late
+            self._missing.remove(found)
+            text = f"The segment stands too late in {tree.name}: it belongs before {found[1]}"
+        elif name in tree.names:
+            text = f"The segment may not stand here in {tree.name}"
+        else:
+            text = f"{tree.name} has no such segment"
+        self._findings.add(finding.SEGMENT_ORDER, place, text)
+
+    def _end(self, tree: Structure | None) -> None:
+        missing = list(self._missing)
+        if tree is not None:
+            missing += [(name, "") for name in tree.missing_after(self._position)]
+        for name, place in missing:
+            if self._validator.is_excused(name) or self._validator.is_demanded(name):
+                continue
+            whole = tree is not None and name in tree.needed and name not in self._counts
+            kind = finding.PATIENT_MISSING if whole and name == "PID" else finding.SEGMENT_MISSING
+            where = f"before {place}" if place else "at the end"
+            text = f"{tree.name if tree else ''} requires the segment {name} {where}"
+            self._findings.add(kind, name.partition(" ")[0] if kind is finding.PATIENT_MISSING else place or "MSH", text)
+        for name in self._validator.demanded:
+            if name not in self._counts:
+                text = f"The profile requires the segment {name}, and it is missing"
+                self._findings.add(finding.SEGMENT_MISSING, name, text, enforced=True)
+
+    def _fields(self, segment: Segment, plan: SegmentPlan, occurrence: int) -> None:
+        fields = segment.fields
+        number = 0
+        for text, sound in zip(fields, plan.sound, strict=False):
+            if text and not sound(text):
+                self._look.field(Place(segment.name, occurrence, number), text, plan.shapes[number - 1])
+            number += 1
+        for number in plan.required:
+            if number >= len(fields) or not fields[number]:
+                shape = plan.shapes[number - 1]
+                if shape is not None:
+                    self._look.missing(Place(segment.name, occurrence, number), shape)
+        if len(fields) > len(plan.sound):
+            for number in range(len(plan.sound), len(fields)):
+                if fields[number]:
+                    self._look.field(Place(segment.name, occurrence, number), fields[number], None)
+        if segment.name == _OBSERVATION[0]:
+            self._observation(segment, plan, occurrence)
+
+    def _observation(self, segment: Segment, plan: SegmentPlan, occurrence: int) -> None:
+        _, kind, value = _OBSERVATION
+        text = segment.fields[value] if len(segment.fields) > value else ""
+        if not text:
+            return
+        datatype = segment.fields[kind]
+        if not datatype:
+            wrong = "The type of the observation's value is not valued, and the value is"
+            self._findings.add(finding.FIELD_MISSING, str(Place(segment.name, occurrence, kind)), wrong)
+            return
+        found = self._plan.value_of(plan, datatype)
+        if found is not None and not found[1](text):  # a type that does not exist is no code of table 0125 either
+            self._look.field(Place(segment.name, occurrence, value), text, found[0])
+
+
+_validator = lru_cache(maxsize=16)(Validator)
+
+
+def validate(message: Message, level: Level = "lenient", profile: Profile | None = None, version: str = "") -> list[Finding]:
+    """Return what is wrong with a message, in its order; of each severity the first hundred, and how many more.
+
+    ``version`` overrules MSH-12. A version without tables is checked as the nearest that has them.
+    """
+    validator = _validator(level, version=version) if profile is None else Validator(level, profile, version)
+    return validator(message).told()
