@@ -1,7 +1,7 @@
 """This module reads HL7 v2's dictionary out of hl7apy's tables: segments, data types, code tables, message structures.
 
 hl7apy's tables are close to the standard's own database, with gaps that are mended here: what was withdrawn is missing
-from some lists, so the number in a field's name counts and not its place; a time is text before 2.5; no version has 2.9.
+from some lists, so the number in a field's name counts and not its place; times are text before 2.5; there is no 2.9.
 """
 
 import re
@@ -24,11 +24,16 @@ UNLIMITED: Final = -1
 ANY_SEGMENT: Final = "ANYHL7SEGMENT"
 
 _TIMES: Final = {"TS": "DTM"}  # what a time's first component is, where the tables say text
-_CHOICES: Final = ("CHOICE", "OBJECT", "SUPPGRP", "ORDER_DETAIL")  # the tables call some sequences a choice, invoices for one
+_CHOICES: Final = (
+    "CHOICE",
+    "OBJECT",
+    "SUPPGRP",
+    "ORDER_DETAIL",
+)  # some sequences are called a choice too
 _PLACEHOLDER: Final = re.compile(r"(?<=.)(nnnn|xxx|zzz)\w*\Z")  # in codes such as HL7nnnn
 _SYSTEMS: Final = "0396"  # the coding systems, a list that HL7 keeps apart from its versions …
 _LOCAL_SYSTEMS: Final = "99"  # … and where a site's own begin with this
-_ABBREVIATED: Final = {"id": "ID", "hl7": "HL7", "ssn": "SSN", "e": "e.g.", "g": "", "vip": "VIP"}
+_ABBREVIATED: Final = {"id": "ID", "hl7": "HL7", "ssn": "SSN", "vip": "VIP", "md": "MD", "dr": "Dr", "jr": "Jr"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +64,14 @@ class Table:
 
     def __contains__(self, code: object) -> bool:
         """Tell whether a code is in the table."""
-        return code in self.codes or (isinstance(code, str) and bool(self.beginnings) and code.startswith(self.beginnings))
+        return code in self.codes or (
+            isinstance(code, str) and bool(self.beginnings) and code.startswith(self.beginnings)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A segment, or a group of segments, in a message structure; ``one_of`` says that its children exclude each other."""
+    """A segment, or a group of them, in a message structure; ``one_of`` says that its children exclude each other."""
 
     name: str
     least: int
@@ -166,9 +173,14 @@ def _element(told: Any) -> Element:
 
 def _spoken(name: str) -> str:
     """Return ``PATIENT_IDENTIFIER_LIST`` as people write it."""
-    words = [_ABBREVIATED.get(word, word) for word in name.replace("_", " ").lower().replace(" s ", "'s ").split()]
+    words = [_ABBREVIATED.get(word, word) for word in _unbroken(name).split()]
     text = " ".join(words)
     return text[:1].upper() + text[1:]
+
+
+def _unbroken(name: str) -> str:
+    """Mend what the tables made of apostrophes and full stops."""
+    return name.replace("_", " ").lower().replace(" s ", "'s ").replace(" e g ", " e.g. ")
 
 
 def _table(number: str, title: str, codes: Any) -> Table:

@@ -10,7 +10,7 @@ from transforms import finding
 from transforms.dictionary import UNLIMITED, WITHDRAWN
 from transforms.finding import Findings, Kind
 from transforms.scope import NULL
-from transforms.shapes import Codes, Shape
+from transforms.shapes import TIME, Codes, Shape
 from transforms.times import fhir_datetime
 from transforms.value_types import EXPECTED, is_value
 
@@ -103,8 +103,11 @@ class Look:
             elif value == NULL:
                 continue
             elif part is None or not part.most:
-                text = f"{_called(part)} was withdrawn in this version, and is valued"
+                what = part.name if part is not None and part.name else ("the component", "the subcomponent")[level]
+                text = f"{what} was withdrawn in this version of HL7, and is valued"
                 self._add(finding.NOT_DEFINED, place.below(number, level), text)
+            elif shape.datatype == TIME and number == 1:
+                self._part(place, value, part, level + 1)
             else:
                 self._part(place.below(number, level), value, part, level + 1)
         if shape.codes is not None and parts[0] and parts[0] != NULL and _is_of_table(parts, shape.codes):

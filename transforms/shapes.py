@@ -16,6 +16,7 @@ from transforms.value_types import CERTAIN
 
 # Composites whose first component is a code, of the table that the field names.
 CODED: Final = frozenset({"CE", "CWE", "CNE", "CF"})
+TIME: Final = "TS"
 _FREE: Final = frozenset({ANYTHING, "CM"})  # nobody says what it is made of
 _FIELD, _COMPONENT, _SUBCOMPONENT = 0, 1, 2
 _MOST_CODES: Final = 512  # in a pattern; a longer table is looked up
@@ -57,7 +58,7 @@ class Shapes:
         self._parts: dict[tuple[str, int], tuple[Shape | None, ...]] = {}
 
     def of_segment(self, name: str) -> tuple[Shape | None, ...] | None:
-        """Return the shapes of a segment's fields, by place from 0 for field 1; None for a segment that is not known."""
+        """Return the shapes of a segment's fields, by place from 0 for field 1; None for an unknown segment."""
         declared = self._profile.segments.get(name)
         if declared is not None and name.startswith("Z"):
             own = {int(number): self._own(rule) for number, rule in declared.fields.items()}
@@ -92,7 +93,9 @@ class Shapes:
         shape = self._shape(replace(field, datatype=rule.type) if rule and rule.type else field, _FIELD)
         if rule is not None:
             shape = _ruled(shape, rule, self._codes(rule.table or "", ""))
-        of_parts = {component: each for (number, component), each in rules.items() if number == field.number and component}
+        of_parts = {
+            component: each for (number, component), each in rules.items() if number == field.number and component
+        }
         if not of_parts:
             return shape
         parts = list(shape.parts)
@@ -107,14 +110,11 @@ class Shapes:
         if level == _SUBCOMPONENT:  # nothing divides a subcomponent, so its first component is all that it can hold
             while parts := self.known.components(datatype):
                 datatype = parts[0].datatype
-        return Shape(
-            name=element.name,
-            datatype=datatype,
-            least=element.least,
-            most=element.most,
-            codes=self._codes(element.table, datatype),
-            parts=self._parts_of(datatype, level),
-        )
+        parts = self._parts_of(datatype, level)
+        if datatype == TIME and parts and parts[0] is not None:  # its first component is the value itself
+            parts = (replace(parts[0], name=element.name), *parts[1:])
+        codes = self._codes(element.table, datatype)
+        return Shape(element.name, datatype, element.least, element.most, codes, parts=parts)
 
     def _parts_of(self, datatype: str, level: int) -> tuple[Shape | None, ...]:
         key = (datatype, level)

@@ -160,10 +160,7 @@ class Structure:
         return len(leaves) == 1 and node is None
 
     def _best(self, position: int, name: str) -> Move | None:
-        if position == START:
-            moves = _entries(self._root, name, ())
-        else:
-            moves = _following(self._leaves[position], name)
+        moves = _entries(self._root, name, ()) if position == START else _following(self._leaves[position], name)
         return min(moves, key=lambda move: len(move.missing), default=None)
 
 

@@ -1,93 +1,22 @@
-"""This module checks whole messages against HL7 v2's dictionary and a profile; every version is compiled when first met."""
+"""This module checks whole messages against HL7 v2's dictionary and a profile, and finds everything at once."""
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from broker.wire.er7 import Message, Segment, Separators
 from transforms import finding
 from transforms.dictionary import ASSUMED, NEAREST, VERSIONS, dictionary
 from transforms.fields import Look, Place
 from transforms.finding import Finding, Findings
+from transforms.plans import OBSERVATION, Plan, SegmentPlan
 from transforms.profile import Profile
-from transforms.shapes import Patterns, Shape, Shapes
+from transforms.shapes import Patterns, Shapes
 from transforms.structures import START, Structure, structure, structure_of
 
 Level = Literal["off", "lenient", "strict"]
-Sound = Callable[[str], Any]
-
-_DEFINED: Final = 2  # MSH-1 and MSH-2, which reading the message has checked
 _ANYWHERE: Final = frozenset({"ADD"})  # goes on with the segment before it
-_OBSERVATION: Final = ("OBX", 2, 5)  # the segment whose field 2 names the data type of its field 5
 _NAME_LENGTH: Final = 3
-
-
-class SegmentPlan:
-    """One segment of one version under one profile, for one set of separators: compiled field by field when first met."""
-
-    def __init__(self, shapes: tuple[Shape | None, ...], patterns: Patterns, first: int) -> None:
-        self.shapes = shapes
-        self.required = tuple(number for number, shape in enumerate(shapes, 1) if shape and shape.least)
-        self._patterns = patterns
-        # By place in `Segment.fields`: the name, and in MSH the separators, are not looked at.
-        self.sound: list[Sound] = [_always] * first + [self._when_met(number) for number in range(first, len(shapes) + 1)]
-        self.by_type: dict[str, tuple[Shape, Sound] | None] = {}
-
-    def _when_met(self, number: int) -> Sound:
-        def compile_now(text: str) -> Any:
-            shape = self.shapes[number - 1]
-            self.sound[number] = sound = self.compiled(shape)
-            return sound(text)
-
-        return compile_now
-
-    def compiled(self, shape: Shape | None) -> Sound:
-        """Return what tells that a field is right for certain."""
-        pattern = None if shape is None else self._patterns.of_field(shape)
-        return _never if pattern is None else pattern.fullmatch
-
-
-def _always(_text: str) -> bool:
-    return True
-
-
-def _never(_text: str) -> bool:
-    return False
-
-
-class Plan:
-    """All segments of one version under one profile, for one set of separators."""
-
-    def __init__(self, version: str, profile: Profile | None, separators: Separators) -> None:
-        self.version = version
-        self.known = dictionary(version)
-        self.shapes = Shapes(self.known, profile)
-        self._patterns = Patterns(separators)
-        self._segments: dict[str, SegmentPlan | None] = {}
-
-    def segment(self, name: str) -> SegmentPlan | None:
-        """Return the plan of a segment, or None when neither HL7 nor the profile knows it."""
-        try:
-            return self._segments[name]
-        except KeyError:
-            pass
-        shapes = self.shapes.of_segment(name)
-        if shapes is None:
-            return None  # not kept: a message may hold any number of such names
-        first = _DEFINED + 1 if name in {"MSH", "BHS", "FHS"} else 1
-        plan = self._segments[name] = SegmentPlan(shapes, self._patterns, first)
-        return plan
-
-    def value_of(self, plan: SegmentPlan, datatype: str) -> tuple[Shape, Sound] | None:
-        """Return how an observation's value of a data type looks; None when there is no such type."""
-        if datatype not in plan.by_type:
-            if not self.known.is_datatype(datatype):
-                return None
-            field = plan.shapes[_OBSERVATION[2] - 1]
-            name, most = (field.name, field.most) if field else ("", 1)
-            shape = self.shapes.of_type(datatype, name, most)
-            plan.by_type[datatype] = shape, plan.compiled(shape)
-        return plan.by_type[datatype]
+_MOST_SEPARATORS: Final = 8  # sets of them; a sender that invents new ones costs time, and no memory
 
 
 class Validator:
@@ -97,7 +26,9 @@ class Validator:
         self.level = level
         self.profile = profile
         self.version = version
-        self._plan = lru_cache(maxsize=64)(self._made)
+        self._shapes: dict[str, Shapes] = {}
+        self._plans: dict[tuple[str, Separators | None], Plan] = {}
+        self._separators: set[Separators] = set()
         rules = profile.segments if profile else {}
         self._demanded = {name: rule.required for name, rule in rules.items() if rule.required is not None}
         self._repeating = {name: rule.repeat for name, rule in rules.items() if rule.repeat is not None}
@@ -114,8 +45,16 @@ class Validator:
         _Pass(self, message, plan, findings).run(segments, tree)
         return findings
 
-    def _made(self, version: str, separators: Separators) -> Plan:
-        return Plan(version, self.profile, separators)
+    def _plan(self, version: str, separators: Separators) -> Plan:
+        """Return the plan for a message; patterns are compiled for the first few sets of separators that are met."""
+        if separators not in self._separators and len(self._separators) < _MOST_SEPARATORS:
+            self._separators.add(separators)
+        key = version, separators if separators in self._separators else None
+        if key not in self._plans:
+            if version not in self._shapes:
+                self._shapes[version] = Shapes(dictionary(version), self.profile)
+            self._plans[key] = Plan(version, self._shapes[version], Patterns(separators) if key[1] else None)
+        return self._plans[key]
 
     def _version_of(self, message: Message, findings: Findings) -> str:
         told = self.version or (message.get("MSH-12.1") or "").strip()
@@ -141,11 +80,11 @@ class Validator:
         if code.startswith("Z") or trigger.startswith("Z"):
             return None  # the site's own message, of which nobody declares the structure
         known = any(each.startswith(f"{code}_") for each in plan.known.structures)
-        kind, place, what = (
-            (finding.EVENT_UNKNOWN, "MSH-9.2", "event") if known else (finding.STRUCTURE_UNKNOWN, "MSH-9.1", "message type")
-        )
-        text = f"HL7 {plan.version} does not have this {what}; the order of segments is not checked"
-        findings.add(kind, place, text)
+        text = f"HL7 {plan.version} does not have this {{}}; the order of segments is not checked"
+        if known:
+            findings.add(finding.EVENT_UNKNOWN, "MSH-9.2", text.format("event"))
+        else:
+            findings.add(finding.STRUCTURE_UNKNOWN, "MSH-9.1", text.format("message type"))
         return None
 
     def is_excused(self, name: str) -> bool:
@@ -192,7 +131,7 @@ class _Pass:
         self._end(tree)
 
     def _unknown(self, name: str, number: int, occurrence: int, segments: list[Segment]) -> None:
-        """Say that a line is no segment; what does not look like a segment's name may be a patient's, and is not said."""
+        """Say that a line is no segment; what does not look like its name may be a person's, and is not said."""
         if len(name) == _NAME_LENGTH and name.isascii() and name.isalnum() and name.isupper():
             if name[0] != "Z":
                 text = f"HL7 {self._plan.version} has no such segment; it is not looked at"
@@ -243,33 +182,31 @@ class _Pass:
             kind = finding.PATIENT_MISSING if whole and name == "PID" else finding.SEGMENT_MISSING
             where = f"before {place}" if place else "at the end"
             text = f"{tree.name if tree else ''} requires the segment {name} {where}"
-            self._findings.add(kind, name.partition(" ")[0] if kind is finding.PATIENT_MISSING else place or "MSH", text)
+            self._findings.add(
+                kind, name.partition(" ")[0] if kind is finding.PATIENT_MISSING else place or "MSH", text
+            )
         for name in self._validator.demanded:
             if name not in self._counts:
                 text = f"The profile requires the segment {name}, and it is missing"
                 self._findings.add(finding.SEGMENT_MISSING, name, text, enforced=True)
 
     def _fields(self, segment: Segment, plan: SegmentPlan, occurrence: int) -> None:
-        fields = segment.fields
-        number = 0
-        for text, sound in zip(fields, plan.sound, strict=False):
+        fields, shapes = segment.fields, plan.shapes
+        for number, (text, sound) in enumerate(zip(fields, plan.sound, strict=False)):
             if text and not sound(text):
-                self._look.field(Place(segment.name, occurrence, number), text, plan.shapes[number - 1])
-            number += 1
+                self._look.field(Place(segment.name, occurrence, number), text, shapes[number - 1])
         for number in plan.required:
-            if number >= len(fields) or not fields[number]:
-                shape = plan.shapes[number - 1]
-                if shape is not None:
-                    self._look.missing(Place(segment.name, occurrence, number), shape)
-        if len(fields) > len(plan.sound):
-            for number in range(len(plan.sound), len(fields)):
-                if fields[number]:
-                    self._look.field(Place(segment.name, occurrence, number), fields[number], None)
-        if segment.name == _OBSERVATION[0]:
+            shape = shapes[number - 1]
+            if (number >= len(fields) or not fields[number]) and shape is not None:
+                self._look.missing(Place(segment.name, occurrence, number), shape)
+        for number in range(len(plan.sound), len(fields)):
+            if fields[number]:
+                self._look.field(Place(segment.name, occurrence, number), fields[number], None)
+        if segment.name == OBSERVATION[0]:
             self._observation(segment, plan, occurrence)
 
     def _observation(self, segment: Segment, plan: SegmentPlan, occurrence: int) -> None:
-        _, kind, value = _OBSERVATION
+        _, kind, value = OBSERVATION
         text = segment.fields[value] if len(segment.fields) > value else ""
         if not text:
             return
@@ -286,7 +223,9 @@ class _Pass:
 _validator = lru_cache(maxsize=16)(Validator)
 
 
-def validate(message: Message, level: Level = "lenient", profile: Profile | None = None, version: str = "") -> list[Finding]:
+def validate(
+    message: Message, level: Level = "lenient", profile: Profile | None = None, version: str = ""
+) -> list[Finding]:
     """Return what is wrong with a message, in its order; of each severity the first hundred, and how many more.
 
     ``version`` overrules MSH-12. A version without tables is checked as the nearest that has them.
