@@ -6,7 +6,7 @@ from some lists, so the number in a field's name counts and not its place; times
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib import import_module
 from typing import Any, Final
@@ -33,6 +33,7 @@ _CHOICES: Final = (
 _PLACEHOLDER: Final = re.compile(r"(?<=.)(nnnn|xxx|zzz)\w*\Z")  # in codes such as HL7nnnn
 _SYSTEMS: Final = "0396"  # the coding systems, a list that HL7 keeps apart from its versions …
 _LOCAL_SYSTEMS: Final = "99"  # … and where a site's own begin with this
+_VALUE_TYPES: Final = "0125"
 _ABBREVIATED: Final = {"id": "ID", "hl7": "HL7", "ssn": "SSN", "vip": "VIP", "md": "MD", "dr": "Dr", "jr": "Jr"}
 
 
@@ -103,7 +104,11 @@ class Dictionary:
     def tables(self) -> Mapping[str, Table]:
         """All code tables with at least one code, by number."""
         found = getattr(self._tables, "TABLES", {})
-        return {name[3:]: _table(name[3:], *told) for name, told in found.items() if any(told[1])}
+        tables = {name[3:]: _table(name[3:], *told) for name, told in found.items() if any(told[1])}
+        if _VALUE_TYPES in tables:  # hl7apy's lists of what OBX-2 may say are shorter than its lists of data types
+            table = tables[_VALUE_TYPES]
+            tables[_VALUE_TYPES] = replace(table, codes=table.codes | set(self.datatypes), closed=True)
+        return tables
 
     def fields(self, segment: str) -> tuple[Element, ...] | None:
         """Return the fields of a segment by number, withdrawn ones left out where the tables do; None if unknown."""

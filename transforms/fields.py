@@ -97,25 +97,26 @@ class Look:
         parts = text.split(mark) if mark else [text]
         for number, part in enumerate(shape.parts, 1):
             value = parts[number - 1] if number <= len(parts) else ""
-            if not value:
-                if part is not None and part.least:
-                    self.missing(place.below(number, level), part)
-            elif value == NULL:
-                continue
-            elif part is None or not part.most:
-                what = part.name if part is not None and part.name else ("the component", "the subcomponent")[level]
-                text = f"{what} was withdrawn in this version of HL7, and is valued"
-                self._add(finding.NOT_DEFINED, place.below(number, level), text)
-            elif shape.datatype == TIME and number == 1:
-                self._part(place, value, part, level + 1)
-            else:
-                self._part(place.below(number, level), value, part, level + 1)
+            if value and value != NULL:
+                # A time is its first component: nobody calls PID-7 PID-7.1.
+                whole = shape.datatype == TIME and number == 1
+                self._valued(place if whole else place.below(number, level), value, part, level)
+            elif not value and part is not None and part.least:
+                self.missing(place.below(number, level), part)
         if shape.codes is not None and parts[0] and parts[0] != NULL and _is_of_table(parts, shape.codes):
             self._code(place.below(1, level), parts[0], shape, shape.codes)
         if any(parts[len(shape.parts) :]):
             word = ("components", "subcomponents")[level]
             found = f"{_called(shape)} ({shape.datatype}) has {len(shape.parts)} {word}, found {len(parts)}"
             self._add(finding.TOO_MANY_PARTS, place, found)
+
+    def _valued(self, place: Place, text: str, part: Shape | None, level: int) -> None:
+        if part is None or not part.most:
+            what = part.name if part is not None and part.name else ("the component", "the subcomponent")[level]
+            wrong = f"{what} was withdrawn in this version of HL7, and is valued"
+            self._add(finding.NOT_DEFINED, place, wrong)
+        else:
+            self._part(place, text, part, level + 1)
 
     def _simple(self, place: Place, text: str, shape: Shape, level: int) -> None:
         marks = (self.separators.component, self.separators.subcomponent)[level:]

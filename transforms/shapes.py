@@ -16,6 +16,8 @@ from transforms.value_types import CERTAIN
 
 # Composites whose first component is a code, of the table that the field names.
 CODED: Final = frozenset({"CE", "CWE", "CNE", "CF"})
+# What MSH-9 may say is looked up among the message structures; hl7apy's lists of it have gaps.
+_STRUCTURAL: Final = frozenset({"0003", "0076", "0354"})
 TIME: Final = "TS"
 _FREE: Final = frozenset({ANYTHING, "CM"})  # nobody says what it is made of
 _FIELD, _COMPONENT, _SUBCOMPONENT = 0, 1, 2
@@ -127,6 +129,8 @@ class Shapes:
     def _codes(self, number: str, datatype: str) -> Codes | None:
         """Return the codes of a table, as a value of the data type is bound by them; without a type, as the site is."""
         table, declared = self.known.tables.get(number), self._profile.tables.get(number)
+        if number in _STRUCTURAL and declared is None:
+            return None
         if datatype and datatype not in CODED and datatype not in {"ID", "IS"}:
             return None
         if declared is not None:
