@@ -112,11 +112,11 @@ class Shapes:
         if level == _SUBCOMPONENT:  # nothing divides a subcomponent, so its first component is all that it can hold
             while parts := self.known.components(datatype):
                 datatype = parts[0].datatype
-        parts = self._parts_of(datatype, level)
-        if datatype == TIME and parts and parts[0] is not None:  # its first component is the value itself
-            parts = (replace(parts[0], name=element.name), *parts[1:])
+        made = self._parts_of(datatype, level)
+        if datatype == TIME and made and made[0] is not None:  # its first component is the value itself
+            made = (replace(made[0], name=element.name), *made[1:])
         codes = self._codes(element.table, datatype)
-        return Shape(element.name, datatype, element.least, element.most, codes, parts=parts)
+        return Shape(element.name, datatype, element.least, element.most, codes, parts=made)
 
     def _parts_of(self, datatype: str, level: int) -> tuple[Shape | None, ...]:
         key = (datatype, level)

@@ -32,7 +32,7 @@ def explain(what: str | None, version: str, number: str | None, *, as_json: bool
     if (what is None) == (number is None):
         raise click.UsageError("name one thing: a location, a segment, a structure, or --table NUMBER")
     known = _dictionary(version)
-    found = _table(known, number) if number is not None else _explained(known, (what or "").strip())
+    found = _table(known, number) if number is not None else _explained(known, (what or "").strip().upper())
     print_json(found) if as_json else click.echo("\n".join(_lines(found)))
 
 
@@ -52,10 +52,12 @@ def _dictionary(version: str) -> "Dictionary":
 
 def _explained(known: "Dictionary", what: str) -> dict[str, Any]:
     from broker.wire.location import Location  # noqa: PLC0415 - used by this command only
+    from transforms.structures import structure_of  # noqa: PLC0415 - as above
 
-    tree = known.structure(what)
+    code, _, trigger = what.replace("^", "_").partition("_")
+    tree = known.structure(structure_of(known, code, trigger, "") if trigger else what)
     if tree is not None:
-        return {"kind": "structure", "version": known.version, "name": what, "segments": _tree(tree)}
+        return {"kind": "structure", "version": known.version, "name": tree.name, "segments": _tree(tree)}
     if what in known.datatypes and known.fields(what) is None:
         parts = known.components(what)
         return {"kind": "datatype", "version": known.version, "name": what, "components": _parts(parts)}
@@ -88,7 +90,7 @@ def _location(known: "Dictionary", place: "Location") -> dict[str, Any]:
         "name": element.name,
         "datatype": element.datatype,
         "required": bool(element.least),
-        "repeats": element.most != 1 and element.most != 0,
+        "repeats": element.most not in {0, 1},
         "most": element.most if element.most > 0 else None,
         "withdrawn": not element.most,
         "components": [] if element.datatype == ANYTHING else _parts(known.components(element.datatype)),
@@ -96,12 +98,8 @@ def _location(known: "Dictionary", place: "Location") -> dict[str, Any]:
     }
     if element.table:
         codes = known.tables.get(element.table)
-        listed = {
-            "number": element.table,
-            "title": codes.title if codes else "",
-            "codes": sorted(codes.codes) if codes else [],
-        }
-        found["table"] = listed
+        title, listed = (codes.title, sorted(codes.codes)) if codes else ("", [])
+        found["table"] = {"number": element.table, "title": title, "codes": listed}
     return found
 
 
@@ -183,7 +181,9 @@ def _unknown(known: "Dictionary", what: str) -> Failure:
 
 
 def _nearest(word: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    """Return a hint: letters that changed places come first, then what is alike."""
+    swapped = [name for name in names if sorted(name) == sorted(word)]
+    close = swapped or difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
 
 
