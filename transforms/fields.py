@@ -11,7 +11,7 @@ from transforms.dictionary import UNLIMITED, WITHDRAWN
 from transforms.finding import Findings, Kind
 from transforms.scope import NULL
 from transforms.shapes import TIME, Codes, Shape
-from transforms.times import fhir_datetime
+from transforms.times import fhir_date, fhir_datetime
 from transforms.value_types import EXPECTED, is_value
 
 _DATES: Final = frozenset({"DT", "DTM"})
@@ -138,7 +138,7 @@ class Look:
     @staticmethod
     def _kind_of_type(place: Place, text: str, datatype: str) -> Kind:
         read = (place.segment, place.field, place.component or 1)
-        if datatype in _DATES and read in READ and fhir_datetime(text) is None:
+        if datatype in _DATES and read in READ and fhir_date(text) is fhir_datetime(text) is None:
             return finding.UNREADABLE
         return finding.WRONG_TYPE
 

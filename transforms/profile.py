@@ -100,7 +100,7 @@ def _field_mistakes(
         yield keys, f"{location} must name a field or a component of every repetition", "such as PID-3 or PID-3.4"
     elif place.segment.startswith("Z"):
         yield keys, "fields of a Z segment stand with the segment", f"write `segments: {{{place.segment}: …}}`"
-    elif wrong := check_location(place, known.version):
+    elif (wrong := check_location(place, known.version)) and (place.component or rule.type is None):
         text, _, hint = wrong.partition("; ")
         yield keys, text, hint
     elif place.component and (rule.repeat is not None or rule.type is not None):

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from broker.wire.er7 import Separators
+from broker.wire.er7 import Location, Separators
 from transforms.dictionary import ANYTHING, UNLIMITED, WITHDRAWN, Dictionary, Element, Table
 from transforms.profile import FieldRule, Profile
 from transforms.value_types import CERTAIN
 
 # Composites whose first component is a code, of the table that the field names.
 CODED: Final = frozenset({"CE", "CWE", "CNE", "CF"})
-# What MSH-9 may say is looked up among the message structures; hl7apy's lists of it have gaps.
-_STRUCTURAL: Final = frozenset({"0003", "0076", "0354"})
+# What MSH-9 and MSH-12 may say is looked up among the structures and versions; hl7apy's lists of it have gaps.
+_LOOKED_UP: Final = frozenset({"0003", "0076", "0104", "0354"})
 TIME: Final = "TS"
 _FREE: Final = frozenset({ANYTHING, "CM"})  # nobody says what it is made of
 _FIELD, _COMPONENT, _SUBCOMPONENT = 0, 1, 2
@@ -70,6 +70,10 @@ class Shapes:
             return None
         rules = self._rules(name)
         shapes = {field.number: self._field(field, rules) for field in fields}
+        # What HL7 withdrew, or never had, may still be in use at a site that says what it is.
+        shapes |= {
+            number: self._own(rule) for (number, part), rule in rules.items() if not part and number not in shapes
+        }
         return tuple(shapes.get(number) for number in range(1, max(shapes, default=0) + 1))
 
     def of_type(self, datatype: str, name: str, most: int) -> Shape:
@@ -84,15 +88,16 @@ class Shapes:
     def _rules(self, segment: str) -> Mapping[tuple[int, int], FieldRule]:
         found = {}
         for location, rule in self._profile.fields.items():
-            name, _, rest = location.partition("-")
-            if name == segment:
-                field, _, component = rest.partition(".")
-                found[int(field), int(component or 0)] = rule
+            place = Location.parse(location)
+            if place.segment == segment:
+                found[place.field, place.component] = rule
         return found
 
     def _field(self, field: Element, rules: Mapping[tuple[int, int], FieldRule]) -> Shape:
         rule = rules.get((field.number, 0))
-        shape = self._shape(replace(field, datatype=rule.type) if rule and rule.type else field, _FIELD)
+        if rule is not None and rule.type is not None:
+            field = replace(field, datatype=rule.type, most=field.most or 1)
+        shape = self._shape(field, _FIELD)
         if rule is not None:
             shape = _ruled(shape, rule, self._codes(rule.table or "", ""))
         of_parts = {
@@ -129,7 +134,7 @@ class Shapes:
     def _codes(self, number: str, datatype: str) -> Codes | None:
         """Return the codes of a table, as a value of the data type is bound by them; without a type, as the site is."""
         table, declared = self.known.tables.get(number), self._profile.tables.get(number)
-        if number in _STRUCTURAL and declared is None:
+        if number in _LOOKED_UP and declared is None:
             return None
         if datatype and datatype not in CODED and datatype not in {"ID", "IS"}:
             return None

@@ -1,9 +1,10 @@
 """This module knows HL7 v2's message structures: which one a message has, and where in it a segment may follow."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from transforms.dictionary import ANY_SEGMENT, Dictionary, Group, dictionary
 
@@ -113,18 +114,21 @@ class Structure:
         self.single = frozenset(name for name in self.names if self._is_single(name))
         # What must be there whatever else is: no optional group stands around it.
         self.needed = frozenset(_needed(tree))
-        self._moves: dict[tuple[int, str], Move | None] = {}
+        self._moves: dict[tuple[int, str], tuple[Move, ...]] = {}
 
-    def move(self, position: int, name: str) -> Move | None:
-        """Return where a segment goes that comes after a position, or None when it may not come there."""
+    def moves(self, position: int, name: str) -> tuple[Move, ...]:
+        """Return where a segment can go that comes after a position: all places that need the fewest others before it.
+
+        None of them where it may not come.
+        """
         if name not in self.names:
             if not self.takes_any:
-                return None
+                return ()
             name = ANY_SEGMENT
         key = (position, name)
         if key not in self._moves:
             found = self._best(position, name)
-            if found is None and self.takes_any:
+            if not found and self.takes_any:
                 found = self._best(position, ANY_SEGMENT)
             self._moves[key] = found
         return self._moves[key]
@@ -159,9 +163,60 @@ class Structure:
             node = node.parent
         return len(leaves) == 1 and node is None
 
-    def _best(self, position: int, name: str) -> Move | None:
+    def _best(self, position: int, name: str) -> tuple[Move, ...]:
         moves = _entries(self._root, name, ()) if position == START else _following(self._leaves[position], name)
-        return min(moves, key=lambda move: len(move.missing), default=None)
+        by_place: dict[int, Move] = {}
+        for move in moves:
+            known = by_place.get(move.position)
+            if known is None or len(move.missing) < len(known.missing):
+                by_place[move.position] = move
+        fewest = min((len(move.missing) for move in by_place.values()), default=0)
+        return tuple(move for move in by_place.values() if len(move.missing) == fewest)
+
+
+# What was found missing on one way through a structure, the last first: before that, names, place.
+_Trail = tuple[Any, tuple[str, ...], str] | None
+
+
+class Walk:
+    """One message's way through a structure.
+
+    Structures are ambiguous: an ORC may begin a new order or a prior result, and what follows decides. So every way is
+    followed that misses the fewest segments so far.
+    """
+
+    def __init__(self, tree: Structure) -> None:
+        self._tree = tree
+        self._ways: dict[int, _Trail] = {START: None}
+
+    def take(self, name: str, place: str) -> bool:
+        """Go on to the next segment, which is at ``place``; False, and nothing changes, where it may not come."""
+        if len(self._ways) == 1:
+            ((position, trail),) = self._ways.items()
+            moves = self._tree.moves(position, name)
+            if len(moves) == 1 and not moves[0].missing:  # the usual case
+                self._ways = {moves[0].position: trail}
+                return True
+        fewest, ways = sys.maxsize, dict[int, _Trail]()
+        for position, trail in self._ways.items():
+            for move in self._tree.moves(position, name):
+                if len(move.missing) < fewest:
+                    fewest, ways = len(move.missing), {}
+                if len(move.missing) == fewest:
+                    ways.setdefault(move.position, (trail, move.missing, place) if move.missing else trail)
+        if ways:
+            self._ways = ways
+        return bool(ways)
+
+    def missing(self) -> list[tuple[str, str]]:
+        """Return the segments that are missing, each with the place before which, empty for the end."""
+        ends = ((self._tree.missing_after(position), trail) for position, trail in self._ways.items())
+        rest, trail = min(ends, key=lambda end: len(end[0]))
+        found = [(name, "") for name in reversed(rest)]
+        while trail is not None:
+            trail, names, place = trail
+            found += [(name, place) for name in reversed(names)]
+        return found[::-1]
 
 
 def _following(leaf: _Node, name: str) -> Iterator[Move]:

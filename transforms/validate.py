@@ -64,6 +64,6 @@ class Validate:
         if found.counts[ERROR]:
             told = found.told()
             location = next((each.location for each in told if each.severity == ERROR), "")
-            raise StepError(reason(told), step="validate", location=location)
+            raise StepError(reason(told), step="validate", location=location) from None
         counts = {_COUNTED[severity]: found.counts[severity] for severity in SEVERITIES}
         return dataclasses.replace(document, values={**document.values, VALUE: counts})

@@ -11,7 +11,7 @@ from transforms.finding import Finding, Findings
 from transforms.plans import OBSERVATION, Plan, SegmentPlan
 from transforms.profile import Profile
 from transforms.shapes import Patterns, Shapes
-from transforms.structures import START, Structure, structure, structure_of
+from transforms.structures import Structure, Walk, structure, structure_of
 
 Level = Literal["off", "lenient", "strict"]
 _ANYWHERE: Final = frozenset({"ADD"})  # goes on with the segment before it
@@ -87,13 +87,9 @@ class Validator:
             findings.add(finding.STRUCTURE_UNKNOWN, "MSH-9.1", text.format("message type"))
         return None
 
-    def is_excused(self, name: str) -> bool:
-        """Tell whether the profile says that a segment may be missing."""
-        return self._demanded.get(name) is False
-
-    def is_demanded(self, name: str) -> bool:
-        """Tell whether the profile says that a segment must be there."""
-        return self._demanded.get(name) is True
+    def decides_on(self, name: str) -> bool:
+        """Tell whether the profile says if a segment must be there."""
+        return name in self._demanded
 
     @property
     def demanded(self) -> list[str]:
@@ -114,77 +110,73 @@ class _Pass:
         self._findings = findings
         self._look = Look(message.separators, message.encoding, findings)
         self._counts: dict[str, int] = {}
-        self._position = START
-        self._missing: list[tuple[str, str]] = []  # segment, and the place where it should have been before
+        self._before = "MSH"  # the last segment that is one
+        self._late: dict[str, int] = {}  # segments that stand where they may not
+        separators = message.separators
+        self._marks = f"{separators.component}{separators.repetition}{separators.subcomponent}"
 
     def run(self, segments: list[Segment], tree: Structure | None) -> None:
+        walk = Walk(tree) if tree is not None else None
         for number, segment in enumerate(segments, 1):
             name = segment.name
             occurrence = self._counts[name] = self._counts.get(name, 0) + 1
             plan = self._plan.segment(name)
             if plan is None:
-                self._unknown(name, number, occurrence, segments)
+                self._unknown(segment, number, occurrence)
                 continue
-            if tree is not None and name[0] != "Z":
-                self._order(tree, name, occurrence)
+            self._before = name
+            if tree is not None and walk is not None and name[0] != "Z":
+                self._order(tree, walk, name, occurrence)
             self._fields(segment, plan, occurrence)
-        self._end(tree)
+        self._end(tree, walk)
 
-    def _unknown(self, name: str, number: int, occurrence: int, segments: list[Segment]) -> None:
+    def _unknown(self, segment: Segment, number: int, occurrence: int) -> None:
         """Say that a line is no segment; what does not look like its name may be a person's, and is not said."""
-        if len(name) == _NAME_LENGTH and name.isascii() and name.isalnum() and name.isupper():
+        name = segment.name
+        looks_like = len(name) == _NAME_LENGTH and name.isascii() and name.isalnum() and name.isupper()
+        if looks_like and len(segment.fields) > 1:
             if name[0] != "Z":
                 text = f"HL7 {self._plan.version} has no such segment; it is not looked at"
                 self._findings.add(finding.SEGMENT_UNKNOWN, str(Place(name, occurrence, 0)), text)
             return
-        self._counts.pop(name)
-        before = next((each.name for each in reversed(segments[: number - 1]) if each.name in self._counts), "MSH")
-        place = str(Place(before, self._counts.get(before, 1), 0))
+        del self._counts[name]  # any number of lines can be no segment
+        place = str(Place(self._before, self._counts.get(self._before, 1), 0))
         text = f"Line {number} of the message begins with no segment's name; a field may hold a line break"
         self._findings.add(finding.SEGMENT_UNKNOWN, place, text)
 
-    def _order(self, tree: Structure, name: str, occurrence: int) -> None:
-        move = tree.move(self._position, name)
-        allowed = self._validator.may_repeat(name)
-        if occurrence == 1 and move is not None and not move.missing:  # the usual case
-            self._position = move.position
+    def _order(self, tree: Structure, walk: Walk, name: str, occurrence: int) -> None:
+        if occurrence == 1:
+            taken = walk.take(name, name)
+            if not taken and name not in _ANYWHERE:
+                self._misplaced(tree, name, name)
             return
         place = str(Place(name, occurrence, 0))
-        if occurrence > 1 and (allowed is False or (allowed is None and name in tree.single)):
-            text = f"The segment may occur once in {tree.name}"
-            self._findings.add(finding.REPEATS, place, text, enforced=allowed is False)
-        elif move is None:
-            if name not in _ANYWHERE and not allowed:
-                self._misplaced(tree, name, place)
-        else:
-            self._missing += [(missing, place) for missing in move.missing]
-            self._position = move.position
+        allowed = self._validator.may_repeat(name)
+        if allowed is False or (allowed is None and name in tree.single):
+            self._findings.add(
+                finding.REPEATS, place, f"The segment may occur once in {tree.name}", enforced=allowed is False
+            )
+        elif not walk.take(name, place) and name not in _ANYWHERE and not allowed:
+            self._misplaced(tree, name, place)
 
     def _misplaced(self, tree: Structure, name: str, place: str) -> None:
-        found = next((entry for entry in self._missing if name in entry[0].split(" or ")), None)
-        if found is not None:  # it is there after all, only late
-            self._missing.remove(found)
-            text = f"The segment stands too late in {tree.name}: it belongs before {found[1]}"
-        elif name in tree.names:
-            text = f"The segment may not stand here in {tree.name}"
-        else:
-            text = f"{tree.name} has no such segment"
+        self._late[name] = self._late.get(name, 0) + 1
+        text = (
+            f"The segment may not stand here in {tree.name}"
+            if name in tree.names
+            else f"{tree.name} has no such segment"
+        )
         self._findings.add(finding.SEGMENT_ORDER, place, text)
 
-    def _end(self, tree: Structure | None) -> None:
-        missing = list(self._missing)
-        if tree is not None:
-            missing += [(name, "") for name in tree.missing_after(self._position)]
-        for name, place in missing:
-            if self._validator.is_excused(name) or self._validator.is_demanded(name):
-                continue
-            whole = tree is not None and name in tree.needed and name not in self._counts
-            kind = finding.PATIENT_MISSING if whole and name == "PID" else finding.SEGMENT_MISSING
-            where = f"before {place}" if place else "at the end"
-            text = f"{tree.name if tree else ''} requires the segment {name} {where}"
-            self._findings.add(
-                kind, name.partition(" ")[0] if kind is finding.PATIENT_MISSING else place or "MSH", text
-            )
+    def _end(self, tree: Structure | None, walk: Walk | None) -> None:
+        for name, place in walk.missing() if walk is not None else ():
+            if self._late.get(name):  # it is there after all, at the wrong place, and that was said
+                self._late[name] -= 1
+            elif not self._validator.decides_on(name):
+                nobody = name == "PID" and tree is not None and name in tree.needed and name not in self._counts
+                kind = finding.PATIENT_MISSING if nobody else finding.SEGMENT_MISSING
+                text = f"The segment {name} is required {f'before {place}' if place else 'before the message ends'}"
+                self._findings.add(kind, name.partition(" ")[0], text)
         for name in self._validator.demanded:
             if name not in self._counts:
                 text = f"The profile requires the segment {name}, and it is missing"
@@ -197,7 +189,7 @@ class _Pass:
                 self._look.field(Place(segment.name, occurrence, number), text, shapes[number - 1])
         for number in plan.required:
             shape = shapes[number - 1]
-            if (number >= len(fields) or not fields[number]) and shape is not None:
+            if shape is not None and (number >= len(fields) or not fields[number].strip(self._marks)):
                 self._look.missing(Place(segment.name, occurrence, number), shape)
         for number in range(len(plan.sound), len(fields)):
             if fields[number]:

@@ -2,17 +2,26 @@
 
 import difflib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
+from broker.wire.location import Location
 from console.cli.client import print_json
 from console.cli.main import FINDINGS, Failure
 from console.cli.show import table
-
-if TYPE_CHECKING:
-    from broker.wire.location import Location
-    from transforms.dictionary import Dictionary, Element, Group
+from transforms.dictionary import (
+    ANYTHING,
+    NEAREST,
+    VERSIONS,
+    Dictionary,
+    Element,
+    Group,
+    check_location,
+    dictionary,
+    nearest_version,
+)
+from transforms.structures import structure_of
 
 _CODES_SHOWN: Final = 40  # codes of a table in the explanation of a field; --table shows all
 _WIDTH: Final = 100
@@ -36,13 +45,9 @@ def explain(what: str | None, version: str, number: str | None, *, as_json: bool
     print_json(found) if as_json else click.echo("\n".join(_lines(found)))
 
 
-def _dictionary(version: str) -> "Dictionary":
-    from transforms.dictionary import VERSIONS, dictionary, nearest_version  # noqa: PLC0415 - used by this command only
-
+def _dictionary(version: str) -> Dictionary:
     chosen = nearest_version(version)
     if chosen != version:
-        from transforms.dictionary import NEAREST  # noqa: PLC0415 - as above
-
         if version not in NEAREST:
             message = f"there is no version {version!r} of HL7 v2; there is {', '.join([*VERSIONS, *NEAREST])}"
             raise click.BadParameter(message, param_hint="--version")
@@ -50,10 +55,7 @@ def _dictionary(version: str) -> "Dictionary":
     return dictionary(chosen)
 
 
-def _explained(known: "Dictionary", what: str) -> dict[str, Any]:
-    from broker.wire.location import Location  # noqa: PLC0415 - used by this command only
-    from transforms.structures import structure_of  # noqa: PLC0415 - as above
-
+def _explained(known: Dictionary, what: str) -> dict[str, Any]:
     code, _, trigger = what.replace("^", "_").partition("_")
     tree = known.structure(structure_of(known, code, trigger, "") if trigger else what)
     if tree is not None:
@@ -74,9 +76,7 @@ def _explained(known: "Dictionary", what: str) -> dict[str, Any]:
     return _location(known, place)
 
 
-def _location(known: "Dictionary", place: "Location") -> dict[str, Any]:
-    from transforms.dictionary import ANYTHING, check_location  # noqa: PLC0415 - used by this command only
-
+def _location(known: Dictionary, place: Location) -> dict[str, Any]:
     wrong = check_location(place, known.version)
     element = _element(known, place)
     if wrong is not None or element is None:
@@ -103,7 +103,7 @@ def _location(known: "Dictionary", place: "Location") -> dict[str, Any]:
     return found
 
 
-def _element(known: "Dictionary", place: "Location") -> "Element | None":
+def _element(known: Dictionary, place: Location) -> Element | None:
     elements: tuple[Element, ...] = known.fields(place.segment) or ()
     element = None
     for number in (place.field, place.component, place.subcomponent):
@@ -118,10 +118,8 @@ def _element(known: "Dictionary", place: "Location") -> "Element | None":
     return element
 
 
-def _versions(place: "Location") -> list[str]:
+def _versions(place: Location) -> list[str]:
     """Return the versions in which a location exists and is not withdrawn."""
-    from transforms.dictionary import VERSIONS, check_location, dictionary  # noqa: PLC0415 - used by this command only
-
     found = []
     for version in VERSIONS:
         known = dictionary(version)
@@ -132,7 +130,7 @@ def _versions(place: "Location") -> list[str]:
     return found
 
 
-def _table(known: "Dictionary", number: str) -> dict[str, Any]:
+def _table(known: Dictionary, number: str) -> dict[str, Any]:
     wanted = number.upper().removeprefix("HL7").rjust(_LONGEST_TABLE_NUMBER, "0")
     found = known.tables.get(wanted)
     if found is None:
@@ -149,7 +147,7 @@ def _table(known: "Dictionary", number: str) -> dict[str, Any]:
     }
 
 
-def _tree(group: "Group") -> list[dict[str, Any]]:
+def _tree(group: Group) -> list[dict[str, Any]]:
     found = []
     for child in group.children:
         entry: dict[str, Any] = {"name": child.name, "required": bool(child.least), "repeats": child.most != 1}
@@ -159,7 +157,7 @@ def _tree(group: "Group") -> list[dict[str, Any]]:
     return found
 
 
-def _parts(elements: "tuple[Element, ...]") -> list[dict[str, Any]]:
+def _parts(elements: tuple[Element, ...]) -> list[dict[str, Any]]:
     return [
         {
             "number": each.number,
@@ -174,7 +172,7 @@ def _parts(elements: "tuple[Element, ...]") -> list[dict[str, Any]]:
     ]
 
 
-def _unknown(known: "Dictionary", what: str) -> Failure:
+def _unknown(known: Dictionary, what: str) -> Failure:
     names = [*known.segments, *known.structures, *known.datatypes]
     hint = _nearest(what.upper().partition("-")[0], names)
     return Failure(f"HL7 {known.version} has no {what!r}{hint}", FINDINGS)
