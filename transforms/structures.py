@@ -174,8 +174,8 @@ class Structure:
         return tuple(move for move in by_place.values() if len(move.missing) == fewest)
 
 
-# What was found missing on one way through a structure, the last first: before that, names, place.
-_Trail = tuple[Any, tuple[str, ...], str] | None
+# What was found missing on one way through a structure, the last first: before that, names, and before which segment.
+_Trail = tuple[Any, tuple[str, ...], tuple[str, int]] | None
 
 
 class Walk:
@@ -189,8 +189,8 @@ class Walk:
         self._tree = tree
         self._ways: dict[int, _Trail] = {START: None}
 
-    def take(self, name: str, place: str) -> bool:
-        """Go on to the next segment, which is at ``place``; False, and nothing changes, where it may not come."""
+    def take(self, name: str, occurrence: int) -> bool:
+        """Go on to the next segment, the so manieth of its name; False, and nothing changes, where it may not come."""
         if len(self._ways) == 1:
             ((position, trail),) = self._ways.items()
             moves = self._tree.moves(position, name)
@@ -203,19 +203,19 @@ class Walk:
                 if len(move.missing) < fewest:
                     fewest, ways = len(move.missing), {}
                 if len(move.missing) == fewest:
-                    ways.setdefault(move.position, (trail, move.missing, place) if move.missing else trail)
+                    ways.setdefault(move.position, (trail, move.missing, (name, occurrence)) if move.missing else trail)
         if ways:
             self._ways = ways
         return bool(ways)
 
-    def missing(self) -> list[tuple[str, str]]:
-        """Return the segments that are missing, each with the place before which, empty for the end."""
+    def missing(self) -> list[tuple[str, tuple[str, int] | None]]:
+        """Return the segments that are missing, each with that before which (its name and number), None for the end."""
         ends = ((self._tree.missing_after(position), trail) for position, trail in self._ways.items())
         rest, trail = min(ends, key=lambda end: len(end[0]))
-        found = [(name, "") for name in reversed(rest)]
+        found: list[tuple[str, tuple[str, int] | None]] = [(name, None) for name in reversed(rest)]
         while trail is not None:
-            trail, names, place = trail
-            found += [(name, place) for name in reversed(names)]
+            trail, names, following = trail
+            found += [(name, following) for name in reversed(names)]
         return found[::-1]
 
 

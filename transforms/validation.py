@@ -145,37 +145,29 @@ class _Pass:
         self._findings.add(finding.SEGMENT_UNKNOWN, place, text)
 
     def _order(self, tree: Structure, walk: Walk, name: str, occurrence: int) -> None:
-        if occurrence == 1:
-            taken = walk.take(name, name)
-            if not taken and name not in _ANYWHERE:
-                self._misplaced(tree, name, name)
+        allowed = None
+        if occurrence > 1:
+            allowed = self._validator.may_repeat(name)
+            if allowed is False or (allowed is None and name in tree.single):
+                place, text = str(Place(name, occurrence, 0)), f"The segment may occur once in {tree.name}"
+                self._findings.add(finding.REPEATS, place, text, enforced=allowed is False)
+                return
+        if walk.take(name, occurrence) or name in _ANYWHERE or allowed:
             return
-        place = str(Place(name, occurrence, 0))
-        allowed = self._validator.may_repeat(name)
-        if allowed is False or (allowed is None and name in tree.single):
-            self._findings.add(
-                finding.REPEATS, place, f"The segment may occur once in {tree.name}", enforced=allowed is False
-            )
-        elif not walk.take(name, place) and name not in _ANYWHERE and not allowed:
-            self._misplaced(tree, name, place)
-
-    def _misplaced(self, tree: Structure, name: str, place: str) -> None:
         self._late[name] = self._late.get(name, 0) + 1
-        text = (
-            f"The segment may not stand here in {tree.name}"
-            if name in tree.names
-            else f"{tree.name} has no such segment"
-        )
-        self._findings.add(finding.SEGMENT_ORDER, place, text)
+        known = name in tree.names
+        text = f"The segment may not stand here in {tree.name}" if known else f"{tree.name} has no such segment"
+        self._findings.add(finding.SEGMENT_ORDER, str(Place(name, occurrence, 0)), text)
 
     def _end(self, tree: Structure | None, walk: Walk | None) -> None:
-        for name, place in walk.missing() if walk is not None else ():
+        for name, following in walk.missing() if walk is not None else ():
             if self._late.get(name):  # it is there after all, at the wrong place, and that was said
                 self._late[name] -= 1
             elif not self._validator.decides_on(name):
                 nobody = name == "PID" and tree is not None and name in tree.needed and name not in self._counts
                 kind = finding.PATIENT_MISSING if nobody else finding.SEGMENT_MISSING
-                text = f"The segment {name} is required {f'before {place}' if place else 'before the message ends'}"
+                where = Place(*following, 0) if following else "the message ends"
+                text = f"The segment {name} is required before {where}"
                 self._findings.add(kind, name.partition(" ")[0], text)
         for name in self._validator.demanded:
             if name not in self._counts:

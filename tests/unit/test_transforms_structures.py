@@ -9,7 +9,7 @@ from transforms.structures import Walk, structure, structure_of
 def walk(version: str, name: str, segments: str) -> list[str]:
     """Return what is wrong with an order of segments: ``-X`` is missing, ``?X`` may not come."""
     way = Walk(structure(version, name))
-    wrong = [f"?{segment}" for segment in segments.split() if not way.take(segment, segment)]
+    wrong = [f"?{segment}" for segment in segments.split() if not way.take(segment, 1)]
     return [f"-{missing}" for missing, _ in way.missing()] + wrong
 
 
