@@ -14,6 +14,7 @@ from broker.parts import Intake, Tools
 from broker.wire.charset import Charset
 from broker.wire.er7 import Message
 from config.channel import ChannelPlan, DeliverPlan, load_channel
+from config.profiles import load_profile
 from config.program import Compiled, Exit, Program
 from config.settings import Settings
 from transforms.kit import Kit
@@ -24,7 +25,7 @@ _FROM_MESSAGE: Final = "MSH-18"  # the charset option that believes the message
 def build_program(tree: dict[str, Any], folder: Path) -> Program:
     """Build the pure half of a channel: steps, conditions and renderers. Raises `ConfigError` or `ExpressionError`."""
     plan = load_channel(tree)
-    kit = Kit(folder)
+    kit = Kit(folder, load_profile)
     steps = [(step.name, step.spec.build(kit)) for step in plan.steps]
     order = kit.expression(plan.order) if plan.order is not None else None
     return Program(steps, order, [_exit(kit, deliver) for deliver in plan.deliver], _charset(plan))

@@ -10,20 +10,25 @@ from typing import Any, Final
 from broker.message import Document
 from transforms.expression import Compiled, compile_expression
 from transforms.mistakes import ExpressionError, nearest
+from transforms.profile import Profile
 from transforms.script import ScriptError, View
 from transforms.template import Rendering, compile_template, compile_value
 
 _SUFFIX: Final = ".j2"
+# read_profile(content, name, version of HL7 or nothing) -> the profile; it raises a HandoffError.
+ReadProfile = Callable[[bytes, str, str], Profile]
 
 
 class Kit:
     """Compiles for one channel; ``folder`` is where its templates and scripts are.
 
-    Steps are built in order, and `declare` makes the names of a `set` known to what is built later.
+    ``read_profile`` reads profiles, which are YAML. Steps are built in order, and `declare` makes the names of a `set`
+    known to what is built later.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, read_profile: ReadProfile | None = None) -> None:
         self.folder = folder
+        self._read_profile = read_profile
         self._names: list[str] = []
         self._scripts: dict[Path, ModuleType] = {}
 
@@ -71,6 +76,13 @@ class Kit:
             functions = [key for key, value in vars(module).items() if isinstance(value, FunctionType)]
             raise _script_mistake(name, f"{path} has no function {function}", nearest(function, functions))
         return found
+
+    def profile(self, text: str, version: str = "") -> Profile:
+        """Return the profile of validation in a file below the folder; raise `HandoffError` for what is wrong."""
+        content = self._read(text).encode()
+        if self._read_profile is None:
+            raise _mistake(text, "profiles cannot be read here")
+        return self._read_profile(content, text, version)
 
     def _module(self, name: str, path: Path) -> ModuleType:
         if path not in self._scripts:
