@@ -197,6 +197,12 @@ def _reader(separators: Separators, encoding: str) -> Reader:
     return Reader(separators, encoding)
 
 
+def padded(fields: list[str], count: int) -> list[str]:
+    """Return the fields of a segment with at least number ``count``."""
+    missing = count + 1 - len(fields)
+    return fields + [""] * missing if missing > 0 else fields
+
+
 def _padded(parts: list[str], count: int) -> list[str]:
     missing = count - len(parts)
     return parts + [""] * missing if missing > 0 else parts[:count]
