@@ -17,7 +17,7 @@ _PID_3: Final = 3
 # What is ordered or was done, one kind of order each.
 _REQUESTS: Final = frozenset({"OBR", "RQD", "RQ1", "ODS", "ODT"})
 _TREATMENTS: Final = frozenset({"RXO", "RXE", "RXD", "RXG", "RXA"})
-_LISTED: Final = ("AL1", "IAM", "PRB", "GOL", "PTH", "IN1", "GT1", "NK1")  # read elsewhere, with the notes below them
+_LISTED: Final = ("PRB", "GOL", "PTH", "IN1", "GT1", "NK1")  # read elsewhere, with the notes below them
 
 
 def walk(message: Message) -> Iterator[Fields]:
@@ -93,6 +93,9 @@ class Chart:
         """Read a message; ``request_first`` where OBR comes before its ORC, as in OUL R22 to R24."""
         self.groups: list[Group] = []
         self.head = Group()  # what is said of the patient or visit
+        self.diagnoses: list[str] = []  # DG1 as sent; searching for them again costs more in a large message
+        self.allergies: list[str] = []  # AL1 and IAM
+        self._separator = message.separators.field
         self._request_first = request_first
         self._now = self.head
         self._pending: list[Fields] = []  # specimens that come before their orders
@@ -118,6 +121,8 @@ class Chart:
             "TQ1": self._timing,
             "SPM": self._specimen,
             "DG1": self._diagnosis,
+            "AL1": self._allergy,
+            "IAM": self._allergy,
             "NTE": self._note,
             "PID": self._patient,
             "PV1": self._visit,
@@ -181,8 +186,16 @@ class Chart:
         self._notes = self._now.notes
 
     def _diagnosis(self, fields: Fields) -> None:
+        self.diagnoses.append(self._text(fields))
         self._now.diagnoses.append(fields)
         self._notes = None
+
+    def _allergy(self, fields: Fields) -> None:
+        self.allergies.append(self._text(fields))
+        self._notes = None
+
+    def _text(self, fields: Fields) -> str:
+        return self._separator.join(fields).rstrip(self._separator)
 
     def _note(self, fields: Fields) -> None:
         if self._notes is not None:

@@ -179,9 +179,13 @@ def quantity(read: Reader, field: str) -> tuple[str | None, str | None]:
 
 
 def unit_of(read: Reader, field: str) -> str | None:
-    """Return a unit (CE, CWE): its code, else its text."""
+    """Return a unit (CE, CWE): its code, else its text; a number without a system is no unit that anybody can read."""
     found = first_concept(read, field)
-    return (found.code or found.text) if found else None
+    if found is None:
+        return None
+    if found.code and found.text and not found.system and found.code.isdecimal():
+        return found.text
+    return found.code or found.text
 
 
 def day_of(read: Reader, field: str) -> str | None:

@@ -1,5 +1,6 @@
 """This module maps the lists that come with messages of many types: diagnoses (DG1) and allergies (AL1, IAM)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final
@@ -34,24 +35,24 @@ _STATUSES: Final = {
 _DELETED: Final = "D"  # HL7 tables 0206 and 0323
 
 
-def conditions_of(message: Message) -> tuple[Condition, ...]:
-    """Return the diagnoses of a message, in its order."""
-    segments = message.texts("DG1")
+def conditions_of(message: Message, segments: Sequence[str] | None = None) -> tuple[Condition, ...]:
+    """Return the diagnoses of a message, in its order; ``segments`` are its DG1, where somebody has them already."""
+    if segments is None:
+        segments = message.texts("DG1")
     if not segments:
         return ()
     read, separator = reader_of(message), message.separators.field
     return tuple([found for text in segments if (found := _diagnosis(read, text, separator))])
 
 
-def allergies_of(message: Message) -> tuple[Allergy, ...]:
-    """Return the allergies of a message, in its order: IAM, which says what to do with each, before AL1."""
-    separator = message.separators.field
-    detailed, plain = message.texts("IAM"), message.texts("AL1")
-    if not (detailed or plain):
+def allergies_of(message: Message, segments: Sequence[str] | None = None) -> tuple[Allergy, ...]:
+    """Return the allergies of a message; ``segments`` are its AL1 and IAM, where somebody has them already."""
+    if segments is None:
+        segments = [*message.texts("IAM"), *message.texts("AL1")]
+    if not segments:
         return ()
-    read = reader_of(message)
-    found = [_detailed_allergy(read, text, separator) for text in detailed]
-    found += [_allergy(read, text, separator) for text in plain]
+    read, separator = reader_of(message), message.separators.field
+    found = [(_allergy if text.startswith("AL1") else _detailed_allergy)(read, text, separator) for text in segments]
     return tuple([allergy for allergy in found if allergy])
 
 

@@ -6,7 +6,7 @@ from typing import Final
 from broker.canonical.model import Concept, Observation
 from transforms.hl7_codes import coded_organization, entity, first_concept, formatted, kept, organization, unit_of
 from transforms.hl7_types import Reader
-from transforms.hl7_values import value_of
+from transforms.hl7_values import NOTHING, value_of
 from transforms.map_encounter import time_of
 
 # HL7 table 0085 -> FHIR ObservationStatus.
@@ -49,19 +49,17 @@ def map_observation(
 
     ``at`` is when it was observed where OBX-14 does not say so (OBR-7), ``section`` is OBR-24.
     """
-    value = value_of(read, fields[2], fields[5]) if fields[5] else None
-    code = _code(read, fields[3])
-    status = upper_code(read, fields[11])
-    files = value.files if value else ()
-    has_value = value is not None and value.type is not None
+    value = value_of(read, fields[2], fields[5]) if fields[5] else NOTHING
+    text, kind, concept, comparator, unit, files, parts = value
+    code, status = _code(read, fields[3]), upper_code(read, fields[11])
     observation = Observation(
         code=code,
         identifier=entity(read, fields[21]) if fields[21] else None,
-        value=value.text if value else None,
-        value_type=value.type if value else None,
-        concept=value.concept if value else None,
-        comparator=value.comparator if value else None,
-        unit=(_unit(read, fields[6]) if fields[6] else None) or (value.unit if value else None),
+        value=text,
+        value_type=kind,
+        concept=concept,
+        comparator=comparator,
+        unit=(_unit(read, fields[6]) if fields[6] else None) or unit,
         attachment=files[0] if files else None,
         reference_range=read.plain(fields[7]) if fields[7] else None,
         interpretation=_flags(read, fields[8]) if fields[8] else None,
@@ -71,13 +69,15 @@ def map_observation(
         sub_id=read.plain(fields[4]) if fields[4] else None,
         method=first_concept(read, fields[17]) if fields[17] else None,
         body_site=first_concept(read, fields[20]) if fields[20] else None,
-        absent=None if has_value else _ABSENT.get(status),
+        absent=None if kind else _ABSENT.get(status),
         performer=read.practitioner(fields[16]) if fields[16] else None,
-        components=value.parts if value else (),
+        components=parts,
         notes=notes,
         performing_organization=(_laboratory(read, fields[23]) if fields[23] else None)
         or (_producer(read, fields[15]) if fields[15] else None),
     )
+    if len(files) <= 1:
+        return [observation]
     return [observation, *(replace(observation, attachment=file) for file in files[1:])]
 
 

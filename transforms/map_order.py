@@ -66,8 +66,8 @@ def map_order(message: Message, without: frozenset[str] = frozenset()) -> Event:
         orders=orders,
         results=results,
         observations=observations_of(chart.head, read) + observations,
-        conditions=conditions_of(message),
-        allergies=allergies_of(message),
+        conditions=conditions_of(message, chart.diagnoses),
+        allergies=allergies_of(message, chart.allergies),
         medications=medications_of(chart, read),
         notes=notes_of(chart.head.notes, read),
     )

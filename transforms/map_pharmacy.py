@@ -104,8 +104,8 @@ def map_pharmacy(message: Message, without: frozenset[str] = frozenset()) -> Eve
         encounter=encounter,
         cleared=cleared + emptied,
         observations=observations,
-        conditions=conditions_of(message),
-        allergies=allergies_of(message),
+        conditions=conditions_of(message, chart.diagnoses),
+        allergies=allergies_of(message, chart.allergies),
         medications=medications,
         notes=notes_of(chart.head.notes, read),
     )

@@ -49,8 +49,8 @@ def map_result(message: Message, without: frozenset[str] = frozenset()) -> Event
         cleared=cleared + emptied,
         results=results,
         observations=observations,
-        conditions=conditions_of(message),
-        allergies=allergies_of(message),
+        conditions=conditions_of(message, chart.diagnoses),
+        allergies=allergies_of(message, chart.allergies),
         notes=notes_of(chart.head.notes, read),
     )
 

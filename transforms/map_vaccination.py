@@ -42,8 +42,8 @@ def map_vaccination(message: Message, without: frozenset[str] = frozenset()) -> 
         cleared=cleared + emptied,
         immunizations=immunizations,
         observations=observations,
-        conditions=conditions_of(message),
-        allergies=allergies_of(message),
+        conditions=conditions_of(message, chart.diagnoses),
+        allergies=allergies_of(message, chart.allergies),
         notes=notes_of(chart.head.notes, read),
     )
 

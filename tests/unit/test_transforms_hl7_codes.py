@@ -143,6 +143,8 @@ def test_quantity_and_unit() -> None:
     assert codes.quantity(READ, "ten^mL") == (None, "mL")
     assert codes.quantity(READ, "") == (None, None)
     assert codes.unit_of(READ, "^per day") == "per day"
+    assert codes.unit_of(READ, "43^mg/hr") == "mg/hr"
+    assert codes.unit_of(READ, "1^one^L") == "1"
     assert codes.unit_of(READ, "") is None
 
 
