@@ -27,7 +27,7 @@ _EXACT: Final = 2**53  # where float begins to round
 _MOST_LINES: Final = 20  # that one formatting command may ask for
 
 
-def kept(function: Callable[[Reader, str], T], count: int) -> Callable[[Reader, str], T]:
+def kept_fields(function: Callable[[Reader, str], T], count: int) -> Callable[[Reader, str], T]:
     """Return a function that keeps its last ``count`` answers, except to fields that are long."""
     cached = lru_cache(maxsize=count)(function)
 
@@ -68,7 +68,7 @@ def _concept(read: Reader, repetition: str) -> Concept | None:
     )
 
 
-_kept_concept: Final = kept(_concept, 8192)
+_kept_concept: Final = kept_fields(_concept, 8192)
 
 
 def _codings(parts: list[str | None]) -> list[Coding]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from broker.canonical.model import Concept, Observation
-from transforms.hl7_codes import coded_organization, entity, first_concept, formatted, kept, organization, unit_of
+from transforms.hl7_codes import coded_organization, entity, first_concept, formatted, kept_fields, organization, unit_of
 from transforms.hl7_types import Reader
 from transforms.hl7_values import NOTHING, value_of
 from transforms.map_encounter import time_of
@@ -88,11 +88,11 @@ def note_of(fields: list[str], read: Reader) -> str | None:
 
 
 # The codes of one message come again in the next: names of tests, units, flags, times of one draw.
-_code: Final = kept(first_concept, 8192)
-_unit: Final = kept(unit_of, 1024)
-_laboratory: Final = kept(organization, 1024)
-_producer: Final = kept(coded_organization, 1024)
-time_at: Final = kept(lambda read, field: time_of(field, read), 4096)
+_code: Final = kept_fields(first_concept, 8192)
+_unit: Final = kept_fields(unit_of, 1024)
+_laboratory: Final = kept_fields(organization, 1024)
+_producer: Final = kept_fields(coded_organization, 1024)
+time_at: Final = kept_fields(lambda read, field: time_of(field, read), 4096)
 
 
 def upper_code(read: Reader, field: str) -> str:
@@ -100,7 +100,7 @@ def upper_code(read: Reader, field: str) -> str:
     return _upper(read, field) if field else ""
 
 
-_upper: Final = kept(lambda read, field: (read.first(field) or "").upper(), 1024)
+_upper: Final = kept_fields(lambda read, field: (read.first(field) or "").upper(), 1024)
 
 
 def _listed(read: Reader, field: str) -> str | None:
@@ -109,7 +109,7 @@ def _listed(read: Reader, field: str) -> str | None:
     return ",".join(dict.fromkeys(codes)) or None
 
 
-_flags: Final = kept(_listed, 1024)
+_flags: Final = kept_fields(_listed, 1024)
 
 
 def _category(code: Concept | None, section: str | None) -> str | None:

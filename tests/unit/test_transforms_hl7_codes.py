@@ -57,7 +57,7 @@ def test_long_concept_is_read() -> None:
 
 def test_short_fields_are_kept_and_long_ones_are_not() -> None:
     asked: list[int] = []
-    count = codes.kept(lambda _, field: asked.append(len(field)), 2)
+    count = codes.kept_fields(lambda _, field: asked.append(len(field)), 2)
     for field in ("short", "short", "x" * 500, "x" * 500):
         count(READ, field)
     assert asked == [5, 500, 500]
