@@ -6,14 +6,11 @@ It walks the segments once, in order, and takes what comes: groups need not be c
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from broker.canonical.model import Patient
 from broker.wire.er7 import Message
-from transforms.map_subject import Cleared, first_patient, patient_of
 
 Fields = list[str]
 
 BLANK: Final = [""] * 60  # more fields than any segment of the standard has that is read here
-_PID_3: Final = 3
 # What is ordered or was done, one kind of order each.
 _REQUESTS: Final = frozenset({"OBR", "RQD", "RQ1", "ODS", "ODT"})
 _TREATMENTS: Final = frozenset({"RXO", "RXE", "RXD", "RXG", "RXA"})
@@ -29,20 +26,6 @@ def walk(message: Message) -> Iterator[Fields]:
         fields = lines.pop().split(separator)  # the text of a large segment is let go here
         if fields[0] != "MSH":
             yield fields + BLANK[len(fields) :]
-
-
-def subject_of(message: Message, without: frozenset[str]) -> tuple[Patient, Cleared]:
-    """Return whom the message is about; further PIDs with the same PID-3 repeat it (each result may have its own).
-
-    Raises `StepError` as `patient_of`, for several patients above all.
-    """
-    patients = message.texts("PID")
-    if len(patients) > 1:
-        separator = message.separators.field
-        numbers = {(text.split(separator, _PID_3 + 1) + BLANK)[_PID_3] for text in patients}
-        if len(numbers) == 1 and "" not in numbers:
-            return first_patient(message, without)
-    return patient_of(message, without)
 
 
 class Treatment:

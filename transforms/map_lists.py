@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Final
 
 from broker.canonical.model import Allergy, Concept, Condition
 from broker.wire.er7 import Message
 from transforms.hl7_codes import concepts, entity, first_concept, whole
 from transforms.hl7_types import Reader, padded, reader_of
+from transforms.kept import kept
 from transforms.map_encounter import time_of
 
-_KEPT: Final = 4096  # segments of each kind: a patient's lists come again with every message about them
 _AL1_FIELDS: Final = 6
 _IAM_FIELDS: Final = 30
 _DG1_FIELDS: Final = 26
@@ -56,7 +55,7 @@ def allergies_of(message: Message, segments: Sequence[str] | None = None) -> tup
     return tuple([allergy for allergy in found if allergy])
 
 
-@lru_cache(maxsize=_KEPT)
+@kept
 def _diagnosis(read: Reader, text: str, separator: str) -> Condition | None:
     fields = padded(text.split(separator), _DG1_FIELDS)
     described = read.plain(fields[4]) if fields[4] else None
@@ -89,7 +88,7 @@ def _completed(code: Concept | None, system: str | None, described: str | None) 
     return code if code.text else replace(code, text=described)
 
 
-@lru_cache(maxsize=_KEPT)
+@kept
 def _allergy(read: Reader, text: str, separator: str) -> Allergy | None:
     fields = padded(text.split(separator), _AL1_FIELDS)
     code = first_concept(read, fields[3])
@@ -105,7 +104,7 @@ def _allergy(read: Reader, text: str, separator: str) -> Allergy | None:
     )
 
 
-@lru_cache(maxsize=_KEPT)
+@kept
 def _detailed_allergy(read: Reader, text: str, separator: str) -> Allergy | None:
     fields = padded(text.split(separator), _IAM_FIELDS)
     code, identifier = first_concept(read, fields[3]), entity(read, fields[7])

@@ -1,10 +1,20 @@
 """This module maps OBX to the canonical observation."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
 from broker.canonical.model import Concept, Observation
-from transforms.hl7_codes import coded_organization, entity, first_concept, formatted, kept_fields, organization, unit_of
+from transforms.clinical import Fields, Group
+from transforms.hl7_codes import (
+    coded_organization,
+    entity,
+    first_concept,
+    formatted,
+    kept_fields,
+    organization,
+    unit_of,
+)
 from transforms.hl7_types import Reader
 from transforms.hl7_values import NOTHING, value_of
 from transforms.map_encounter import time_of
@@ -79,6 +89,22 @@ def map_observation(
     if len(files) <= 1:
         return [observation]
     return [observation, *(replace(observation, attachment=file) for file in files[1:])]
+
+
+def observations_of(
+    group: Group, read: Reader, at: str | None = None, section: str | None = None
+) -> tuple[Observation, ...]:
+    """Return the observations of a group, which lets go of their values; ``at`` and ``section`` as above."""
+    found: list[Observation] = []
+    for fields, notes in group.observations:
+        found += map_observation(fields, notes_of(notes, read) if notes else (), read, at, section)
+        fields[5] = ""  # a large value is kept once
+    return tuple(found)
+
+
+def notes_of(notes: Iterable[Fields], read: Reader) -> tuple[str, ...]:
+    """Return what NTEs say; blank ones say nothing."""
+    return tuple([text for fields in notes if (text := note_of(fields, read))])
 
 
 def note_of(fields: list[str], read: Reader) -> str | None:
