@@ -18,35 +18,21 @@ def coverage(message: Message) -> tuple[Coverage, ...]:
     texts = message.texts("IN1")
     if not texts:
         return ()
-    more: tuple[str, ...] = ()
+    separator = message.separators.field
     if message.first("IN2") is not None:
-        separator = message.separators.field
-        plans = [line for line in message.lines() if line.startswith((f"IN1{separator}", f"IN2{separator}"))]
-        texts, more = _paired(plans)
-    return _coverage(reader_of(message), tuple(texts), more, message.separators.field)
-
-
-def _paired(lines: list[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Return every IN1, and for each the IN2 that follows it, or ""."""
-    plans: list[str] = []
-    more: list[str] = []
-    for line in lines:
-        if line.startswith("IN1"):
-            plans.append(line)
-            more.append("")
-        elif plans and not more[-1]:
-            more[-1] = line
-    return plans, tuple(more)
+        texts = [line for line in message.lines() if line.startswith((f"IN1{separator}", f"IN2{separator}"))]
+    return _coverage(reader_of(message), tuple(texts), separator)
 
 
 @kept
-def _coverage(read: Reader, plans: tuple[str, ...], more: tuple[str, ...], separator: str) -> tuple[Coverage, ...]:
-    found = []
-    for number, text in enumerate(plans):
-        fields = padded(text.split(separator), _IN1_FIELDS)
-        rest = padded(more[number].split(separator) if more else [], _IN2_FIELDS)
-        found.append(_plan(fields, rest, read))
-    return tuple([plan for plan in found if plan is not None])
+def _coverage(read: Reader, sent: tuple[str, ...], separator: str) -> tuple[Coverage, ...]:
+    pairs: list[tuple[list[str], list[str]]] = []  # every IN1 with the IN2 that follows it
+    for text in sent:
+        if text.startswith("IN1"):
+            pairs.append((padded(text.split(separator), _IN1_FIELDS), [""] * (_IN2_FIELDS + 1)))
+        elif pairs:
+            pairs[-1] = (pairs[-1][0], padded(text.split(separator), _IN2_FIELDS))
+    return tuple([plan for fields, rest in pairs if (plan := _plan(fields, rest, read))])
 
 
 def _plan(fields: list[str], rest: list[str], read: Reader) -> Coverage | None:

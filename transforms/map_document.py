@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from broker.canonical.model import Attachment, ClinicalDocument, Event, Observation, Practitioner
+from broker.canonical.model import Attachment, ClinicalDocument, Event, Observation, Order, Practitioner
 from broker.wire.er7 import Message
 from transforms.hl7_codes import entity, first_concept
 from transforms.hl7_types import Reader, padded, reader_of
@@ -57,6 +57,7 @@ def map_document(message: Message, without: frozenset[str] = frozenset()) -> Eve
         patient=patient,
         encounter=encounter,
         document=_document(fields, attachments, read, kind, addendum=trigger in _ADDENDA),
+        orders=_orders(fields, read),
         observations=observations,
         cleared=cleared + emptied,
     )
@@ -89,6 +90,12 @@ def _document(
         confidentiality=read.first(fields[18]),
         attachments=attachments,
     )
+
+
+def _orders(fields: list[str], read: Reader) -> tuple[Order, ...]:
+    """Return the order that the document answers, by its numbers alone."""
+    placer, filler = entity(read, fields[14]), entity(read, fields[15])
+    return (Order(identifier=placer or filler, filler=filler),) if placer or filler else ()
 
 
 def _first_person(fields: list[str], numbers: tuple[int, ...], read: Reader) -> Practitioner | None:

@@ -1,6 +1,5 @@
 """This module maps who belongs to a patient (NK1, GT1) to related people, and who does what for them (ROL)."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from broker.canonical.model import Address, Identifier, Name, Organization, Practitioner, RelatedPerson, Telecom
@@ -11,7 +10,6 @@ from transforms.kept import kept
 from transforms.map_patient import sex_of
 
 _NK1_FIELDS: Final = 41
-_GT1_FIELDS: Final = 21
 _ROL_FIELDS: Final = 4
 # HL7 tables 0131 (contact role, NK1-7) and 0063 (relationship, NK1-3) -> role.
 _CONTACT_ROLES: Final = {"C": "emergency", "E": "employer", "N": "next-of-kin", "EP": "emergency", "NOK": "next-of-kin"}
@@ -33,15 +31,15 @@ def related_people(message: Message) -> tuple[RelatedPerson, ...]:
     kin, guarantors = message.texts("NK1"), message.texts("GT1")
     if not kin and not guarantors:
         return ()
-    return _related_people(reader_of(message), tuple(kin), tuple(guarantors), message.separators.field)
+    return _related_people(reader_of(message), tuple(kin + guarantors), message.separators.field)
 
 
 @kept
-def _related_people(
-    read: Reader, kin: tuple[str, ...], guarantors: tuple[str, ...], separator: str
-) -> tuple[RelatedPerson, ...]:
-    found = [_next_of_kin(padded(text.split(separator), _NK1_FIELDS), read) for text in kin]
-    found += [_guarantor(padded(text.split(separator), _GT1_FIELDS), read) for text in guarantors]
+def _related_people(read: Reader, sent: tuple[str, ...], separator: str) -> tuple[RelatedPerson, ...]:
+    found = []
+    for text in sent:
+        fields = padded(text.split(separator), _NK1_FIELDS)
+        found.append(_next_of_kin(fields, read) if fields[0] == "NK1" else _guarantor(fields, read))
     return tuple([person for person in found if person is not None])
 
 
@@ -153,7 +151,7 @@ def roles(message: Message) -> dict[str, tuple[Practitioner, ...]]:
 
 
 @kept
-def _roles(read: Reader, texts: Sequence[str], separator: str) -> dict[str, tuple[Practitioner, ...]]:
+def _roles(read: Reader, texts: tuple[str, ...], separator: str) -> dict[str, tuple[Practitioner, ...]]:
     found: dict[str, tuple[Practitioner, ...]] = {}
     for text in texts:
         fields = padded(text.split(separator), _ROL_FIELDS)

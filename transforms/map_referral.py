@@ -4,13 +4,14 @@ from typing import Final
 
 from broker.canonical.model import Event, Identifier, Organization, Practitioner, Referral
 from broker.wire.er7 import Message
+from transforms.clinical import Chart
 from transforms.hl7_codes import concept, entity, first_concept, organization
 from transforms.hl7_types import Reader, padded, reader_of
 from transforms.map_coverage import coverage
 from transforms.map_lists import allergies_of, conditions_of
-from transforms.map_loose import loose_observations
 from transforms.map_observation import time_at
 from transforms.map_people import addresses, related_people, telecom
+from transforms.map_result import map_report, observations_of
 from transforms.map_subject import encounter_of, fail, fields_of, occurred_at, patient_of, source_of, trigger_of
 
 TRIGGERS: Final = {
@@ -44,7 +45,7 @@ def map_referral_answer(message: Message, without: frozenset[str] = frozenset())
 def _event(message: Message, kind: str, without: frozenset[str]) -> Event:
     patient, cleared = patient_of(message, without)
     encounter, emptied = encounter_of(message)
-    referral = None
+    read, chart, referral = reader_of(message), Chart(message), None
     if message.first("RF1") is not None:
         referral = _referral(message, kind)
     elif kind == TRIGGERS["I12"]:
@@ -57,7 +58,8 @@ def _event(message: Message, kind: str, without: frozenset[str]) -> Event:
         encounter=encounter,
         referral=referral,
         cleared=cleared + emptied,
-        observations=loose_observations(message),
+        results=tuple([map_report(group, read) for group in chart.groups if group.request is not None]),
+        observations=observations_of(chart.head, read),
         conditions=conditions_of(message),
         allergies=allergies_of(message),
         coverage=coverage(message),

@@ -31,11 +31,20 @@ def fields_of(message: Message, name: str, count: int) -> list[str]:
     return padded(segment.fields, count) if segment is not None else [""] * (count + 1)
 
 
+def field_of(message: Message, name: str, number: int) -> str:
+    """Return a field of the first segment of a name as sent, "" where there is none."""
+    segment = message.first(name)
+    if segment is None or len(segment.fields) <= number:
+        return ""
+    return segment.fields[number]
+
+
 def type_of(message: Message) -> tuple[str, str]:
     """Return message code and trigger: MSH-9, where it has no trigger EVN-1; "" for what is not said."""
-    header, read = fields_of(message, "MSH", _MSH_FIELDS), reader_of(message)
-    code, trigger = _type(read, header[9])
-    return code, trigger or (read.first(fields_of(message, "EVN", 1)[1]) or "").upper()
+    code, trigger = _type(reader_of(message), field_of(message, "MSH", 9))
+    if trigger:
+        return code, trigger
+    return code, (reader_of(message).first(field_of(message, "EVN", 1)) or "").upper()
 
 
 @lru_cache(maxsize=1024)
@@ -71,11 +80,12 @@ def source_of(message: Message) -> Source:
     """Return where the message came from."""
     header, read = fields_of(message, "MSH", _MSH_FIELDS), reader_of(message)
     application, facility, version = _sender(read, header[3], header[4], header[12])
+    code, trigger = type_of(message)
     return Source(
         application=application,
         facility=facility,
         control_id=read.first(header[10]) or "",
-        message_type="^".join(part for part in type_of(message) if part),
+        message_type=f"{code}^{trigger}" if trigger else code,
         version=version,
     )
 
@@ -88,9 +98,7 @@ def _sender(read: Reader, application: str, facility: str, version: str) -> tupl
 def occurred_at(message: Message) -> str | None:
     """Return when it happened: EVN-6, else EVN-2, else MSH-7."""
     read, event = reader_of(message), fields_of(message, "EVN", _EVN_FIELDS)
-    return (
-        time_of(event[6], read) or time_of(event[2], read) or time_of(fields_of(message, "MSH", _MSH_FIELDS)[7], read)
-    )
+    return time_of(event[6], read) or time_of(event[2], read) or time_of(field_of(message, "MSH", 7), read)
 
 
 def patient_of(message: Message, without: frozenset[str] = frozenset()) -> tuple[Patient, Cleared]:
@@ -108,20 +116,24 @@ def patient_of(message: Message, without: frozenset[str] = frozenset()) -> tuple
 
 def first_patient(message: Message, without: frozenset[str] = frozenset()) -> tuple[Patient, Cleared]:
     """Return whom the first PID is about, where the message type says what further ones mean; as `patient_of`."""
-    segment = message.first("PID") or fail("PID", "PID is missing, so nobody can say whom this is about")
-    more = message.first("PD1")
-    patient, cleared, _ = _patient(
-        reader_of(message), segment.text, more.text if more else "", segment.separators.field, without
-    )
+    if message.first("PID") is None:
+        fail("PID", "PID is missing, so nobody can say whom this is about")
+    patient, cleared, _ = _patient(reader_of(message), _both(message, "PID", "PD1"), message.separators.field, without)
     return patient, cleared
+
+
+def _both(message: Message, name: str, more: str) -> tuple[str, str]:
+    """Return the first segments of two names as sent, "" for one that is not there."""
+    segment, other = message.first(name), message.first(more)
+    return segment.text if segment is not None else "", other.text if other is not None else ""
 
 
 @kept
 def _patient(
-    read: Reader, pid: str, pd1: str, separator: str, without: frozenset[str]
+    read: Reader, sent: tuple[str, ...], separator: str, without: frozenset[str]
 ) -> tuple[Patient, Cleared, tuple[str, ...]]:
     gaps = Gaps()
-    patient = map_patient(pid.split(separator), pd1.split(separator), read, gaps, without)
+    patient = map_patient(sent[0].split(separator), sent[1].split(separator), read, gaps, without)
     return patient, tuple(gaps.cleared), tuple(gaps.unread)
 
 
@@ -130,19 +142,17 @@ def second_patient(message: Message) -> Patient:
     texts = message.texts("PID")
     if len(texts) != 2:  # noqa: PLR2004
         fail("PID", f"the message has {len(texts)} PID segments; expected two, for it is about two patients")
-    return _patient(reader_of(message), texts[1], "", message.separators.field, frozenset())[0]
+    return _patient(reader_of(message), (texts[1], ""), message.separators.field, frozenset())[0]
 
 
 def unread_of(message: Message, trigger: str, without: frozenset[str]) -> tuple[str, ...]:
     """Return the places of PID and PV1 whose value could not be read and was left out."""
     read, separator = reader_of(message), message.separators.field
     found: tuple[str, ...] = ()
-    if segment := message.first("PID"):
-        more = message.first("PD1")
-        found += _patient(read, segment.text, more.text if more else "", separator, without)[2]
-    if segment := message.first("PV1"):
-        more = message.first("PV2")
-        found += _encounter(read, trigger, segment.text, more.text if more else "", separator)[2]
+    if message.first("PID") is not None:
+        found += _patient(read, _both(message, "PID", "PD1"), separator, without)[2]
+    if message.first("PV1") is not None:
+        found += _encounter(read, _both(message, "PV1", "PV2"), trigger, separator)[2]
     return found
 
 
@@ -151,20 +161,18 @@ def encounter_of(message: Message, trigger: str = "") -> tuple[Encounter | None,
 
     ``trigger`` is an ADT trigger, where it says in what state the visit is; else PV1 says it.
     """
-    segment = message.first("PV1")
-    if segment is None:
+    if message.first("PV1") is None:
         return None, ()
-    more = message.first("PV2")
     encounter, cleared, _ = _encounter(
-        reader_of(message), trigger, segment.text, more.text if more else "", segment.separators.field
+        reader_of(message), _both(message, "PV1", "PV2"), trigger, message.separators.field
     )
     return encounter, cleared
 
 
 @kept
 def _encounter(
-    read: Reader, trigger: str, pv1: str, pv2: str, separator: str
+    read: Reader, sent: tuple[str, ...], trigger: str, separator: str
 ) -> tuple[Encounter, Cleared, tuple[str, ...]]:
     gaps = Gaps()
-    encounter = map_encounter(trigger, pv1.split(separator), pv2.split(separator), read, gaps)
+    encounter = map_encounter(trigger, sent[0].split(separator), sent[1].split(separator), read, gaps)
     return encounter, tuple(gaps.cleared), tuple(gaps.unread)
