@@ -6,18 +6,15 @@ It walks the segments once, in order, and takes what comes: groups need not be c
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from broker.canonical.model import Patient
 from broker.wire.er7 import Message
-from transforms.map_subject import Cleared, first_patient, patient_of
 
 Fields = list[str]
 
 BLANK: Final = [""] * 60  # more fields than any segment of the standard has that is read here
-_PID_3: Final = 3
 # What is ordered or was done, one kind of order each.
 _REQUESTS: Final = frozenset({"OBR", "RQD", "RQ1", "ODS", "ODT"})
 _TREATMENTS: Final = frozenset({"RXO", "RXE", "RXD", "RXG", "RXA"})
-_LISTED: Final = ("AL1", "IAM", "PRB", "GOL", "PTH", "IN1", "GT1", "NK1")  # read elsewhere, with the notes below them
+_LISTED: Final = ("PRB", "GOL", "PTH", "IN1", "GT1", "NK1")  # read elsewhere, with the notes below them
 
 
 def walk(message: Message) -> Iterator[Fields]:
@@ -29,20 +26,6 @@ def walk(message: Message) -> Iterator[Fields]:
         fields = lines.pop().split(separator)  # the text of a large segment is let go here
         if fields[0] != "MSH":
             yield fields + BLANK[len(fields) :]
-
-
-def subject_of(message: Message, without: frozenset[str]) -> tuple[Patient, Cleared]:
-    """Return whom the message is about; further PIDs with the same PID-3 repeat it (each result may have its own).
-
-    Raises `StepError` as `patient_of`, for several patients above all.
-    """
-    patients = message.texts("PID")
-    if len(patients) > 1:
-        separator = message.separators.field
-        numbers = {(text.split(separator, _PID_3 + 1) + BLANK)[_PID_3] for text in patients}
-        if len(numbers) == 1 and "" not in numbers:
-            return first_patient(message, without)
-    return patient_of(message, without)
 
 
 class Treatment:
@@ -93,6 +76,9 @@ class Chart:
         """Read a message; ``request_first`` where OBR comes before its ORC, as in OUL R22 to R24."""
         self.groups: list[Group] = []
         self.head = Group()  # what is said of the patient or visit
+        self.diagnoses: list[str] = []  # DG1 as sent; searching for them again costs more in a large message
+        self.allergies: list[str] = []  # AL1 and IAM
+        self._separator = message.separators.field
         self._request_first = request_first
         self._now = self.head
         self._pending: list[Fields] = []  # specimens that come before their orders
@@ -118,6 +104,8 @@ class Chart:
             "TQ1": self._timing,
             "SPM": self._specimen,
             "DG1": self._diagnosis,
+            "AL1": self._allergy,
+            "IAM": self._allergy,
             "NTE": self._note,
             "PID": self._patient,
             "PV1": self._visit,
@@ -181,8 +169,16 @@ class Chart:
         self._notes = self._now.notes
 
     def _diagnosis(self, fields: Fields) -> None:
+        self.diagnoses.append(self._text(fields))
         self._now.diagnoses.append(fields)
         self._notes = None
+
+    def _allergy(self, fields: Fields) -> None:
+        self.allergies.append(self._text(fields))
+        self._notes = None
+
+    def _text(self, fields: Fields) -> str:
+        return self._separator.join(fields).rstrip(self._separator)
 
     def _note(self, fields: Fields) -> None:
         if self._notes is not None:

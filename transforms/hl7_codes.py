@@ -27,7 +27,7 @@ _EXACT: Final = 2**53  # where float begins to round
 _MOST_LINES: Final = 20  # that one formatting command may ask for
 
 
-def kept(function: Callable[[Reader, str], T], count: int) -> Callable[[Reader, str], T]:
+def kept_fields(function: Callable[[Reader, str], T], count: int) -> Callable[[Reader, str], T]:
     """Return a function that keeps its last ``count`` answers, except to fields that are long."""
     cached = lru_cache(maxsize=count)(function)
 
@@ -68,7 +68,7 @@ def _concept(read: Reader, repetition: str) -> Concept | None:
     )
 
 
-_kept_concept: Final = kept(_concept, 8192)
+_kept_concept: Final = kept_fields(_concept, 8192)
 
 
 def _codings(parts: list[str | None]) -> list[Coding]:
@@ -179,9 +179,13 @@ def quantity(read: Reader, field: str) -> tuple[str | None, str | None]:
 
 
 def unit_of(read: Reader, field: str) -> str | None:
-    """Return a unit (CE, CWE): its code, else its text."""
+    """Return a unit (CE, CWE): its code, else its text; a number without a system is no unit that anybody can read."""
     found = first_concept(read, field)
-    return (found.code or found.text) if found else None
+    if found is None:
+        return None
+    if found.code and found.text and not found.system and found.code.isdecimal():
+        return found.text
+    return found.code or found.text
 
 
 def day_of(read: Reader, field: str) -> str | None:

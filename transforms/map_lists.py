@@ -1,16 +1,16 @@
 """This module maps the lists that come with messages of many types: diagnoses (DG1) and allergies (AL1, IAM)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Final
 
 from broker.canonical.model import Allergy, Concept, Condition
 from broker.wire.er7 import Message
 from transforms.hl7_codes import concepts, entity, first_concept, whole
 from transforms.hl7_types import Reader, padded, reader_of
+from transforms.kept import kept
 from transforms.map_encounter import time_of
 
-_KEPT: Final = 4096  # segments of each kind: a patient's lists come again with every message about them
 _AL1_FIELDS: Final = 6
 _IAM_FIELDS: Final = 30
 _DG1_FIELDS: Final = 26
@@ -34,28 +34,28 @@ _STATUSES: Final = {
 _DELETED: Final = "D"  # HL7 tables 0206 and 0323
 
 
-def conditions_of(message: Message) -> tuple[Condition, ...]:
-    """Return the diagnoses of a message, in its order."""
-    segments = message.texts("DG1")
+def conditions_of(message: Message, segments: Sequence[str] | None = None) -> tuple[Condition, ...]:
+    """Return the diagnoses of a message, in its order; ``segments`` are its DG1, where somebody has them already."""
+    if segments is None:
+        segments = message.texts("DG1")
     if not segments:
         return ()
     read, separator = reader_of(message), message.separators.field
     return tuple([found for text in segments if (found := _diagnosis(read, text, separator))])
 
 
-def allergies_of(message: Message) -> tuple[Allergy, ...]:
-    """Return the allergies of a message, in its order: IAM, which says what to do with each, before AL1."""
-    separator = message.separators.field
-    detailed, plain = message.texts("IAM"), message.texts("AL1")
-    if not (detailed or plain):
+def allergies_of(message: Message, segments: Sequence[str] | None = None) -> tuple[Allergy, ...]:
+    """Return the allergies of a message; ``segments`` are its AL1 and IAM, where somebody has them already."""
+    if segments is None:
+        segments = [*message.texts("IAM"), *message.texts("AL1")]
+    if not segments:
         return ()
-    read = reader_of(message)
-    found = [_detailed_allergy(read, text, separator) for text in detailed]
-    found += [_allergy(read, text, separator) for text in plain]
+    read, separator = reader_of(message), message.separators.field
+    found = [(_allergy if text.startswith("AL1") else _detailed_allergy)(read, text, separator) for text in segments]
     return tuple([allergy for allergy in found if allergy])
 
 
-@lru_cache(maxsize=_KEPT)
+@kept
 def _diagnosis(read: Reader, text: str, separator: str) -> Condition | None:
     fields = padded(text.split(separator), _DG1_FIELDS)
     described = read.plain(fields[4]) if fields[4] else None
@@ -88,7 +88,7 @@ def _completed(code: Concept | None, system: str | None, described: str | None) 
     return code if code.text else replace(code, text=described)
 
 
-@lru_cache(maxsize=_KEPT)
+@kept
 def _allergy(read: Reader, text: str, separator: str) -> Allergy | None:
     fields = padded(text.split(separator), _AL1_FIELDS)
     code = first_concept(read, fields[3])
@@ -104,7 +104,7 @@ def _allergy(read: Reader, text: str, separator: str) -> Allergy | None:
     )
 
 
-@lru_cache(maxsize=_KEPT)
+@kept
 def _detailed_allergy(read: Reader, text: str, separator: str) -> Allergy | None:
     fields = padded(text.split(separator), _IAM_FIELDS)
     code, identifier = first_concept(read, fields[3]), entity(read, fields[7])

@@ -6,6 +6,7 @@ from broker.canonical.model import Observation
 from broker.wire.er7 import Message
 from transforms.hl7_types import Reader, padded, reader_of
 from transforms.kept import kept
+from transforms.map_circumstances import circumstances
 from transforms.map_observation import map_observation, note_of
 
 _OBX_FIELDS: Final = 25
@@ -13,11 +14,11 @@ _NTE_FIELDS: Final = 3
 
 
 def loose_observations(message: Message) -> tuple[Observation, ...]:
-    """Return what OBX say, each with the notes that follow it, in the order of the message."""
+    """Return what OBX say, each with the notes that follow it, in the order of the message, and then ACC and PDA."""
     if message.first("OBX") is None:
-        return ()
+        return circumstances(message)
     separator = message.separators.field
-    return _observations(reader_of(message), tuple(_noted(message, separator)), separator)
+    return _observations(reader_of(message), tuple(_noted(message, separator)), separator) + circumstances(message)
 
 
 def _noted(message: Message, separator: str) -> list[str]:

@@ -1,12 +1,22 @@
 """This module maps OBX to the canonical observation."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
 from broker.canonical.model import Concept, Observation
-from transforms.hl7_codes import coded_organization, entity, first_concept, formatted, kept, organization, unit_of
+from transforms.clinical import Fields, Group
+from transforms.hl7_codes import (
+    coded_organization,
+    entity,
+    first_concept,
+    formatted,
+    kept_fields,
+    organization,
+    unit_of,
+)
 from transforms.hl7_types import Reader
-from transforms.hl7_values import value_of
+from transforms.hl7_values import NOTHING, value_of
 from transforms.map_encounter import time_of
 
 # HL7 table 0085 -> FHIR ObservationStatus.
@@ -49,19 +59,17 @@ def map_observation(
 
     ``at`` is when it was observed where OBX-14 does not say so (OBR-7), ``section`` is OBR-24.
     """
-    value = value_of(read, fields[2], fields[5]) if fields[5] else None
-    code = _code(read, fields[3])
-    status = upper_code(read, fields[11])
-    files = value.files if value else ()
-    has_value = value is not None and value.type is not None
+    value = value_of(read, fields[2], fields[5]) if fields[5] else NOTHING
+    text, kind, concept, comparator, unit, files, parts = value
+    code, status = _code(read, fields[3]), upper_code(read, fields[11])
     observation = Observation(
         code=code,
         identifier=entity(read, fields[21]) if fields[21] else None,
-        value=value.text if value else None,
-        value_type=value.type if value else None,
-        concept=value.concept if value else None,
-        comparator=value.comparator if value else None,
-        unit=(_unit(read, fields[6]) if fields[6] else None) or (value.unit if value else None),
+        value=text,
+        value_type=kind,
+        concept=concept,
+        comparator=comparator,
+        unit=(_unit(read, fields[6]) if fields[6] else None) or unit,
         attachment=files[0] if files else None,
         reference_range=read.plain(fields[7]) if fields[7] else None,
         interpretation=_flags(read, fields[8]) if fields[8] else None,
@@ -71,14 +79,32 @@ def map_observation(
         sub_id=read.plain(fields[4]) if fields[4] else None,
         method=first_concept(read, fields[17]) if fields[17] else None,
         body_site=first_concept(read, fields[20]) if fields[20] else None,
-        absent=None if has_value else _ABSENT.get(status),
+        absent=None if kind else _ABSENT.get(status),
         performer=read.practitioner(fields[16]) if fields[16] else None,
-        components=value.parts if value else (),
+        components=parts,
         notes=notes,
         performing_organization=(_laboratory(read, fields[23]) if fields[23] else None)
         or (_producer(read, fields[15]) if fields[15] else None),
     )
+    if len(files) <= 1:
+        return [observation]
     return [observation, *(replace(observation, attachment=file) for file in files[1:])]
+
+
+def observations_of(
+    group: Group, read: Reader, at: str | None = None, section: str | None = None
+) -> tuple[Observation, ...]:
+    """Return the observations of a group, which lets go of their values; ``at`` and ``section`` as above."""
+    found: list[Observation] = []
+    for fields, notes in group.observations:
+        found += map_observation(fields, notes_of(notes, read) if notes else (), read, at, section)
+        fields[5] = ""  # a large value is kept once
+    return tuple(found)
+
+
+def notes_of(notes: Iterable[Fields], read: Reader) -> tuple[str, ...]:
+    """Return what NTEs say; blank ones say nothing."""
+    return tuple([text for fields in notes if (text := note_of(fields, read))])
 
 
 def note_of(fields: list[str], read: Reader) -> str | None:
@@ -88,11 +114,11 @@ def note_of(fields: list[str], read: Reader) -> str | None:
 
 
 # The codes of one message come again in the next: names of tests, units, flags, times of one draw.
-_code: Final = kept(first_concept, 8192)
-_unit: Final = kept(unit_of, 1024)
-_laboratory: Final = kept(organization, 1024)
-_producer: Final = kept(coded_organization, 1024)
-time_at: Final = kept(lambda read, field: time_of(field, read), 4096)
+_code: Final = kept_fields(first_concept, 8192)
+_unit: Final = kept_fields(unit_of, 1024)
+_laboratory: Final = kept_fields(organization, 1024)
+_producer: Final = kept_fields(coded_organization, 1024)
+time_at: Final = kept_fields(lambda read, field: time_of(field, read), 4096)
 
 
 def upper_code(read: Reader, field: str) -> str:
@@ -100,7 +126,7 @@ def upper_code(read: Reader, field: str) -> str:
     return _upper(read, field) if field else ""
 
 
-_upper: Final = kept(lambda read, field: (read.first(field) or "").upper(), 1024)
+_upper: Final = kept_fields(lambda read, field: (read.first(field) or "").upper(), 1024)
 
 
 def _listed(read: Reader, field: str) -> str | None:
@@ -109,7 +135,7 @@ def _listed(read: Reader, field: str) -> str | None:
     return ",".join(dict.fromkeys(codes)) or None
 
 
-_flags: Final = kept(_listed, 1024)
+_flags: Final = kept_fields(_listed, 1024)
 
 
 def _category(code: Concept | None, section: str | None) -> str | None:

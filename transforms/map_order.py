@@ -5,14 +5,14 @@ from typing import Final
 
 from broker.canonical.model import Concept, Event, Identifier, Observation, Order, Result
 from broker.wire.er7 import Message
-from transforms.clinical import BLANK, Chart, Fields, Group, subject_of
+from transforms.clinical import BLANK, Chart, Fields, Group
+from transforms.clinical_event import clinical_event
 from transforms.hl7_codes import concept, entity, first_concept, formatted, nested_entity
 from transforms.hl7_types import Reader, reader_of
-from transforms.map_lists import allergies_of, conditions_of
-from transforms.map_observation import time_at, upper_code
+from transforms.map_observation import notes_of, observations_of, time_at, upper_code
 from transforms.map_pharmacy import medications_of
-from transforms.map_result import map_report, notes_of, observations_of, practitioner_of, specimen_of
-from transforms.map_subject import encounter_of, fail, occurred_at, source_of, type_of
+from transforms.map_result import map_report, practitioner_of, specimen_of
+from transforms.map_subject import fail, type_of
 
 PLACED, UPDATED, CANCELLED, ANSWERED = "order.placed", "order.updated", "order.cancelled", "order.answered"
 
@@ -49,27 +49,22 @@ def map_order(message: Message, without: frozenset[str] = frozenset()) -> Event:
     ``without`` names fields of the patient that are not to be read, since something else does.
     """
     code = type_of(message)[0]
-    patient, cleared = subject_of(message, without)
-    encounter, emptied = encounter_of(message)
     read = reader_of(message)
     chart = Chart(message)
     orders, results, observations = orders_of(chart, read)
     if not orders:
         fail("ORC", "the message has neither ORC nor OBR, so it tells no order; filter it out before")
-    return Event(
-        kind=ANSWERED if code.startswith(("ORR", "ORL", "ORG", "ORI")) else kind_of(orders),
-        occurred_at=occurred_at(message),
-        source=source_of(message),
-        patient=patient,
-        encounter=encounter,
-        cleared=cleared + emptied,
+    kind = ANSWERED if code.startswith(("ORR", "ORL", "ORG", "ORI")) else kind_of(orders)
+    medications = medications_of(chart, read)
+    return clinical_event(
+        message,
+        without,
+        chart,
+        kind,
         orders=orders,
         results=results,
-        observations=observations_of(chart.head, read) + observations,
-        conditions=conditions_of(message),
-        allergies=allergies_of(message),
-        medications=medications_of(chart, read),
-        notes=notes_of(chart.head.notes, read),
+        observations=observations,
+        medications=medications,
     )
 
 

@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 
 from broker.canonical.model import Concept, Event, Medication
 from broker.wire.er7 import Message
-from transforms.clinical import BLANK, Chart, Fields, Group, Treatment, subject_of
+from transforms.clinical import BLANK, Chart, Fields, Group, Treatment
+from transforms.clinical_event import clinical_event
 from transforms.hl7_codes import (
     coded_organization,
     concept,
@@ -18,10 +19,9 @@ from transforms.hl7_codes import (
     whole,
 )
 from transforms.hl7_types import Reader, reader_of
-from transforms.map_lists import allergies_of, conditions_of
-from transforms.map_observation import time_at, upper_code
-from transforms.map_result import notes_of, observations_of, practitioner_of
-from transforms.map_subject import encounter_of, fail, occurred_at, source_of, type_of
+from transforms.map_observation import notes_of, observations_of, time_at, upper_code
+from transforms.map_result import practitioner_of
+from transforms.map_subject import fail, type_of
 
 REQUEST, DISPENSE, ADMINISTRATION = "request", "dispense", "administration"
 
@@ -86,28 +86,14 @@ def map_pharmacy(message: Message, without: frozenset[str] = frozenset()) -> Eve
     ``without`` names fields of the patient that are not to be read, since something else does.
     """
     code = type_of(message)[0]
-    patient, cleared = subject_of(message, without)
-    encounter, emptied = encounter_of(message)
     read = reader_of(message)
     chart = Chart(message)
     medications = medications_of(chart, read)
     if not medications and not (chart.groups and code.startswith(_ANSWERS)):
         fail("RXE", "the message has no RXO, RXE, RXD, RXG or RXA, so it tells no medication; filter it out before")
-    observations = observations_of(chart.head, read)
-    for group in chart.groups:
-        observations += observations_of(group, read)
-    return Event(
-        kind=_kind(code, medications),
-        occurred_at=occurred_at(message),
-        source=source_of(message),
-        patient=patient,
-        encounter=encounter,
-        cleared=cleared + emptied,
-        observations=observations,
-        conditions=conditions_of(message),
-        allergies=allergies_of(message),
-        medications=medications,
-        notes=notes_of(chart.head.notes, read),
+    observations = tuple([found for group in chart.groups for found in observations_of(group, read)])
+    return clinical_event(
+        message, without, chart, _kind(code, medications), medications=medications, observations=observations
     )
 
 

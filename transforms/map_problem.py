@@ -4,14 +4,13 @@ from typing import Final
 
 from broker.canonical.model import Condition, Event
 from broker.wire.er7 import Message
-from transforms.clinical import Chart, Fields, subject_of, walk
+from transforms.clinical import Chart, Fields, walk
+from transforms.clinical_event import clinical_event
 from transforms.hl7_codes import entity, first_concept, whole
 from transforms.hl7_types import Reader, reader_of
-from transforms.map_lists import allergies_of, conditions_of
-from transforms.map_observation import time_at, upper_code
+from transforms.map_observation import notes_of, time_at, upper_code
 from transforms.map_order import orders_of
-from transforms.map_result import notes_of, observations_of
-from transforms.map_subject import encounter_of, fail, occurred_at, source_of
+from transforms.map_subject import fail
 
 _DELETED: Final = frozenset({"DE", "D"})  # HL7 table 0287
 # What senders write into PRB-13 and PRB-14 (both tables are the user's own): FHIR's codes, and close to them.
@@ -31,27 +30,21 @@ def map_problem(message: Message, without: frozenset[str] = frozenset()) -> Even
     Raises `StepError` with the location when it is about nobody or several patients, or has no PRB;
     ``without`` names fields of the patient that are not to be read, since something else does.
     """
-    patient, cleared = subject_of(message, without)
-    encounter, emptied = encounter_of(message)
     read = reader_of(message)
     problems = _problems(message, read)
     if not problems:
         fail("PRB", "the message has no PRB that names a problem; filter it out before")
     chart = Chart(message)
     orders, results, observations = orders_of(chart, read)
-    return Event(
-        kind="condition.recorded",
-        occurred_at=occurred_at(message),
-        source=source_of(message),
-        patient=patient,
-        encounter=encounter,
-        cleared=cleared + emptied,
-        conditions=problems + conditions_of(message),
-        allergies=allergies_of(message),
+    return clinical_event(
+        message,
+        without,
+        chart,
+        "condition.recorded",
+        conditions=problems,
         orders=orders,
         results=results,
-        observations=observations_of(chart.head, read) + observations,
-        notes=notes_of(chart.head.notes, read),
+        observations=observations,
     )
 
 

@@ -1,16 +1,17 @@
 """This module maps messages that bring results (ORU, OUL) to canonical events."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from broker.canonical.model import Concept, Event, Identifier, Observation, Practitioner, Result
 from broker.wire.er7 import Message
-from transforms.clinical import BLANK, Chart, Fields, Group, subject_of
+from transforms.clinical import BLANK, Chart, Fields, Group
+from transforms.clinical_event import clinical_event
 from transforms.hl7_codes import concept, entity, first_concept, formatted, nested_entity, nested_practitioner
 from transforms.hl7_types import Reader, reader_of
-from transforms.map_lists import allergies_of, conditions_of
-from transforms.map_observation import map_observation, note_of, time_at, upper_code
-from transforms.map_subject import encounter_of, fail, occurred_at, source_of, type_of
+from transforms.map_observation import notes_of, observations_of, time_at, upper_code
+from transforms.map_subject import fail, type_of
 
 # HL7 table 0123 -> FHIR DiagnosticReportStatus.
 STATUSES: Final = {
@@ -31,28 +32,14 @@ def map_result(message: Message, without: frozenset[str] = frozenset()) -> Event
     ``without`` names fields of the patient that are not to be read, since something else does.
     """
     code, trigger = type_of(message)
-    patient, cleared = subject_of(message, without)
-    encounter, emptied = encounter_of(message)
     read = reader_of(message)
     chart = Chart(message, request_first=code == "OUL" and trigger != "R21")
     section = _LABORATORY if code == "OUL" else None
     results = tuple([map_report(group, read, section) for group in chart.groups if group.request or group.observations])
-    observations = observations_of(chart.head, read)
-    if not (results or observations):
+    if not (results or chart.head.observations):
         fail("OBR", "the message has neither OBR nor OBX, so it tells no result; filter it out before")
-    return Event(
-        kind=kind_of(results, observations),
-        occurred_at=occurred_at(message),
-        source=source_of(message),
-        patient=patient,
-        encounter=encounter,
-        cleared=cleared + emptied,
-        results=results,
-        observations=observations,
-        conditions=conditions_of(message),
-        allergies=allergies_of(message),
-        notes=notes_of(chart.head.notes, read),
-    )
+    event = clinical_event(message, without, chart, "", results=results)
+    return replace(event, kind=kind_of(results, event.observations))
 
 
 def map_report(group: Group, read: Reader, section: str | None = None) -> Result:
@@ -80,22 +67,6 @@ def map_report(group: Group, read: Reader, section: str | None = None) -> Result
         parent_code=parent_code,
         parent_sub_id=parent_sub_id,
     )
-
-
-def observations_of(
-    group: Group, read: Reader, at: str | None = None, section: str | None = None
-) -> tuple[Observation, ...]:
-    """Return the observations of a group; ``at`` and ``section`` as in `map_observation`."""
-    found: list[Observation] = []
-    for fields, notes in group.observations:
-        found += map_observation(fields, notes_of(notes, read) if notes else (), read, at, section)
-        fields[5] = ""  # a large value is kept once
-    return tuple(found)
-
-
-def notes_of(notes: Iterable[Fields], read: Reader) -> tuple[str, ...]:
-    """Return what NTEs say; blank ones say nothing."""
-    return tuple([text for fields in notes if (text := note_of(fields, read))])
 
 
 def practitioner_of(read: Reader, *fields: str) -> Practitioner | None:

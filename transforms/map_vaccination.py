@@ -4,14 +4,13 @@ from typing import Final
 
 from broker.canonical.model import Event, Immunization
 from broker.wire.er7 import Message
-from transforms.clinical import BLANK, Chart, Group, Treatment, subject_of
+from transforms.clinical import BLANK, Chart, Group, Treatment
+from transforms.clinical_event import clinical_event
 from transforms.hl7_codes import coded_organization, concept, day_of, entity, first_concept, number, unit_of
 from transforms.hl7_types import Reader, reader_of
-from transforms.map_lists import allergies_of, conditions_of
-from transforms.map_observation import map_observation, time_at, upper_code
+from transforms.map_observation import map_observation, notes_of, time_at, upper_code
 from transforms.map_pharmacy import DELETED, NOT_GIVEN
-from transforms.map_result import notes_of, observations_of
-from transforms.map_subject import encounter_of, fail, occurred_at, source_of
+from transforms.map_subject import fail
 
 _UNKNOWN: Final = "999"  # the dose of a vaccination that others gave (CDC's guide, RXA-6)
 _SOURCES: Final = "NIP001"  # CDC's table of where the information comes from
@@ -25,27 +24,12 @@ def map_vaccination(message: Message, without: frozenset[str] = frozenset()) -> 
     Raises `StepError` with the location when it is about nobody or several patients, or has no RXA;
     ``without`` names fields of the patient that are not to be read, since something else does.
     """
-    patient, cleared = subject_of(message, without)
-    encounter, emptied = encounter_of(message)
     read = reader_of(message)
     chart = Chart(message)
     immunizations = tuple([found for group in chart.groups for found in _of_group(group, read)])
-    observations = observations_of(chart.head, read)
-    if not (immunizations or observations):
+    if not (immunizations or chart.head.observations):
         fail("RXA", "the message has neither RXA nor OBX, so it tells no vaccination; filter it out before")
-    return Event(
-        kind="immunization.recorded",
-        occurred_at=occurred_at(message),
-        source=source_of(message),
-        patient=patient,
-        encounter=encounter,
-        cleared=cleared + emptied,
-        immunizations=immunizations,
-        observations=observations,
-        conditions=conditions_of(message),
-        allergies=allergies_of(message),
-        notes=notes_of(chart.head.notes, read),
-    )
+    return clinical_event(message, without, chart, "immunization.recorded", immunizations=immunizations)
 
 
 def _of_group(group: Group, read: Reader) -> list[Immunization]:

@@ -28,6 +28,7 @@ from broker.canonical.care import (
     Referral,
     Result,
 )
+from broker.canonical.quick import quicken
 from broker.canonical.values import (
     Address,
     Attachment,
@@ -200,6 +201,8 @@ class Event:
     linked: Patient | None = None  # the other record of patient.linked and patient.unlinked
     unread: tuple[str, ...] = ()  # places whose value was not what the standard has there, and was left out: PID-7
 
+
+quicken(*[kind for kind in list(vars().values()) if isinstance(kind, type) and kind.__module__.startswith(__package__)])
 
 KINDS = {
     "patient.registered": "A patient was registered (A04, A28; FHIR Patient created).",

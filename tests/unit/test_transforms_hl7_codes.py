@@ -57,7 +57,7 @@ def test_long_concept_is_read() -> None:
 
 def test_short_fields_are_kept_and_long_ones_are_not() -> None:
     asked: list[int] = []
-    count = codes.kept(lambda _, field: asked.append(len(field)), 2)
+    count = codes.kept_fields(lambda _, field: asked.append(len(field)), 2)
     for field in ("short", "short", "x" * 500, "x" * 500):
         count(READ, field)
     assert asked == [5, 500, 500]
@@ -143,6 +143,8 @@ def test_quantity_and_unit() -> None:
     assert codes.quantity(READ, "ten^mL") == (None, "mL")
     assert codes.quantity(READ, "") == (None, None)
     assert codes.unit_of(READ, "^per day") == "per day"
+    assert codes.unit_of(READ, "43^mg/hr") == "mg/hr"
+    assert codes.unit_of(READ, "1^one^L") == "1"
     assert codes.unit_of(READ, "") is None
 
 
