@@ -16,6 +16,7 @@ __all__ = ["Header", "Location", "Message", "Segment", "Separators", "read_heade
 # Field 1 of these segments is the field separator itself, and field 2 is never split.
 _DEFINING: Final = frozenset({"MSH", "BHS", "FHS"})
 _DEFINED: Final = 2
+_NO_TEXTS: Final[list[str]] = []
 
 
 class Segment:
@@ -134,7 +135,7 @@ class Message:
     Lines end with CR, LF or both, and empty lines do not count. Nothing is checked beyond MSH.
     """
 
-    __slots__ = ("_first", "_segments", "_text", "encoding", "header", "raw", "separators")
+    __slots__ = ("_first", "_segments", "_text", "_texts", "encoding", "header", "raw", "separators")
 
     def __init__(self, raw: bytes, header: Header, text: str, encoding: str) -> None:
         """Take a message that was read; `parse` reads one."""
@@ -148,6 +149,7 @@ class Message:
             text = text.replace("\n", "\r")
         self._text = "\r" + text  # so that every segment has one in front
         self._first: dict[str, Segment | None] = {}  # the first of each name that somebody asked for
+        self._texts: dict[str, list[str]] | None = None  # every segment as sent, once somebody asked for some
         self._segments: dict[str, list[Segment]] | None = None  # all of them by name, once somebody asked for more
 
     @classmethod
@@ -205,18 +207,18 @@ class Message:
         return [next(walk[name]) for name in names]
 
     def texts(self, name: str) -> list[str]:
-        """Return the segments of a name as sent, without taking anything apart; those without fields are left out.
+        """Return the segments of a name as sent, without taking them apart; the list is the message's own.
 
-        It costs a search where there are none, so that a mapping can ask for everything that might be there.
+        Every line is looked at once, so that a mapping can ask for everything that might be there.
         """
-        text, start = self._text, f"\r{name}{self.separators.field}"
-        found = []
-        begin = text.find(start)
-        while begin >= 0:
-            end = text.find("\r", begin + 1)
-            found.append(text[begin + 1 :] if end < 0 else text[begin + 1 : end])
-            begin = text.find(start, end) if end >= 0 else -1
-        return found
+        texts = self._texts
+        if texts is None:
+            texts = self._texts = {}
+            separator = self.separators.field
+            for line in self._text.split("\r"):
+                if line:
+                    texts.setdefault(line.partition(separator)[0], []).append(line)
+        return texts.get(name, _NO_TEXTS)
 
     def lines(self) -> list[str]:
         """Return every segment as sent, in the order of the message, without taking anything apart."""
