@@ -19,6 +19,7 @@ _BEGINNINGS: Final = frozenset(name + "|" for name in SEGMENTS)
 _BEFORE: Final = "\ufeff\x0b\r\n\t \0"
 _AFTER: Final = "\x1c\r\n\0\x1a"  # framing, and what files end with or are filled up with
 _STRAY: Final = frozenset("\x1c\0\x1a")
+_NO_TEXTS: Final[list[str]] = []
 
 
 class Message:
@@ -28,7 +29,7 @@ class Message:
     it (see `broker.wire.lines`). Nothing is checked beyond MSH.
     """
 
-    __slots__ = ("_first", "_text", "_whole", "encoding", "header", "raw", "separators")
+    __slots__ = ("_first", "_lines", "_text", "_texts", "_whole", "encoding", "header", "raw", "separators")
 
     def __init__(self, raw: bytes, header: Header, text: str, encoding: str) -> None:
         """Take a message that was read; `parse` reads one."""
@@ -44,7 +45,9 @@ class Message:
             text = text.replace("\r\n", "\r").replace("\n", "\r")
         self._text = text
         self._first: dict[str, Segment | None] = {}  # the first of each name that somebody asked for
-        self._whole: Group | None = None  # all of them, once somebody asked for more
+        self._lines: list[tuple[str, str]] | None = None  # name and text of all, once somebody asked for some
+        self._texts: dict[str, list[str]] | None = None  # the texts of each name
+        self._whole: Group | None = None  # all of them taken apart, once somebody asked for more
 
     @classmethod
     def parse(cls, raw: bytes, encoding: str | Charset | None = None, header: Header | None = None) -> Self:
@@ -106,22 +109,31 @@ class Message:
         return self._group().segment_at(location)
 
     def texts(self, name: str) -> list[str]:
-        """Return the segments of a name as sent, without taking anything apart; those without fields are left out.
+        """Return the segments of a name as sent, without taking them apart; the list is the message's own.
 
-        It costs a search where there are none, so that a mapping can ask for everything that might be there.
+        Every line is looked at once, so that a mapping can ask for everything that might be there.
         """
-        text, start = self._text, f"\r{name}{self.separators.field}"
-        found = []
-        begin = text.find(start)
-        while begin >= 0:
-            end = text.find("\r", begin + 1)
-            found.append(text[begin + 1 :] if end < 0 else text[begin + 1 : end])
-            begin = text.find(start, end) if end >= 0 else -1
-        return found
+        texts = self._texts
+        if texts is None:
+            texts = self._texts = {}
+            for found, text in self._split():
+                texts.setdefault(found, []).append(text)
+        return texts.get(name, _NO_TEXTS)
 
     def lines(self) -> list[str]:
         """Return every segment as sent, in the order of the message, without taking anything apart."""
-        return [line for line in self._text.split("\r") if line]
+        return [text for _, text in self._split()]
+
+    def _split(self) -> list[tuple[str, str]]:
+        if self._lines is None:
+            separator = self.separators[0]
+            lines = self._text.rstrip("\r").split("\r")
+            # The usual case is decided without a pattern: nothing but segments that HL7 knows.
+            if separator == "|" and all([line[:4] in _BEGINNINGS for line in lines]):
+                self._lines = [(line[:3], line) for line in lines]
+            else:
+                self._lines = split(self._text, separator)
+        return self._lines
 
     def __repr__(self) -> str:
         """Show type and size alone: a message is patient data."""
@@ -174,6 +186,5 @@ class Message:
 
     def _group(self) -> Group:
         if self._whole is None:
-            lines = split(self._text, self.separators[0])
-            self._whole = Group([self._segment(name, text) for name, text in lines])
+            self._whole = Group([self._segment(name, text) for name, text in self._split()])
         return self._whole

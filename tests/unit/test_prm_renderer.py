@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from broker.canonical.codec import decode
-from broker.canonical.model import Encounter, Event, Identifier, Merge, Patient, Source
+from broker.canonical.model import WITHOUT_PATIENT, Encounter, Event, Identifier, Merge, Patient, Source
 from broker.delivery import Delivery, Rejected
 from broker.errors import StepError
 from broker.message import Document
@@ -65,6 +65,27 @@ def test_digests_are_equal_only_when_the_effect_is() -> None:
 def test_merge_is_about_two_numbers() -> None:
     told = event("patient.merged", merge=Merge(mrn=Identifier(value="7"), identifiers=()))
     assert said(told).retired == ("7", "", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "retired"),
+    [
+        ("patient.identifier_changed", Identifier(value="7", system="MERCY", type="MR"), ("7", "MERCY", "MR")),
+        ("patient.identifier_changed", MRN, None),  # its account or visit number changed
+        ("patient.identifier_changed", Identifier(value="7", system="MERCY", type="SS"), None),
+        ("patient.account_moved", Identifier(value="7", system="MERCY", type="MR"), None),
+    ],
+)
+def test_record_number_that_changed_lives_on_in_the_new_one(
+    kind: str, old: Identifier, retired: tuple[str, str, str] | None
+) -> None:
+    assert said(event(kind, merge=Merge(mrn=old, identifiers=(old,)))).retired == retired
+
+
+@pytest.mark.parametrize("kind", sorted(WITHOUT_PATIENT))
+def test_rendering_fails_for_an_event_about_no_patient(kind: str) -> None:
+    with pytest.raises(StepError, match=f"{kind} is about no patient; keep it out with `when: patient.mrn`"):
+        request(event(kind, patient=Patient()))
 
 
 def test_rendering_fails_when_no_step_made_an_event() -> None:
