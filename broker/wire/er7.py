@@ -129,7 +129,7 @@ class Message:
             separator = self.separators[0]
             lines = self._text.rstrip("\r").split("\r")
             # The usual case is decided without a pattern: nothing but segments that HL7 knows.
-            if separator == "|" and all([line[:4] in _BEGINNINGS for line in lines]):
+            if separator == "|" and _BEGINNINGS.issuperset([line[:4] for line in lines]):
                 self._lines = [(line[:3], line) for line in lines]
             else:
                 self._lines = split(self._text, separator)

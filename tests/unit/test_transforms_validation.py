@@ -89,7 +89,8 @@ def test_withdrawn_fields_are_found_in_the_version_that_withdrew_them() -> None:
         ((MSH, PID, EVN, PV1), ["error 100 EVN"], ["warning 100 EVN"]),
         ((MSH, EVN, PID, PV1, "SCH|1"), ["error 100 SCH"], ["warning 100 SCH"]),
         ((MSH, EVN, PID, PV1, "ABC|1"), ["error 100 ABC"], ["warning 100 ABC"]),
-        ((MSH, EVN, PID, "more of a name"), ["error 100 PID", "error 100 PV1"], ["warning 100 PID", "warning 100 PV1"]),
+        # a wrapped line belongs to the last field of the segment before it
+        ((MSH, EVN, PID, "more"), ["warning 103 PID-8", "error 100 PV1"], ["warning 103 PID-8", "warning 100 PV1"]),
         ((MSH, EVN, PID, PV1, "ZPI|whatever"), [], []),
     ],
 )
