@@ -136,13 +136,14 @@ def _spaced(value: Any) -> bool:
     return _string(value) or _blank(value)
 
 
-# What is not allowed, and yet plain: a time without its offset, a URI with blanks, a text that says nothing.
+# What is not allowed, and yet plain: a time without its offset, a URI with blanks, a long id, a text that says nothing.
 LOOSE: Final[dict[str, Test]] = {
     "dateTime": _local,
     "instant": _local,
     "uri": _spaced,
     "url": _spaced,
     "canonical": _spaced,
+    "id": _string,
     "string": _blank,
     "markdown": _blank,
 }
