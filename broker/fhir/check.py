@@ -76,12 +76,6 @@ def operation_outcome(faults: tuple[Fault, ...] | list[Fault]) -> Resource:
     }
 
 
-def warm(*kinds: str) -> None:
-    """Load the models of these types now, so that the first message does not pay for it."""
-    for kind in kinds:
-        check_resource({"resourceType": kind})
-
-
 def _kind(resource: Any) -> str:
     kind = resource.get("resourceType") if type(resource) is dict else None
     return kind if type(kind) is str and kind.isascii() and kind.isalpha() and len(kind) <= 64 else "Resource"  # noqa: PLR2004 - longer than any name of a resource

@@ -188,10 +188,10 @@ def _element(kind: str, name: str, annotation: Any, extra: dict[str, Any]) -> Ch
 def _value(kind: str, name: str, primitive: str, extra: dict[str, Any]) -> Check:
     test, expected = (_points, _POINTER) if (kind, name) == ("Reference", "reference") else PRIMITIVES[primitive]
     loose: Test = LOOSE.get(primitive, _never)
-    codes = FULL_CODES.get((kind, name)) or frozenset(extra.get("enum_values") or ())
-    closed = codes if primitive == "code" and codes and not codes & _INCOMPLETE else None
+    codes = dict.fromkeys(FULL_CODES.get((kind, name), extra.get("enum_values") or ()))
+    closed = codes if primitive == "code" and codes and not _INCOMPLETE & codes.keys() else None
     wrong, doubtful = (Fault("", "value", expected),), (Fault("", "value", expected, error=False),)
-    other = (Fault("", "code-invalid", f"one of {', '.join(sorted(closed or ()))}"),)
+    other = (Fault("", "code-invalid", f"one of {', '.join(closed or ())}"),)
 
     def check(value: Any, _depth: int) -> Faults:
         if not test(value):

@@ -93,12 +93,15 @@ def _chosen(value: dict[str, Any], name: str) -> Any:
 
 
 def _where(found: Any, path: str, wanted: str) -> Any:
-    for item in found if type(found) is list else [found]:
-        value = Path.parse(path).of(item)
-        said = {True: "true", False: "false"}.get(value, str(value)) if value is not None else None
-        if said == wanted:
-            return item
-    return None
+    items = found if type(found) is list else [found]
+    return next((item for item in items if _said(Path.parse(path).of(item)) == wanted), None)
+
+
+def _said(value: Any) -> str | None:
+    """Return a single value as it is written in JSON, without quotes."""
+    if value is None or type(value) is dict or type(value) is list:
+        return None
+    return str(value).lower() if type(value) is bool else str(value)
 
 
 @lru_cache(maxsize=4096)
@@ -135,6 +138,7 @@ def _step(text: str, found: re.Match[str]) -> Step:
     value = condition["value"]
     if len(value) >= _SHORTEST_QUOTED and value[0] in "'\"" and value[-1] == value[0]:
         value = value[1:-1]
+    _parse(condition["path"])
     return Step(name, condition=(condition["path"], value))
 
 
