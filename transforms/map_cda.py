@@ -45,7 +45,7 @@ from transforms.map_patient import choose_record_number, sex_of
 _ROOT: Final = "{urn:hl7-org:v3}ClinicalDocument"
 _CONFIDENTIAL: Final = frozenset({"R", "V"})
 # RoleClass and v3-RoleCode of a participant -> what they are to the patient.
-_ROLES: Final = {"NOK": "next-of-kin", "ECON": "emergency", "GUAR": "guarantor", "GUARD": "guarantor"}
+_ROLES: Final = {"NOK": "next-of-kin", "ECON": "emergency", "GUAR": "guarantor"}
 _PEOPLE: Final = frozenset({"NOK", "ECON", "PRS", "GUAR", "CAREGIVER", "AGNT", "CON"})
 _CLASSES: Final = {"AMB": "O", "EMER": "E", "IMP": "I", "ACUTE": "I", "NONAC": "I", "PRENC": "P"}
 _SIGNED: Final = frozenset({"S"})
@@ -183,7 +183,7 @@ def _birth_place(place: Element | None) -> str | None:
 def _related(root: Element) -> tuple[RelatedPerson, ...]:
     """Return guardians, and participants who are related to the patient."""
     guardians = [
-        _person(item, "guardianPerson", "guarantor") for item in each(root, "recordTarget/patientRole/patient/guardian")
+        _person(item, "guardianPerson", "contact") for item in each(root, "recordTarget/patientRole/patient/guardian")
     ]
     others = [
         _person(item, "associatedPerson", _ROLES.get(item.get("classCode", ""), "contact"))
@@ -198,7 +198,7 @@ def _person(entity: Element, person: str, role: str) -> RelatedPerson:
         identifiers=identifiers(entity),
         names=names(find(entity, person)),
         relationship=concept(find(entity, "code")),
-        role="contact" if role == "guarantor" and entity.get("classCode") == "GUARD" else role,
+        role=role,
         telecom=telecom(entity),
         addresses=addresses(entity),
     )

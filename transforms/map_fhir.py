@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from broker.canonical.model import Event, Source
 from broker.errors import StepError
+from broker.fhir.elements import is_resource
 from transforms.fhir_pool import Pool, Reader, addressed
 from transforms.fhir_types import NOTHING, Node, identifier, node, nodes, text
 from transforms.map_fhir_events import PARTS, VERSION, Told, Untold, event_of
@@ -57,8 +58,8 @@ def map_fhir(resource: Node, *, base: str = "") -> Event:
     if kind == "Bundle":
         return _one(map_bundle(resource, base=base))
     if kind not in PARTS:
-        named = kind if kind.isalpha() and kind.isascii() else "this resource"
-        raise StepError(f"{named} tells nothing about a patient; filter it out before", step="canonical", location=kind)
+        named = kind if is_resource(kind) else "this resource"
+        raise StepError(f"{named} tells nothing about a patient; filter it out before", step="canonical")
     pool = Pool(base)
     pool.add(resource)
     return event_of(Reader(pool, resource), resource, Told())

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from broker.errors import MessageError
-from broker.fhir.elements import Fault, check_resource
+from broker.fhir.elements import Fault, check_resource, is_resource
 from broker.wire.strict_json import LARGEST, read_json
 
 Resource = dict[str, Any]
@@ -78,7 +78,7 @@ def operation_outcome(faults: tuple[Fault, ...] | list[Fault]) -> Resource:
 
 def _kind(resource: Any) -> str:
     kind = resource.get("resourceType") if type(resource) is dict else None
-    return kind if type(kind) is str and kind.isascii() and kind.isalpha() and len(kind) <= 64 else "Resource"  # noqa: PLR2004 - longer than any name of a resource
+    return kind if type(kind) is str and is_resource(kind) else "Resource"
 
 
 def _bundle(bundle: Resource) -> Iterator[Fault]:

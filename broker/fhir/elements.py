@@ -8,17 +8,17 @@ import re
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from broker.fhir.primitives import LOOSE, PRIMITIVES, Test
 from broker.fhir.releases import FULL_CODES, UNCHECKED
 
-NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}|_[A-Za-z][A-Za-z0-9]{0,63}")
+# What elements look like; anything else may be a slip that put a value where a name belongs, and is not repeated.
+NAME: Final = re.compile(r"_?[a-z][A-Za-z0-9]{0,63}")
 _RESOURCE: Final = re.compile(r"[A-Z][A-Za-z]{1,60}")
 _INCOMPLETE: Final = frozenset({"+", "etc."})  # what the models write where a list of codes goes on
 _DEEPEST: Final = 100  # above what the reader lets in
-_MOST: Final = 100  # faults of one element
+_MOST: Final = 100  # faults of one element, and what one more below it has
 
 
 class Fault(NamedTuple):
@@ -121,7 +121,7 @@ def _more(faults: tuple[Fault, ...], place: str, found: Iterable[Fault]) -> tupl
         if any(fault.error for fault in faults):
             return faults
         found = [fault for fault in found if fault.error][:1]
-    below = [Fault(place + fault.place, fault.code, fault.expected, fault.error) for fault in islice(found, _MOST)]
+    below = [Fault(place + fault.place, fault.code, fault.expected, fault.error) for fault in found]
     return (*faults, *below)
 
 
