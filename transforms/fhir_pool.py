@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
-from broker.canonical.model import Identifier, Location, Organization, Practitioner, Reference
+from broker.canonical.model import Identifier, Location, Organization, Patient, Practitioner, Reference
 from transforms.fhir_types import (
     NOTHING,
     Node,
@@ -54,6 +54,7 @@ class Pool:
         self._urls: dict[str, str] = {}
         self._bases: dict[int, str] = {}
         self._created: set[int] = set()
+        self.patients: dict[int, Patient] = {}  # those that were mapped already
 
     def add(self, resource: Node, url: str = "", *, created: bool = False) -> None:
         """Take a resource in, by the ``fullUrl`` of its entry, if it has one.

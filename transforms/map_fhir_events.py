@@ -179,8 +179,16 @@ def subject_of(reader: Reader, resource: Node, told: Told) -> Patient:
     if target.kind not in {"Patient", ""}:
         raise Untold(f"{place} is no patient; filter such messages out", step="canonical", location=place)
     if target.resource:
-        return map_patient(reader.of(target.resource), target.resource)
+        return _told_patient(reader, target.resource)
     return referred_patient(target.known)
+
+
+def _told_patient(reader: Reader, resource: Node) -> Patient:
+    """Return a Patient that came along; most of a Bundle is about the same one."""
+    known = reader.pool.patients
+    if id(resource) not in known:
+        known[id(resource)] = map_patient(reader.of(resource), resource)
+    return known[id(resource)]
 
 
 def _visit(reader: Reader, resource: Node, kind: str) -> Encounter | None:
@@ -247,7 +255,7 @@ def occurred(resource: Node, told: Told) -> str | None:
 
 
 def _person(reader: Reader, resource: Node, told: Told, parts: Parts) -> Event:
-    patient, merge = map_patient(reader, resource), None
+    patient, merge = _told_patient(reader, resource), None
     kind = "patient.registered" if _is_new(resource, told) else "patient.updated"
     for link in nodes(resource, "link"):
         other = _other(reader, node(link, "other"))
@@ -272,7 +280,7 @@ def _person(reader: Reader, resource: Node, told: Told, parts: Parts) -> Event:
 def _other(reader: Reader, link: Node) -> Patient:
     target = reader.find(link)
     if target.resource.get("resourceType") == "Patient":
-        return map_patient(reader.of(target.resource), target.resource)
+        return _told_patient(reader, target.resource)
     return referred_patient(target.known)
 
 

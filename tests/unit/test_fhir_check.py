@@ -143,7 +143,8 @@ def test_error_tells_every_fault_at_once_and_no_value() -> None:
 def _mutated(value: Any, choices: st.DataObject) -> Any:
     """Put something else at some place of a resource."""
     made = copy.deepcopy(value)
-    there, junk = made, [None, True, 1, -1, "", " x ", [], {}, [[]], {"x": 1}, "2026-13-01", "A" * 70, ["a", "a"]]
+    junk: list[Any] = [None, True, 1, -1, "", " x ", [], {}, [[]], {"x": 1}, "2026-13-01", "A" * 70, ["a", "a"]]
+    there = made
     while True:
         keys = list(there) if isinstance(there, dict) else list(range(len(there)))
         if not keys:
