@@ -10,6 +10,12 @@ from broker.errors import StepError
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TYPE: Final = re.compile(r'"resourceType"\s*:\s*"([A-Z][A-Za-z]+)"')
+# What the models cut off from the value sets of statuses (FHIR R4); elsewhere any code passes.
+_REST: Final = {
+    "Encounter.status": {"entered-in-error", "unknown"},
+    "Observation.status": {"amended", "corrected", "cancelled", "entered-in-error", "unknown"},
+    "DiagnosticReport.status": {"amended", "corrected", "appended", "cancelled", "entered-in-error", "unknown"},
+}
 
 
 def read_resource(text: str) -> dict[str, Any]:
@@ -56,6 +62,11 @@ def faults(resource: dict[str, Any]) -> list[str]:
     return list(_bad_codes(kind, checked))[:5]
 
 
+def _allows(codes: list[str], owner: type, name: str, item: str) -> bool:
+    """Tell whether a value set has a code; a list that ends in + is cut off."""
+    return item in codes or ("+" in codes and item in _REST.get(f"{owner.__name__}.{name}", {item}))
+
+
 def _path(kind: str, place: Sequence[int | str]) -> str:
     text = kind
     for part in place:
@@ -73,7 +84,7 @@ def _bad_codes(path: str, value: Any) -> "Sequence[str]":
         extra = model_field.json_schema_extra
         allowed = extra.get("enum_values") if isinstance(extra, dict) else None
         place = f"{path}.{model_field.alias or name}"
-        if isinstance(allowed, list) and isinstance(item, str) and item not in allowed:
+        if isinstance(allowed, list) and isinstance(item, str) and not _allows(allowed, type(value), name, item):
             found.append(f"{place} (not one of {', '.join(map(str, allowed))})")
         for index, part in enumerate(item if isinstance(item, list) else [item]):
             if hasattr(type(part), "model_fields"):

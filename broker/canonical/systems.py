@@ -86,20 +86,26 @@ def code_system_name(system: str) -> str:
     return _NAME_OF_URI.get(uri) or unquote(uri)
 
 
-@lru_cache(maxsize=4096)
 def identifier_uri(system: str, kind: str = "", value: str = "") -> str:
     """Return an assigning authority as FHIR writes it; ``kind`` is of HL7 table 0203.
 
-    A number of social security or of a provider whose authority is not said counts as of the US register where it
-    looks like one.
+    A number of social security or of a provider counts as of the US register where its authority says so by a usual
+    name, or nothing, and it looks like one.
     """
-    register = _REGISTER_OF_TYPE.get(kind, "")
+    uri, register = _authority(system, kind)
+    return register if register and _NUMBER[register].fullmatch(value) else uri
+
+
+@lru_cache(maxsize=4096)
+def _authority(system: str, kind: str) -> tuple[str, str]:
+    """Return the uri of an authority, and the register that it may mean."""
+    ours = _REGISTER_OF_TYPE.get(kind, "")
     for uri, (names, oid) in _REGISTERS.items():
-        if system in {f"urn:oid:{oid}", oid} or (uri == register and system.upper() in names):
-            return uri
-    if not system and register and _NUMBER[register].fullmatch(value):
-        return register
-    return as_uri(system)
+        if system in {f"urn:oid:{oid}", oid}:
+            return uri, ""
+        if system.upper() in names and ours in {uri, ""}:
+            return as_uri(system), uri
+    return as_uri(system), "" if system else ours
 
 
 @lru_cache(maxsize=4096)
