@@ -243,6 +243,7 @@ def _has_offset(text: str) -> bool:
 def _in_zone(text: str, zone: str) -> str:
 
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).isoformat()
+        found = datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).isoformat()
     except ValueError:
         return text[:10]
+    return found if found[-6] in "+-" else text[:10]  # before there was standard time, offsets had seconds
