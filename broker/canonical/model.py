@@ -197,6 +197,7 @@ class Event:
     related_people: tuple[RelatedPerson, ...] = ()
     staff: tuple[Practitioner, ...] = ()  # MFN M02
     notes: tuple[str, ...] = ()  # NTE that belong to the message or patient
+    unread: tuple[str, ...] = ()  # places whose value was not what the standard has there, and was left out: PID-7
 
 
 KINDS = {

@@ -32,6 +32,7 @@ class Concept:
     system: str = ""  # of ``code``, as sent
     text: str | None = None
     alternates: tuple[Coding, ...] = ()  # the same in other code systems
+    display: str | None = None  # the name of ``code``, where ``text`` has the sender's own words instead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

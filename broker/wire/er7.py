@@ -204,6 +204,24 @@ class Message:
         walk = {name: iter(self._with_name(name)) for name in names}
         return [next(walk[name]) for name in names]
 
+    def texts(self, name: str) -> list[str]:
+        """Return the segments of a name as sent, without taking anything apart; those without fields are left out.
+
+        It costs a search where there are none, so that a mapping can ask for everything that might be there.
+        """
+        text, start = self._text, f"\r{name}{self.separators.field}"
+        found = []
+        begin = text.find(start)
+        while begin >= 0:
+            end = text.find("\r", begin + 1)
+            found.append(text[begin + 1 :] if end < 0 else text[begin + 1 : end])
+            begin = text.find(start, end) if end >= 0 else -1
+        return found
+
+    def lines(self) -> list[str]:
+        """Return every segment as sent, in the order of the message, without taking anything apart."""
+        return [line for line in self._text.split("\r") if line]
+
     def __repr__(self) -> str:
         """Show type and size alone: a message is patient data."""
         return f"Message({self.header.type}, {len(self.raw)} bytes)"

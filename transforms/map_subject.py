@@ -1,0 +1,126 @@
+"""This module reads what messages of every type begin with: who sent it, when, about whom, and during which visit.
+
+The mappings of all message types use these four: `source_of`, `occurred_at`, `patient_of` and `encounter_of`.
+"""
+
+from functools import lru_cache
+from typing import Final, NoReturn
+
+from broker.canonical.model import Encounter, Patient, Source
+from broker.errors import StepError
+from broker.wire.er7 import Message
+from transforms.hl7_types import Reader, padded, reader_of
+from transforms.map_encounter import map_encounter, time_of
+from transforms.map_patient import Gaps, map_patient
+
+_MSH_FIELDS: Final = 12
+_EVN_FIELDS: Final = 6
+KEPT: Final = 8192  # segments of each kind, about 5 kB each: the patients that a large hospital has on one day
+
+Cleared = tuple[str, ...]
+
+
+def fail(location: str, text: str) -> NoReturn:
+    """Raise the `StepError` of the standard mapping for a location."""
+    raise StepError(text, step="canonical", location=location)
+
+
+def fields_of(message: Message, name: str, count: int) -> list[str]:
+    """Return the fields of the first segment of a name as sent, up to at least number ``count``; empty without one."""
+    segment = message.first(name)
+    return padded(segment.fields, count) if segment is not None else [""] * (count + 1)
+
+
+def type_of(message: Message) -> tuple[str, str]:
+    """Return message code and trigger: MSH-9, where it has no trigger EVN-1; "" for what is not said."""
+    header, read = fields_of(message, "MSH", _MSH_FIELDS), reader_of(message)
+    code, trigger = _type(read, header[9])
+    return code, trigger or read.first(fields_of(message, "EVN", 1)[1]) or ""
+
+
+@lru_cache(maxsize=1024)
+def _type(read: Reader, field: str) -> tuple[str, str]:
+    return read.first(field) or "", read.component(field, 2) or ""
+
+
+def source_of(message: Message) -> Source:
+    """Return where the message came from."""
+    header, read = fields_of(message, "MSH", _MSH_FIELDS), reader_of(message)
+    application, facility, version = _sender(read, header[3], header[4], header[12])
+    return Source(
+        application=application,
+        facility=facility,
+        control_id=read.first(header[10]) or "",
+        message_type="^".join(part for part in type_of(message) if part),
+        version=version,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _sender(read: Reader, application: str, facility: str, version: str) -> tuple[str, str, str]:
+    return read.first(application) or "", read.first(facility) or "", read.first(version) or ""
+
+
+def occurred_at(message: Message) -> str | None:
+    """Return when it happened: EVN-6, else EVN-2, else MSH-7."""
+    read, event = reader_of(message), fields_of(message, "EVN", _EVN_FIELDS)
+    return (
+        time_of(event[6], read) or time_of(event[2], read) or time_of(fields_of(message, "MSH", _MSH_FIELDS)[7], read)
+    )
+
+
+def patient_of(message: Message, without: frozenset[str] = frozenset()) -> tuple[Patient, Cleared]:
+    """Return whom the message is about (PID, PD1), and the fields that were sent as explicit null.
+
+    Raises `StepError` when there is no PID, and when there are several: parts of one patient's chart must never be told
+    of another. ``patient.mrn`` is None when PID has no usable identifier; ``without`` names fields of the patient that
+    are not to be read, since something else does.
+    """
+    patients = message.texts("PID")
+    if len(patients) > 1:
+        fail("PID", f"the message has {len(patients)} PID segments; it must be split into one message for each patient")
+    return first_patient(message, without)
+
+
+def first_patient(message: Message, without: frozenset[str] = frozenset()) -> tuple[Patient, Cleared]:
+    """Return whom the first PID is about, where the message type says what further ones mean; as `patient_of`."""
+    segment = message.first("PID") or fail("PID", "PID is missing, so nobody can say whom this is about")
+    more = message.first("PD1")
+    patient, cleared, _ = _patient(
+        reader_of(message), segment.text, more.text if more else "", segment.separators.field, without
+    )
+    return patient, cleared
+
+
+# A hospital sends the same PID and PV1 again and again while a patient is with it, so what they gave last is kept.
+@lru_cache(maxsize=KEPT)
+def _patient(
+    read: Reader, pid: str, pd1: str, separator: str, without: frozenset[str]
+) -> tuple[Patient, Cleared, tuple[str, ...]]:
+    gaps = Gaps()
+    patient = map_patient(pid.split(separator), pd1.split(separator), read, gaps, without)
+    return patient, tuple(gaps.cleared), tuple(gaps.unread)
+
+
+def encounter_of(message: Message, trigger: str = "") -> tuple[Encounter | None, Cleared]:
+    """Return the visit (PV1, PV2) or None, and the fields that were sent as explicit null.
+
+    ``trigger`` is an ADT trigger, where it says in what state the visit is; else PV1 says it.
+    """
+    segment = message.first("PV1")
+    if segment is None:
+        return None, ()
+    more = message.first("PV2")
+    encounter, cleared, _ = _encounter(
+        reader_of(message), trigger, segment.text, more.text if more else "", segment.separators.field
+    )
+    return encounter, cleared
+
+
+@lru_cache(maxsize=KEPT)
+def _encounter(
+    read: Reader, trigger: str, pv1: str, pv2: str, separator: str
+) -> tuple[Encounter, Cleared, tuple[str, ...]]:
+    gaps = Gaps()
+    encounter = map_encounter(trigger, pv1.split(separator), pv2.split(separator), read, gaps)
+    return encounter, tuple(gaps.cleared), tuple(gaps.unread)
