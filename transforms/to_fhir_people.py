@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from broker.canonical.model import Coverage, Identifier, Name, Organization, Patient, Practitioner, RelatedPerson
+from broker.canonical.model import Coverage, Identifier, Organization, Patient, Practitioner, RelatedPerson
 from broker.canonical.systems import TABLES
 from transforms.to_fhir_links import Links, address_of
 from transforms.to_fhir_types import (
@@ -18,6 +18,7 @@ from transforms.to_fhir_types import (
     telecom,
     words,
 )
+from transforms.written import names_of, telecom_of
 
 # What a related person is to us -> HL7 table 0131; a guarantor is none of those.
 ROLES: Final = {"next-of-kin": "N", "emergency": "C", "employer": "E", "contact": "CP"}
@@ -43,8 +44,8 @@ def patient(links: Links) -> Json:
         "extension": _extensions(given),
         "identifier": _numbers(given),
         "active": given.active,
-        "name": [name(each) for each in main_names(given)],
-        "telecom": [telecom(each) for each in given.telecom] + _reached(given),
+        "name": [name(each) for each in names_of(given)],
+        "telecom": [telecom(each) for each in telecom_of(given)],
         "gender": sex(given.sex),
         "birthDate": given.birth_date,
         **_death(links, given),
@@ -58,27 +59,6 @@ def patient(links: Links) -> Json:
     return links.finished("Patient", resource)
 
 
-def main_names(given: Patient) -> tuple[Name, ...]:
-    """Return the patient's names, with family and given name as the event has them in the end."""
-    names = given.names
-    if given.family is None and given.given is None:
-        return names
-    if any(each.family == given.family and (each.given[:1] or (None,))[0] == given.given for each in names):
-        return names
-    own = (given.given,) if given.given else ()
-    if not names:
-        return (Name(family=given.family, given=own),)
-    first = names[0]  # a channel wrote it otherwise (house rules on capitals, say)
-    changed = Name(
-        family=given.family,
-        given=own + first.given[1:],
-        prefix=first.prefix,
-        suffix=first.suffix,
-        use=first.use,
-    )
-    return (changed, *names[1:])
-
-
 def _numbers(given: Patient) -> list[Json]:
     numbers = identifiers(given.mrn, *given.identifiers)
     if given.mrn is not None:
@@ -90,16 +70,6 @@ def _numbers(given: Patient) -> list[Json]:
 
 def _typed(given: Identifier, kind: str) -> Identifier:
     return Identifier(value=given.value, system=given.system, type=kind)
-
-
-def _reached(given: Patient) -> list[Json]:
-    """Return where to reach the patient, when only a channel's own mapping knows it."""
-    found: list[Json] = []
-    if given.mobile and not any(point.use == "mobile" for point in given.telecom):
-        found.append({"system": "phone", "value": given.mobile, "use": "mobile"})
-    if given.email and not any(point.system == "email" for point in given.telecom):
-        found.append({"system": "email", "value": given.email})
-    return found
 
 
 def _meta(given: Patient) -> Json | None:
