@@ -85,6 +85,8 @@ def pid(event: Event) -> str:
 def pd1(event: Event) -> list[str]:
     """Return PD1, where there is anything to say in it."""
     given = event.patient
+    if given.general_practitioner is None and given.confidential is None and not event.cleared:
+        return []
     fields = {4: practitioner(given.general_practitioner), 12: flag(given.confidential)}
     _cleared(event, _PD1, fields)
     return [row("PD1", fields)] if fields[4] or fields[12] else []
@@ -93,11 +95,13 @@ def pd1(event: Event) -> list[str]:
 def mrg(given: Merge, survivor: Patient) -> str:
     """Return MRG."""
     numbers = given.identifiers or (given.mrn,)
-    names = repeated(map(name, names_of(survivor)))
-    return row(
-        "MRG",
-        {1: repeated(map(identifier, numbers)), 3: identifier(given.account), 5: identifier(given.visit), 7: names},
-    )
+    fields = {
+        1: repeated(map(identifier, numbers)),
+        3: identifier(given.account),
+        5: identifier(given.visit),
+        7: repeated(map(name, names_of(survivor))),
+    }
+    return row("MRG", fields)
 
 
 def pv1(event: Event) -> str:

@@ -37,6 +37,7 @@ _EQUIPMENT: Final = {"phone": "PH", "fax": "FX", "pager": "BP", "other": "MD", "
 
 _OID: Final = "urn:oid:"
 _UUID: Final = "urn:uuid:"
+_SPECIAL: Final = re.compile(r"[|^~\\&\x00-\x1f\x7f]")
 _DIGITS: Final = re.compile(r"[-:T]")
 _OFFSET: Final = re.compile(r"(?:Z|[+-]\d\d:\d\d)\Z", re.ASCII)
 
@@ -45,7 +46,7 @@ def text(value: str | None) -> str:
     """Return a value, escaped; nothing for None."""
     if not value:
         return ""
-    return value if value.isalnum() else escape(value)
+    return escape(value) if _SPECIAL.search(value) else value
 
 
 def joined(*components: str) -> str:
@@ -141,6 +142,7 @@ def address(given: Address) -> str:
     )
 
 
+@lru_cache(maxsize=4096)
 def practitioner(given: Practitioner | None) -> str:
     """Return an XCN."""
     if given is None:
@@ -160,6 +162,7 @@ def nested_practitioner(given: Practitioner | None) -> str:
     return "&".join([*map(text, parts), authority(number.system) if number else ""]).rstrip("&")
 
 
+@lru_cache(maxsize=4096)
 def location(given: Location | None) -> str:
     """Return a PL."""
     if given is None:
@@ -168,6 +171,7 @@ def location(given: Location | None) -> str:
     return joined(*place, "", "", text(given.building))
 
 
+@lru_cache(maxsize=4096)
 def concept(given: Concept | None) -> str:
     """Return a CWE; its first six components are a CE."""
     if given is None:
@@ -203,6 +207,9 @@ def organization(given: Organization | None) -> str:
 
 
 def row(segment: str, fields: dict[int, str]) -> str:
-    """Return a segment of its fields by number."""
-    last = max((number for number, value in fields.items() if value), default=0)
-    return "|".join([segment, *[fields.get(number, "") for number in range(1, last + 1)]])
+    """Return a segment of its fields, in the order of their numbers."""
+    parts = [""] * (next(reversed(fields)) + 1)
+    parts[0] = segment
+    for number, value in fields.items():
+        parts[number] = value
+    return "|".join(parts).rstrip("|")

@@ -122,15 +122,22 @@ def _single(given: Observation | ObservationPart) -> Value:
     value, kind = given.value, given.value_type
     if not value:
         return _NOTHING
-    if kind == "quantity" and _NUMBER.match(value):
-        return Value("SN", f"{text(given.comparator)}^{value}") if given.comparator else Value("NM", value)
-    if kind in {"range", "ratio"} and (found := _PAIR.match(value)):
-        return Value("SN", f"{text(given.comparator)}^{found[1]}^{found[2]}^{found[3]}")
+    if kind in {"quantity", "range", "ratio"}:
+        return _numeric(value, given.comparator, kind)
     if kind == "datetime":
         return Value("TS", stamp(value))
     if kind == "time":
         return Value("TM", text(value.replace(":", "")))
     return _words(value)
+
+
+def _numeric(value: str, comparator: str | None, kind: str) -> Value:
+    if kind == "quantity" and _NUMBER.match(value):
+        return Value("SN", f"{text(comparator)}^{value}") if comparator else Value("NM", value)
+    found = _PAIR.match(value)
+    if kind != "quantity" and found:
+        return Value("SN", f"{text(comparator)}^{found[1]}^{found[2]}^{found[3]}")
+    return _words(f"{comparator or ''}{value}")
 
 
 def _words(value: str) -> Value:
