@@ -4,13 +4,16 @@ Like `Reader`, it splits a field once. What is no value of its type is None, so 
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 from broker.canonical.model import Coding, Concept, Identifier, Organization, Practitioner
 from transforms.hl7_types import Reader
 from transforms.scope import NULL
-from transforms.times import fhir_date, fhir_datetime
+from transforms.times import fhir_date
+
+T = TypeVar("T")
 
 _CACHED: Final = 200  # characters of a code that is worth keeping; what is longer is somebody's prose
 _COMPONENTS: Final = 22  # of a CWE in 2.7 and later
@@ -24,6 +27,16 @@ _EXACT: Final = 2**53  # where float begins to round
 _MOST_LINES: Final = 20  # that one formatting command may ask for
 
 
+def kept(function: Callable[[Reader, str], T], count: int) -> Callable[[Reader, str], T]:
+    """Return a function that keeps its last ``count`` answers, except to fields that are long."""
+    cached = lru_cache(maxsize=count)(function)
+
+    def read_kept(read: Reader, field: str) -> T:
+        return cached(read, field) if len(field) <= _CACHED else function(read, field)
+
+    return read_kept
+
+
 def concept(read: Reader, repetition: str) -> Concept | None:
     """Return a CE, CWE or CNE, or None when it says nothing.
 
@@ -32,7 +45,7 @@ def concept(read: Reader, repetition: str) -> Concept | None:
     """
     if not repetition or repetition == NULL:
         return None
-    return _kept_concept(read, repetition) if len(repetition) <= _CACHED else _concept(read, repetition)
+    return _kept_concept(read, repetition)
 
 
 def _concept(read: Reader, repetition: str) -> Concept | None:
@@ -55,7 +68,7 @@ def _concept(read: Reader, repetition: str) -> Concept | None:
     )
 
 
-_kept_concept: Final = lru_cache(maxsize=8192)(_concept)
+_kept_concept: Final = kept(_concept, 8192)
 
 
 def _codings(parts: list[str | None]) -> list[Coding]:
@@ -94,7 +107,6 @@ def nested_entity(read: Reader, component: str) -> Identifier | None:
     return _entity(read, read.raised(component)) if component else None
 
 
-@lru_cache(maxsize=1024)
 def _entity(read: Reader, repetition: str) -> Identifier | None:
     value, namespace, universal, kind = [read.plain(part) for part in read.split(repetition, 4)]
     if value is None:
@@ -106,7 +118,6 @@ def _entity(read: Reader, repetition: str) -> Identifier | None:
     return Identifier(value=value, system=namespace or universal or "")
 
 
-@lru_cache(maxsize=1024)
 def organization(read: Reader, field: str) -> Organization | None:
     """Return the first XON of a field (name^type^number^^^authority^type^^^id), or None when it names nobody."""
     repetitions = read.repetitions(field)
@@ -122,7 +133,6 @@ def organization(read: Reader, field: str) -> Organization | None:
     return Organization(name=name, identifier=identifier)
 
 
-@lru_cache(maxsize=1024)
 def coded_organization(read: Reader, field: str) -> Organization | None:
     """Return an organization that is sent as a code (CE): a manufacturer of vaccines, of table 0227."""
     found = first_concept(read, field)
@@ -172,12 +182,6 @@ def unit_of(read: Reader, field: str) -> str | None:
     """Return a unit (CE, CWE): its code, else its text."""
     found = first_concept(read, field)
     return (found.code or found.text) if found else None
-
-
-def time_at(read: Reader, field: str) -> str | None:
-    """Return a field (TS, DTM) as FHIR dateTime, or None when it holds no time."""
-    value = read.first(field)
-    return fhir_datetime(value) if value else None
 
 
 def day_of(read: Reader, field: str) -> str | None:

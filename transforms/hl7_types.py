@@ -78,9 +78,17 @@ class Reader:
         """Return the first ``count`` components as sent, empty where there are fewer."""
         return _padded(repetition.split(self._component, count), count)
 
+    def head(self, repetition: str, count: int) -> list[str]:
+        """Return up to ``count`` components as sent; the last one has all that follows."""
+        return repetition.split(self._component, count - 1)
+
     def raised(self, component: str) -> str:
         """Return a component whose subcomponents are components of their own: a data type inside a data type."""
         return component.replace(self._subcomponent, self._component)
+
+    def pieces(self, repetition: str) -> list[str]:
+        """Return every component, and where it has subcomponents each of them, as sent."""
+        return self.raised(repetition).split(self._component)
 
     def divides(self, part: str) -> bool:
         """Tell whether a part has components or subcomponents."""

@@ -50,11 +50,17 @@ def test_concept_is_read(text: str, expected: Concept | None) -> None:
     assert codes.concept(READ, text) == expected
 
 
-def test_long_concept_is_read_and_not_kept() -> None:
-    kept = codes._kept_concept.cache_info().currsize
+def test_long_concept_is_read() -> None:
     long = "x" * 500
     assert codes.concept(READ, f"A^{long}^L") == Concept(code="A", system="L", text=long)
-    assert codes._kept_concept.cache_info().currsize == kept
+
+
+def test_short_fields_are_kept_and_long_ones_are_not() -> None:
+    asked: list[int] = []
+    count = codes.kept(lambda _, field: asked.append(len(field)), 2)
+    for field in ("short", "short", "x" * 500, "x" * 500):
+        count(READ, field)
+    assert asked == [5, 500, 500]
 
 
 @given(st.text(max_size=60))
@@ -140,10 +146,8 @@ def test_quantity_and_unit() -> None:
     assert codes.unit_of(READ, "") is None
 
 
-def test_times() -> None:
-    assert codes.time_at(READ, "20240501103000-0500") == "2024-05-01T10:30:00-05:00"
-    assert codes.time_at(READ, "soon") is None
-    assert codes.time_at(READ, "") is None
+def test_day() -> None:
+    assert codes.day_of(READ, "soon") is None
     assert codes.day_of(READ, "20240501103000") == "2024-05-01"
     assert codes.day_of(READ, "") is None
 
