@@ -203,7 +203,6 @@ def _immunization(links: Links, given: Immunization) -> Json:
     code = given.code
     at = links.moment(given.occurred_at)
     performer = links.practitioner(given.performer)
-    maker = given.manufacturer
     resource = {
         "identifier": [links.own("Immunization", given.identifier, code and code.code, given.occurred_at)],
         "status": chosen(given.status, _IMMUNIZATION_STATUSES, "completed"),
@@ -215,7 +214,7 @@ def _immunization(links: Links, given: Immunization) -> Json:
         "recorded": links.moment(given.recorded_at),
         "primarySource": None if given.historical is None else not given.historical,
         "location": {"type": "Location", "display": place(given.location)} if given.location else None,
-        "manufacturer": {"type": "Organization", "display": maker.name} if maker else None,
+        "manufacturer": links.organization(given.manufacturer),
         "lotNumber": given.lot,
         "expirationDate": fhir_date(given.expires_on[:10]) if given.expires_on else None,
         "site": concept(given.site),

@@ -8,7 +8,7 @@ event gives the same bytes.
 import uuid
 from typing import Any, Final
 
-from broker.canonical.model import Event, Identifier, Patient, Practitioner, Reference
+from broker.canonical.model import Event, Identifier, Organization, Patient, Practitioner, Reference
 from broker.canonical.systems import URIS
 from transforms.to_fhir_types import Json, identifier, instant, moment, tidied
 
@@ -80,6 +80,10 @@ class Links:
             self.people.setdefault(address, given)
             return {"reference": address}
         return _logical("Practitioner", given.identifier, display_of(given))
+
+    def organization(self, given: Organization | None) -> Json | None:
+        """Return a reference to a company, clinic or laboratory."""
+        return _logical("Organization", given.identifier, given.name or "") if given is not None else None
 
     def order(self, given: Identifier | None) -> list[Json]:
         """Return a reference to an order by the placer's number: it may be of this Bundle or of long ago."""

@@ -213,7 +213,6 @@ def coverages(links: Links) -> list[Json]:
 
 def _coverage(links: Links, given: Coverage, number: int) -> Json:
     payer = given.payer or Organization()
-    by = {"type": "Organization", "identifier": identifier(payer.identifier) if payer.identifier else None}
     subscriber = _subscriber(links, given)
     resource = {
         "contained": [subscriber],
@@ -228,7 +227,7 @@ def _coverage(links: Links, given: Coverage, number: int) -> Json:
         "beneficiary": links.patient(),
         "relationship": concept(given.relationship),
         "period": links.period(given.starts_at, given.ends_at),
-        "payor": [{**by, "display": payer.name or "unknown"}],
+        "payor": [links.organization(payer if payer.name or payer.identifier else Organization(name="unknown"))],
         "class": _classes(given),
         "order": given.rank if given.rank and given.rank > 0 else None,
     }

@@ -59,7 +59,7 @@ def _observation(links: Links, given: Observation, *key: Any) -> Json:
         "subject": links.patient(),
         "encounter": links.encounter(),
         "effectiveDateTime": links.moment(given.observed_at),
-        "performer": [performer],
+        "performer": [performer, links.organization(given.performing_organization)],
         **value,
         "dataAbsentReason": None if value or given.components else _absent(given),
         "interpretation": [_interpretation(given.interpretation)],

@@ -107,7 +107,7 @@ def concept(given: Concept | None) -> Json | None:
         return None
     codings = []
     if given.code:
-        codings.append(coding(given.code, given.system, None))
+        codings.append(coding(given.code, given.system, given.display))
     codings += [coding(other.code, other.system, other.display) for other in given.alternates if other.code]
     return {"coding": codings, "text": given.text}
 

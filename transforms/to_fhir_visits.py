@@ -196,6 +196,7 @@ def _order(links: Links, given: Order, place_in_event: int) -> Json:
     resource = {
         "identifier": identifiers(given.identifier, given.filler)
         or [links.own("ServiceRequest", None, given.ordered_at, given.code and given.code.code, place_in_event)],
+        "basedOn": links.order(given.parent),
         "requisition": group[0] if group else None,
         "status": chosen(given.status, _REQUEST_STATUSES, "unknown"),
         "intent": chosen(given.intent, _INTENTS, "order"),
@@ -203,7 +204,7 @@ def _order(links: Links, given: Order, place_in_event: int) -> Json:
         "code": concept(given.code),
         "subject": links.patient(),
         "encounter": links.encounter(),
-        "occurrenceDateTime": links.moment(given.starts_at),
+        **_wanted(links, given),
         "authoredOn": links.moment(given.ordered_at),
         "requester": links.practitioner(given.orderer),
         "reasonCode": [concept(given.reason)],
@@ -213,10 +214,15 @@ def _order(links: Links, given: Order, place_in_event: int) -> Json:
     return links.finished("ServiceRequest", resource)
 
 
+def _wanted(links: Links, given: Order) -> Json:
+    if given.ends_at:
+        return {"occurrencePeriod": links.period(given.starts_at, given.ends_at)}
+    return {"occurrenceDateTime": links.moment(given.starts_at)}
+
+
 def _referral(links: Links, given: Referral) -> Json:
     referred = {"coding": [{"system": "http://snomed.info/sct", "code": "3457005"}], "text": "Patient referral"}
     to = given.receiving_organization
-    number_of = identifiers(to.identifier) if to else []
     resource = {
         "identifier": [
             links.own("ServiceRequest", given.identifier, "referral", given.effective_at),
@@ -234,7 +240,7 @@ def _referral(links: Links, given: Referral) -> Json:
         "performerType": concept(given.receiver.specialty) if given.receiver else None,
         "performer": [
             links.practitioner(given.receiver),
-            {"type": "Organization", "identifier": next(iter(number_of), None), "display": to.name} if to else None,
+            links.organization(to),
         ],
         "reasonCode": [concept(given.reason)],
         "note": notes(given.notes),

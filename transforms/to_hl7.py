@@ -59,7 +59,7 @@ def _schedule(writing: Writing) -> list[str]:
     given = writing.event.appointment
     if given is None:
         raise _missing("appointment", "SCH")
-    return schedule(writing.event, given, writing.application)
+    return schedule(given, writing.application)
 
 
 def _booked(writing: Writing) -> list[str]:

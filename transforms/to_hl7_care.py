@@ -45,7 +45,6 @@ _REPORT_STATUSES: Final = {
 }  # fmt: skip
 # FHIR -> HL7 tables 0271 (completion) and 0273 (availability) of a document.
 _COMPLETIONS: Final = {"preliminary": "IP", "final": "AU", "amended": "AU"}
-_DOCUMENTED: Final = "DO"
 _AVAILABILITIES: Final = {"current": "AV", "superseded": "OB", "entered-in-error": "CA"}
 # FHIR's codes of ServiceRequest -> HL7 tables 0283 and 0280.
 _REFERRAL_STATUSES: Final = {"active": "A", "draft": "P", "on-hold": "P", "revoked": "R", "completed": "E"}
@@ -53,10 +52,9 @@ _PRIORITIES: Final = {"stat": "S", "asap": "A", "routine": "R", "urgent": "U"}
 # HL7 tables 0127 and 0128 of an allergy.
 _ALLERGENS: Final = {"medication": "DA", "food": "FA", "environment": "EA"}
 _SEVERITIES: Final = {"severe": "SV", "moderate": "MO", "mild": "MI"}
-_WORKING: Final = "W"  # HL7 table 0052: DG1-6 must say something
 
 
-def schedule(event: Event, given: Appointment, application: str) -> list[str]:
+def schedule(given: Appointment, application: str) -> list[str]:
     """Return SCH with its TQ1 and NTE; ``application`` stands in where HL7 wants to know who entered it."""
     own = given.identifier if given.identifier != given.filler else None
     minutes = str(given.minutes) if given.minutes and given.minutes > 0 else ""
@@ -65,7 +63,7 @@ def schedule(event: Event, given: Appointment, application: str) -> list[str]:
     fields = {
         1: entity(own),
         2: entity(given.filler),
-        6: concept(given.event_reason) or f"^{event.kind.partition('.')[2]}",
+        6: concept(given.event_reason),
         7: concept(given.reason),
         8: concept(given.type),
         9: minutes,
@@ -115,7 +113,7 @@ def _report(number: int, given: Result, version: tuple[int, ...]) -> list[str]:
         1: str(number),
         2: entity(given.order),
         3: entity(given.identifier),
-        4: concept(given.code) or "^report",
+        4: concept(given.code),
         7: stamp(given.observed_at),
         15: concept(given.specimen).replace("^", "&") if version < _SPM else "",
         16: practitioner(given.orderer),
@@ -137,7 +135,7 @@ _SPM: Final = (2, 5)
 
 def _loose(number: int, given: tuple[Observation, ...], version: tuple[int, ...]) -> list[str]:
     first = given[0]
-    fields = {1: str(number), 4: concept(first.code) or "^observations", 7: stamp(first.observed_at)}
+    fields = {1: str(number), 4: concept(first.code), 7: stamp(first.observed_at)}
     return [row("OBR", fields), *obx(given, version)]
 
 
@@ -147,14 +145,14 @@ def document(given: ClinicalDocument, control_id: str) -> str:
     presentation = "TX" if files and files[0].encoding is None else "AP" if files else ""
     fields = {
         1: "1",
-        2: code(given.type) or "document",
+        2: code(given.type),
         3: presentation,
         4: stamp(given.created_at),
         6: stamp(given.created_at),
         9: practitioner(given.author),
         12: entity(given.identifier) or text(control_id),
         13: entity(given.replaces),
-        17: _COMPLETIONS.get(given.completion or "", _DOCUMENTED),
+        17: _COMPLETIONS.get(given.completion or "", ""),
         18: text(given.confidentiality),
         19: _AVAILABILITIES.get(given.status or "", ""),
         22: _signature(given.authenticator, given.signed_at),
@@ -249,7 +247,7 @@ def _diagnosis(number: int, given: Condition) -> str:
             3: concept(given.code),
             4: text(given.notes[0]) if given.notes else "",
             5: stamp(given.onset_at),
-            6: text(given.kind) or _WORKING,
+            6: text(given.kind),
             15: "" if given.rank is None else str(given.rank),
             16: practitioner(given.asserter),
             19: stamp(given.recorded_at),
