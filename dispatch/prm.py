@@ -36,10 +36,14 @@ class PrmSpec(DestinationSpec):
 def render(document: "Document") -> bytes:
     """Return the document's event as a request; raise `StepError` when there is none, or nobody it is about."""
     from broker.canonical.codec import as_json  # noqa: PLC0415 - only needed in a worker
+    from broker.canonical.model import WITHOUT_PATIENT  # noqa: PLC0415 - as above
 
     if document.event is None:
         message = "prm: the message has no event to store; add a `canonical` step before"
         raise StepError(message)
+    if document.event.kind in WITHOUT_PATIENT:
+        message = f"prm: {document.event.kind} is about no patient; keep it out with `when: patient.mrn`"
+        raise StepError(message, location="MSH-9")
     try:
         return frame(as_json(document.event))
     except NoRecordNumber as error:

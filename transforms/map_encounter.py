@@ -3,6 +3,7 @@
 from typing import Final
 
 from broker.canonical.model import Encounter, Identifier, Practitioner
+from transforms.hl7_codes import first_concept
 from transforms.hl7_types import Reader, padded
 from transforms.map_patient import Gaps
 from transforms.scope import NULL
@@ -13,7 +14,10 @@ _PV2_FIELDS: Final = 9
 
 # What an ADT trigger says about the encounter's status; the others leave it to PV1.
 _STATUSES: Final = {
-    **dict.fromkeys(("A01", "A02", "A06", "A07", "A12", "A13", "A21", "A22"), "in-progress"),
+    **dict.fromkeys(("A01", "A02", "A06", "A07", "A09", "A10", "A12", "A13", "A15", "A16", "A17"), "in-progress"),
+    **dict.fromkeys(
+        ("A21", "A22", "A25", "A26", "A32", "A33", "A52", "A53", "A54", "A55", "A61", "A62"), "in-progress"
+    ),
     "A03": "finished",
     "A04": "arrived",
     **dict.fromkeys(("A05", "A14"), "planned"),
@@ -72,6 +76,8 @@ def map_encounter(trigger: str, fields: list[str], more: list[str], read: Reader
         admitted_at=admitted or (expected if trigger in _PLANNED else None),
         discharged_at=discharged,
         disposition=read.first(fields[36]),
+        type=first_concept(read, fields[4]),
+        reason=first_concept(read, more[3]),
         consulting=_people(fields[9], read) if fields[9] else (),
         admitting=read.practitioner(fields[17]) if fields[17] else None,
         preadmit=_number(fields[5], read),

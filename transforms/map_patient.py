@@ -1,9 +1,10 @@
 """This module maps PID and PD1 to the canonical patient."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from broker.canonical.model import Identifier, Name, Patient, Telecom
+from transforms.hl7_codes import first_concept
 from transforms.hl7_types import Reader, padded
 from transforms.phone import e164
 from transforms.scope import NULL
@@ -17,7 +18,7 @@ _SEXES: Final = {
     "F": "female", "M": "male", "O": "other", "A": "other", "N": "other", "X": "other",
     "FEMALE": "female", "MALE": "male", "OTHER": "other",
 }  # fmt: skip
-FLAGS: Final = {"Y": True, "N": False}  # HL7 table 0136
+FLAGS: Final = {"Y": True, "N": False, "YES": True, "NO": False}  # HL7 table 0136, and what senders write
 # HL7 table 0203: types of identifiers that name the patient's record.
 _RECORD: Final = "MR"
 _USABLE: Final = frozenset({"PI", "PT", ""})
@@ -69,9 +70,7 @@ class Gaps:
         self.unread: list[str] = []  # locations, such as PID-7
 
 
-def map_patient(
-    fields: list[str], more: list[str], read: Reader, gaps: Gaps, without: frozenset[str] = frozenset()
-) -> Patient:
+def map_patient(fields: list[str], more: list[str], read: Reader, gaps: Gaps, without: frozenset[str]) -> Patient:
     """Return the patient of a PID; ``more`` are the fields of PD1, if there is one.
 
     ``mrn`` is None when PID has no usable identifier. A date that is none is left out, and told in ``gaps``; the fields
@@ -80,12 +79,15 @@ def map_patient(
     fields, more = padded(fields, _PID_FIELDS), padded(more, _PD1_FIELDS)
     mrn, identifiers = _identifiers(fields, read)
     names = tuple([name for part in read.repetitions(fields[5]) if (name := read.name(part))])
+    if fields[9]:  # aliases, of versions before 2.4
+        names += tuple(
+            [name for part in read.repetitions(fields[9]) if (name := read.name(part)) and name not in names]
+        )
     name = _main_name(names)
     telecom = _telecom(fields, read)
     deceased, deceased_at = _deceased(fields, read, gaps, without)
     multiple_birth, birth_order = _births(fields, read, gaps)
-    if NULL in fields or NULL in more:
-        _clear(fields, more, telecom, gaps.cleared)
+    _clear(fields, more, telecom, gaps.cleared)
     return Patient(
         mrn=mrn,
         identifiers=identifiers,
@@ -106,6 +108,8 @@ def map_patient(
         birth_place=read.first(fields[23]),
         multiple_birth=multiple_birth,
         birth_order=birth_order,
+        race=first_concept(read, fields[10]),
+        ethnicity=first_concept(read, fields[22]),
         religion=read.first(fields[17]),
         citizenship=read.first(fields[26]),
         general_practitioner=read.practitioner(more[4]) if more[4] else None,
@@ -139,7 +143,27 @@ def _identifiers(fields: list[str], read: Reader) -> tuple[Identifier | None, tu
             older = [identifier for part in read.repetitions(fields[number]) if (identifier := read.identifier(part))]
             mrn = mrn or (choose_record_number(older) if number == 2 else None)  # noqa: PLR2004 - PID-2
             found += [identifier for identifier in older if identifier not in found]
+    if fields[19] or fields[20]:
+        known = {identifier.value for identifier in found}
+        found += [identifier for identifier in _documents(fields, read) if identifier.value not in known]
     return mrn, tuple(found)
+
+
+def _documents(fields: list[str], read: Reader) -> Iterator[Identifier]:
+    """Give the social security number (PID-19) and driver's licence (PID-20: number, state), now part of PID-3."""
+    if number := read.first(fields[19]):
+        yield Identifier(value=number, type="SS")
+    licence = read.repetitions(fields[20])
+    if licence and (number := read.first(licence[0])):
+        yield Identifier(value=number, system=read.component(licence[0], 2) or "", type="DL")
+
+
+def _names(fields: list[str], read: Reader) -> tuple[Name, ...]:
+    """Return the names of PID-5, and the aliases of PID-9 (of versions before 2.4)."""
+    found = [name for part in read.repetitions(fields[5]) if (name := read.name(part))]
+    if fields[9]:
+        found += [name for part in read.repetitions(fields[9]) if (name := read.name(part)) and name not in found]
+    return tuple(found)
 
 
 def _main_name(names: Sequence[Name]) -> Name | None:
@@ -195,10 +219,10 @@ def _deceased(fields: list[str], read: Reader, gaps: Gaps, without: frozenset[st
 
 
 def _births(fields: list[str], read: Reader, gaps: Gaps) -> tuple[bool | None, int | None]:
-    """Return whether the patient is one of several, and which; the order of one who is not says nothing."""
+    """Return whether the patient is one of several, and which, as sent: senders give an order beside ``N`` as well."""
     flag, order = read.first(fields[24]), read.first(fields[25])
     several = FLAGS.get(flag.upper()) if flag else None
-    if order is None or several is False:
+    if order is None:
         return several, None
     if not (order.isascii() and order.isdecimal() and len(order) <= 2):  # noqa: PLR2004 - digits
         gaps.unread.append("PID-25")
@@ -207,6 +231,8 @@ def _births(fields: list[str], read: Reader, gaps: Gaps) -> tuple[bool | None, i
 
 
 def _clear(fields: list[str], more: list[str], telecom: Sequence[Telecom], cleared: list[str]) -> None:
+    if NULL not in fields and NULL not in more:
+        return
     for number, names in _CLEARED:
         if fields[number] == NULL:
             cleared.extend(names)

@@ -3,6 +3,7 @@
 The mappings of all message types use these four: `source_of`, `occurred_at`, `patient_of` and `encounter_of`.
 """
 
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Final, NoReturn
 
@@ -10,13 +11,12 @@ from broker.canonical.model import Encounter, Patient, Source
 from broker.errors import StepError
 from broker.wire.er7 import Message
 from transforms.hl7_types import Reader, padded, reader_of
+from transforms.kept import kept
 from transforms.map_encounter import map_encounter, time_of
 from transforms.map_patient import Gaps, map_patient
 
 _MSH_FIELDS: Final = 12
 _EVN_FIELDS: Final = 6
-KEPT: Final = 8192  # segments of each kind, about 5 kB each: the patients that a large hospital has on one day
-
 Cleared = tuple[str, ...]
 
 
@@ -35,12 +35,36 @@ def type_of(message: Message) -> tuple[str, str]:
     """Return message code and trigger: MSH-9, where it has no trigger EVN-1; "" for what is not said."""
     header, read = fields_of(message, "MSH", _MSH_FIELDS), reader_of(message)
     code, trigger = _type(read, header[9])
-    return code, trigger or read.first(fields_of(message, "EVN", 1)[1]) or ""
+    return code, trigger or (read.first(fields_of(message, "EVN", 1)[1]) or "").upper()
 
 
 @lru_cache(maxsize=1024)
 def _type(read: Reader, field: str) -> tuple[str, str]:
-    return read.first(field) or "", read.component(field, 2) or ""
+    code, trigger, structure = (part or "" for part in read.components(field, 3))
+    return (code or structure).partition("_")[0].upper(), trigger.upper()  # some send ADT_A01 for the code
+
+
+def trigger_of(message: Message, mapped: Collection[str]) -> str:
+    """Return the trigger, or raise `StepError` with those that are mapped for its message code."""
+    code, trigger = type_of(message)
+    if trigger not in mapped:
+        found = _shown(trigger) if trigger else "a message without a trigger"
+        fail("MSH-9", f"the canonical step maps {code} with {' '.join(mapped)}, not {found}; filter it out before")
+    return trigger
+
+
+def fail_type(message: Message, codes: Collection[str]) -> NoReturn:
+    """Raise the `StepError` for a message code that is not mapped, with those that are."""
+    code, trigger = type_of(message)
+    shown = "^".join(_shown(part) for part in (code, trigger) if part) or "a message without a type"
+    fail(
+        "MSH-9", f"the canonical step maps {' '.join(codes)}, not {shown}; filter it out before, or map it in a script"
+    )
+
+
+def _shown(text: str) -> str:
+    """Return a code for an error; what is no code could be anything."""
+    return text if text.isascii() and text.isalnum() and len(text) <= 3 else "another"  # noqa: PLR2004 - such as A01
 
 
 def source_of(message: Message) -> Source:
@@ -92,14 +116,34 @@ def first_patient(message: Message, without: frozenset[str] = frozenset()) -> tu
     return patient, cleared
 
 
-# A hospital sends the same PID and PV1 again and again while a patient is with it, so what they gave last is kept.
-@lru_cache(maxsize=KEPT)
+@kept
 def _patient(
     read: Reader, pid: str, pd1: str, separator: str, without: frozenset[str]
 ) -> tuple[Patient, Cleared, tuple[str, ...]]:
     gaps = Gaps()
     patient = map_patient(pid.split(separator), pd1.split(separator), read, gaps, without)
     return patient, tuple(gaps.cleared), tuple(gaps.unread)
+
+
+def second_patient(message: Message) -> Patient:
+    """Return whom the second PID is about, in messages that are about two patients."""
+    texts = message.texts("PID")
+    if len(texts) != 2:  # noqa: PLR2004
+        fail("PID", f"the message has {len(texts)} PID segments; expected two, for it is about two patients")
+    return _patient(reader_of(message), texts[1], "", message.separators.field, frozenset())[0]
+
+
+def unread_of(message: Message, trigger: str, without: frozenset[str]) -> tuple[str, ...]:
+    """Return the places of PID and PV1 whose value could not be read and was left out."""
+    read, separator = reader_of(message), message.separators.field
+    found: tuple[str, ...] = ()
+    if segment := message.first("PID"):
+        more = message.first("PD1")
+        found += _patient(read, segment.text, more.text if more else "", separator, without)[2]
+    if segment := message.first("PV1"):
+        more = message.first("PV2")
+        found += _encounter(read, trigger, segment.text, more.text if more else "", separator)[2]
+    return found
 
 
 def encounter_of(message: Message, trigger: str = "") -> tuple[Encounter | None, Cleared]:
@@ -117,7 +161,7 @@ def encounter_of(message: Message, trigger: str = "") -> tuple[Encounter | None,
     return encounter, cleared
 
 
-@lru_cache(maxsize=KEPT)
+@kept
 def _encounter(
     read: Reader, trigger: str, pv1: str, pv2: str, separator: str
 ) -> tuple[Encounter, Cleared, tuple[str, ...]]:

@@ -8,14 +8,22 @@ from typing import Any, Final
 
 from jinja2 import nodes
 
-from broker.canonical.model import Encounter, Event, Patient
+from broker.canonical.model import Account, Appointment, ClinicalDocument, Encounter, Event, Patient, Referral
 from transforms.jinja import FIELDS, StrictEnvironment
 from transforms.mistakes import nearest
 from transforms.phone import region_mistake
 from transforms.scan import Source
 
 # What the names that are always there stand for.
-ROOTS: Final[dict[str, type]] = {"event": Event, "patient": Patient, "encounter": Encounter}
+ROOTS: Final[dict[str, type]] = {
+    "event": Event,
+    "patient": Patient,
+    "encounter": Encounter,
+    "appointment": Appointment,
+    "referral": Referral,
+    "document": ClinicalDocument,
+    "account": Account,
+}
 MOST_FILTERS: Final = 8  # in one expression
 MOST_NESTED_LOOPS: Final = 2
 

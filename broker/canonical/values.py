@@ -77,6 +77,7 @@ class Location:
     point_of_care: str | None = None
     room: str | None = None
     bed: str | None = None
+    status: str | None = None  # of the bed, HL7 table 0116: O occupied, U unoccupied, H housekeeping …
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -343,7 +343,12 @@ def test_merge_identifier_alone_has_the_authority_of_the_survivor() -> None:
         ((PID, "MRG|1^^^H^SS"), "A40", "MRG-1"),
         ((PID, "MRG|1", PID, "MRG|2"), "A40", "MRG"),
         ((PV1,), "A08", "PID"),
-        ((PID,), "A17", "MSH-9"),
+        ((PID, PV1, PID, PV1), "A17", "PID"),
+        ((PID, PID), "A08", "PID"),
+        ((PID,), "A24", "PID"),
+        ((PV1,), "A20", "NPU"),
+        (("NPU|",), "A20", "NPU-1"),
+        ((PID,), "A99", "MSH-9"),
         ((PID,), "", "MSH-9"),
     ],
 )
@@ -354,8 +359,8 @@ def test_what_cannot_be_mapped_fails_at_its_location(segments: tuple[str, ...], 
 
 
 def test_trigger_that_is_not_mapped_is_named_with_those_that_are() -> None:
-    with pytest.raises(StepError, match=r"A01 A02 .* A40, not ADT\^A17"):
-        map_segments(PID, trigger="A17")
+    with pytest.raises(StepError, match=r"maps ADT with A01 A02 .* A62, not A99"):
+        map_segments(PID, trigger="A99")
 
 
 def test_trigger_comes_from_evn_when_msh_has_none() -> None:
