@@ -73,6 +73,10 @@ def _reports(writing: Writing) -> list[str]:
     return lines
 
 
+def _observed(writing: Writing) -> list[str]:
+    return reports(writing.event, writing.version)
+
+
 def _document(writing: Writing) -> list[str]:
     given = writing.event.document
     if given is None:
@@ -115,7 +119,8 @@ _R01: Final = (_PID, lambda writing: nte(writing.event.notes), _of(nk1), _visit_
 _T01: Final = (lambda writing: [pid(writing.event), pv1(writing.event)], _document)
 _T02: Final = (*_T01, _contents)
 _I12: Final = (
-    _referral, _PID, _of(nk1), *_PAYERS, _of(dg1), _of(al1), _visit_if_any, lambda writing: _remarks(writing.event),
+    _referral, _PID, _of(nk1), *_PAYERS, _of(dg1), _of(al1), _observed, _visit_if_any,
+    lambda writing: _remarks(writing.event),
 )  # fmt: skip
 
 

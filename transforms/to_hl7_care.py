@@ -120,6 +120,8 @@ def _report(number: int, given: Result, version: tuple[int, ...]) -> list[str]:
         22: stamp(given.issued_at),
         24: text(given.category),
         25: _REPORT_STATUSES.get(given.status or "", ""),
+        26: joined(concept(given.parent_code).replace("^", "&"), text(given.parent_sub_id)),
+        29: joined("", entity(given.parent).replace("^", "&")),
         32: nested_practitioner(given.interpreter),
     }
     lines = [row("OBR", fields), *nte(given.notes), *obx(given.observations, version)]

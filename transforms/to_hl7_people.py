@@ -1,8 +1,10 @@
 """This module writes the segments about a patient, their people, their visit and who pays: PID, PD1, NK1, PV1, IN1."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from broker.canonical.model import Coverage, Event, Identifier, Merge, Patient, RelatedPerson
+from transforms.map_patient import choose_record_number
 from transforms.to_hl7_types import (
     NULL,
     SEXES,
@@ -55,9 +57,11 @@ def pid(event: Event) -> str:
     """Return PID."""
     given = event.patient
     home, work = telecoms(telecom_of(given))
+    numbers, others = _numbers(given)
     fields = {
         1: "1",
-        3: repeated(map(identifier, numbers_of(given))),
+        3: repeated(map(identifier, numbers)),
+        4: repeated(map(identifier, others)),
         5: repeated(map(name, names_of(given))),
         7: stamp(given.birth_date),
         8: SEXES.get(given.sex or "", ""),
@@ -80,6 +84,15 @@ def pid(event: Event) -> str:
     if event.cleared:
         _cleared(event, _PID, fields)
     return row("PID", fields)
+
+
+def _numbers(given: Patient) -> tuple[Sequence[Identifier], Sequence[Identifier]]:
+    """Return the identifiers of PID-3; those that would lead a reader to another record stand in PID-4."""
+    numbers = numbers_of(given)
+    mrn = given.mrn
+    if mrn is None or choose_record_number(numbers) == mrn:
+        return numbers, ()
+    return (mrn,), [number for number in numbers if number != mrn]
 
 
 def pd1(event: Event) -> list[str]:

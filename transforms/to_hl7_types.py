@@ -207,8 +207,8 @@ def organization(given: Organization | None) -> str:
 
 
 def row(segment: str, fields: dict[int, str]) -> str:
-    """Return a segment of its fields, in the order of their numbers."""
-    parts = [""] * (next(reversed(fields)) + 1)
+    """Return a segment of its fields by number, without empty ones at the end."""
+    parts = [""] * (max(fields) + 1)
     parts[0] = segment
     for number, value in fields.items():
         parts[number] = value

@@ -7,18 +7,17 @@ from typing import Final, NamedTuple
 
 from broker.canonical.model import Attachment, Observation, ObservationPart
 from broker.wire.escape import escape
+from transforms.hl7_codes import number
 from transforms.to_hl7_types import concept, entity, joined, organization, practitioner, repeated, row, stamp, text
 
-# FHIR ObservationStatus -> HL7 table 0085. OBX-11 must say something; what is not said is not verified.
+# FHIR ObservationStatus -> HL7 table 0085.
 _STATUSES: Final = {
     "registered": "I", "preliminary": "P", "final": "F", "amended": "C", "corrected": "C", "cancelled": "X",
     "entered-in-error": "D",
 }  # fmt: skip
-_NOT_VERIFIED: Final = "R"
 _PAIR: Final = re.compile(r"([+-]?[\d.]+)([-:/])([+-]?[\d.]+)\Z", re.ASCII)
-_NUMBER: Final = re.compile(r"[+-]?\d+\.?\d*\Z", re.ASCII)
 _LONGEST_ST: Final = 199  # HL7 v2.5.1, 2.A.75
-_OBX_20: Final = (2, 6)  # the version since which OBX has its body site and its own number
+_OBX_20: Final = (2, 5)  # the version since which OBX has places for its body site and its own number
 
 
 class Value(NamedTuple):
@@ -34,18 +33,18 @@ _NOTHING: Final = Value("", "")
 def obx(observations: Iterable[Observation], version: tuple[int, ...], first: int = 1) -> list[str]:
     """Return the OBX of observations, each with its NTE; ``first`` is the set id of the first."""
     lines: list[str] = []
-    number = first
+    count = first
     for given in observations:
         for each in _unfolded(given):
-            lines.append(_observation(number, each, version))
-            number += 1
+            lines.append(_observation(count, each, version))
+            count += 1
         lines += nte(given.notes)
     return lines
 
 
 def nte(notes: Iterable[str]) -> list[str]:
     """Return the NTE of notes."""
-    return [row("NTE", {1: str(number), 3: prose(each)}) for number, each in enumerate(notes, 1)]
+    return [row("NTE", {1: str(count), 3: prose(each)}) for count, each in enumerate(notes, 1)]
 
 
 def prose(value: str | None) -> str:
@@ -53,10 +52,10 @@ def prose(value: str | None) -> str:
     return escape(value, formatted=True) if value else ""
 
 
-def attached(number: int, given: Attachment, name: str) -> str:
+def attached(count: int, given: Attachment, name: str) -> str:
     """Return the OBX of a file, or of a text."""
     value = _file(given)
-    return row("OBX", {1: str(number), 2: value.type, 3: f"^{text(name)}", 5: value.field, 11: "F"})
+    return row("OBX", {1: str(count), 2: value.type, 3: f"^{text(name)}", 5: value.field, 11: "F"})
 
 
 def _unfolded(given: Observation) -> list[Observation]:
@@ -84,10 +83,10 @@ def _unfolded(given: Observation) -> list[Observation]:
     return [whole, *parts]
 
 
-def _observation(number: int, given: Observation, version: tuple[int, ...]) -> str:
+def _observation(count: int, given: Observation, version: tuple[int, ...]) -> str:
     value = _value(given)
     fields = {
-        1: str(number),
+        1: str(count),
         2: value.type,
         3: concept(given.code),
         4: text(given.sub_id),
@@ -95,7 +94,7 @@ def _observation(number: int, given: Observation, version: tuple[int, ...]) -> s
         6: text(given.unit),
         7: text(given.reference_range),
         8: repeated(text(each) for each in (given.interpretation or "").split(",")),
-        11: _STATUSES.get(given.status or "", _NOT_VERIFIED),
+        11: _STATUSES.get(given.status or "", ""),
         14: stamp(given.observed_at),
         16: practitioner(given.performer),
         17: concept(given.method),
@@ -132,7 +131,7 @@ def _single(given: Observation | ObservationPart) -> Value:
 
 
 def _numeric(value: str, comparator: str | None, kind: str) -> Value:
-    if kind == "quantity" and _NUMBER.match(value):
+    if kind == "quantity" and number(value):
         return Value("SN", f"{text(comparator)}^{value}") if comparator else Value("NM", value)
     found = _PAIR.match(value)
     if kind != "quantity" and found:
