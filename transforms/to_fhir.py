@@ -5,12 +5,15 @@ and code systems stay what they are; known ones become their URIs (`broker.canon
 """
 
 from collections.abc import Callable
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final
-from urllib.parse import quote
+
+import orjson
 
 from broker.canonical.model import Event
 from broker.errors import StepError
+from broker.fhir.search import search_of
 from transforms import to_fhir_care as care
 from transforms import to_fhir_people as people
 from transforms import to_fhir_results as results
@@ -87,30 +90,35 @@ def to_bundle(event: Event, zone: str | None = None) -> Json:
     for address, who in links.people.items():
         if address not in told:
             resource = people.practitioner(links, who)
-            request = {"method": "POST", "url": "Practitioner", "ifNoneExist": search_of(resource)}
+            request = {"method": "POST", "url": "Practitioner", "ifNoneExist": _search(resource)}
             entries[address] = {"fullUrl": address, "resource": resource, "request": request}
     return {"resourceType": BUNDLE, "type": "transaction", "entry": list(entries.values())}
 
 
 def _put(entries: dict[str, Json], links: Links, name: str, resource: Json) -> None:
     """Add a conditional update; two of the same identifier would make a server refuse all, so a second gets its own."""
-    url = f"{name}?{search_of(resource)}"
+    url = f"{name}?{_search(resource)}"
     if url in entries:
         own = links.own(name, None, url, len(entries))
         resource = resource | {"identifier": [own, *resource["identifier"]]}
-        url = f"{name}?{search_of(resource)}"
+        url = f"{name}?{_search(resource)}"
     address = address_of(name, resource["identifier"][0])
     entries[url] = {"fullUrl": address, "resource": resource, "request": {"method": "PUT", "url": url}}
 
 
-def search_of(resource: Any) -> str:
-    """Return the search that finds a resource again, by its first identifier: ``identifier=system%7Cvalue``."""
-    first = (resource.get("identifier") or [{}])[0]
-    system, value = first.get("system", ""), first.get("value", "")
-    if not value:
+def _search(resource: Json) -> str:
+    found = search_of(resource)
+    if not found:
         raise StepError(f"fhir: {resource['resourceType']} has no identifier to find it again by")
-    return f"identifier={quote(_token(system), safe='')}%7C{quote(_token(value), safe='')}"
+    return found
 
 
-def _token(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace(",", "\\,").replace("$", "\\$")
+def as_text(value: Any) -> str:
+    """Return a resource as JSON; decimals keep the digits that they were sent with."""
+    return orjson.dumps(value, default=_decimal).decode()
+
+
+def _decimal(value: Any) -> orjson.Fragment:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(str(value))
+    raise TypeError
