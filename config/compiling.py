@@ -99,6 +99,14 @@ class CheckingKit(Kit):
         self._in_files += findings
         return profile or Profile()
 
+    def resource(self, name: str, zone: str | None = None) -> Callable[[Any], str]:
+        """Look a standard resource up, or note its mistake."""
+        try:
+            return super().resource(name, zone)
+        except ExpressionError as error:
+            self._note(error.source, "E202", error)
+            return lambda _: "null"
+
     def script(self, name: str) -> Callable[..., Any]:
         """Look for a function in a script, which is read and not run; note what is wrong with it."""
         path, _, function = name.partition(":")

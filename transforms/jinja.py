@@ -20,6 +20,7 @@ from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from broker.canonical import model
+from transforms.jinja_events import Hl7
 from transforms.jinja_filters import FILTERS, INNER_FILTERS, JSON_FILTERS, Json, Refused, as_json, bounded, plain
 
 # The fields of every type of the canonical model: all that an expression can see of an object.
@@ -159,7 +160,7 @@ def _finish_json(value: Any) -> str:
 
 
 def _finish_hl7(value: Any) -> str:
-    return bounded(plain(value).translate(_HL7))
+    return value if type(value) is Hl7 else bounded(plain(value).translate(_HL7))
 
 
 def _finish_url(value: Any) -> str:

@@ -9,10 +9,13 @@ from typing import Any, Final
 
 from broker.message import Document
 from transforms.expression import Compiled, compile_expression
+from transforms.jinja_events import mistake_in
 from transforms.mistakes import ExpressionError, nearest
 from transforms.profile import Profile
+from transforms.scope import event_of
 from transforms.script import ScriptError, View
 from transforms.template import Rendering, compile_template, compile_value
+from transforms.to_fhir import as_text, fhir_of
 
 _SUFFIX: Final = ".j2"
 # read_profile(content, name, version of HL7 or nothing) -> the profile; it raises a HandoffError.
@@ -64,6 +67,13 @@ class Kit:
     def value(self, text: str, kind: str = "text") -> Callable[[Document], Any]:
         """Compile a literal with holes; one that is exactly one whole ``{{ hole }}`` keeps its type."""
         return self.template(text, kind) if _is_path(text) else compile_value(text, kind, self._names)
+
+    def resource(self, name: str, zone: str | None = None) -> Callable[[Document], str]:
+        """Return what writes a document's event as a FHIR resource, in JSON; raise `ExpressionError` for a mistake."""
+        word, wrong, hint = mistake_in("fhir", [name], {"zone": zone} if zone else {})
+        if wrong:
+            raise _mistake(word, wrong, hint)
+        return lambda document: as_text(fhir_of(event_of(document), name, zone))
 
     def script(self, name: str) -> Callable[[View], Any]:
         """Return a function by ``path/below/folder.py:function``; raise `ScriptError` when it cannot be had."""

@@ -11,6 +11,7 @@ from jinja2 import nodes
 from broker.canonical.model import Account, Appointment, ClinicalDocument, Encounter, Event, Patient, Referral
 from broker.wire.lines import is_name
 from transforms.jinja import FIELDS, StrictEnvironment
+from transforms.jinja_events import EVENT_FILTERS, mistake_in
 from transforms.mistakes import nearest
 from transforms.phone import region_mistake
 from transforms.scan import Source
@@ -156,10 +157,21 @@ class Policy:
             raise self._mistake_at(node, node.name, f"{node.name} is not a filter", nearest(node.name, known))
         if node.dyn_args is not None or node.dyn_kwargs is not None or node.node is None:
             raise self._refused(node)
+        if node.name in EVENT_FILTERS:
+            self._check_event_filter(node)
         if node.name == "phone" and node.args and isinstance(node.args[0], nodes.Const):
             mistake = region_mistake(str(node.args[0].value))
             if mistake:
                 raise self._mistake_at(node.args[0], "", mistake)
+
+    def _check_event_filter(self, node: nodes.Filter) -> None:
+        keywords: list[Any] = list(node.kwargs)  # Jinja says Pair and means Keyword
+        options = {keyword.key: _constant(keyword.value) for keyword in keywords}
+        word, wrong, hint = mistake_in(node.name, [_constant(argument) for argument in node.args], options)
+        if not wrong and self._type(node.node) not in {None, Event}:
+            wrong, hint = f"{node.name} writes an event, and nothing else", f"write event | {node.name}"
+        if wrong:
+            raise self._mistake_at(node, word or node.name, wrong, hint)
 
     def _type(self, node: nodes.Node | None) -> Any:
         """Return what an expression is known to give, and raise for a field that the canonical model has not."""
@@ -201,6 +213,10 @@ class Policy:
     def _refused(self, node: nodes.Node) -> Exception:
         text = _IN_WORDS.get(type(node), f"{type(node).__name__.lower()} is not allowed here")
         return self._source.mistake(text, node.lineno, 1, "filters follow after |, such as PID-5.1 | title")
+
+
+def _constant(node: nodes.Node) -> Any:
+    return node.value if isinstance(node, nodes.Const) else None
 
 
 def _walk(node: nodes.Node) -> Iterator[nodes.Node]:

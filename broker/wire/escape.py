@@ -102,3 +102,27 @@ def _characters(data: bytes, encoding: str) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError:
         return data.decode("iso8859-1")
+
+
+def escape(text: str, separators: Separators = Separators(), *, formatted: bool = False) -> str:  # noqa: B008 - immutable
+    r"""Return text as a value of a message with these separators; ``formatted`` writes line ends as ``\.br\`` (FT, TX).
+
+    Control characters become ``\X..\``, which keeps segments and frames whole. A separator that cannot be escaped,
+    because the message defines no escape character, becomes a blank.
+    """
+    return text.translate((_formatted if formatted else _escapes)(separators))
+
+
+@lru_cache(maxsize=64)
+def _escapes(separators: Separators) -> dict[int, str]:
+    mark = separators.escape
+    letters = zip(separators, "FSRETP", strict=True)
+    controls = [*range(0x20), 0x7F]
+    table = {code: f"{mark}X{code:02X}{mark}" if mark else " " for code in controls}
+    return table | {ord(each): f"{mark}{letter}{mark}" if mark else " " for each, letter in letters if each}
+
+
+@lru_cache(maxsize=64)
+def _formatted(separators: Separators) -> dict[int, str]:
+    mark = separators.escape
+    return _escapes(separators) | ({ord("\n"): f"{mark}.br{mark}"} if mark else {})
