@@ -45,7 +45,7 @@ CODES: Final = {
 }
 
 _LONGEST_LINE: Final = 200  # characters of a source line that are shown
-_SUGGESTED_KEYS: Final = 12
+_SUGGESTED_KEYS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def test_withdrawn_fields_are_found_in_the_version_that_withdrew_them() -> None:
         ((MSH, EVN, PID, PV1, "SCH|1"), ["error 100 SCH"], ["warning 100 SCH"]),
         ((MSH, EVN, PID, PV1, "ABC|1"), ["error 100 ABC"], ["warning 100 ABC"]),
         # a wrapped line belongs to the last field of the segment before it
-        ((MSH, EVN, PID, "more"), ["warning 103 PID-8", "error 100 PV1"], ["warning 103 PID-8", "warning 100 PV1"]),
+        ((MSH, EVN, PID, "more"), ["warning 103 PID-8", "error 100 PV1"], ["information 103 PID-8", "warning 100 PV1"]),
         ((MSH, EVN, PID, PV1, "ZPI|whatever"), [], []),
     ],
 )
