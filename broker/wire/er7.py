@@ -122,9 +122,11 @@ class Message:
         if name == "MSH":  # it is one line, whatever follows
             line = text.partition("\r")[0]
             segment = Segment(name, line, self.separators, self.encoding)
-        elif not (begin := text.find(f"\r{name}{separator}") + 1) or (name not in SEGMENTS and not is_name(name)):
-            # A segment without fields has no separator either.
-            segment = self._group().first(name) if f"\r{name}" in text or not name else None
+        elif not (begin := text.find(f"\r{name}") + 1) and name:
+            segment = None
+        elif text[begin + 3 : begin + 4] != separator or (name not in SEGMENTS and not is_name(name)):
+            # Wrapped text that begins like it, or a segment without fields, which has no separator either.
+            segment = self._group().first(name)
         else:
             end = text.find("\r", begin)
             # The usual cases are decided without a pattern: a segment that HL7 knows follows, or nothing does.
