@@ -54,7 +54,7 @@ class View:
     def hl7(self) -> Any:
         """The message as python-hl7 parses it, parsed when first asked for."""
         if self._hl7 is None:
-            text = self.message.raw.decode(self.message.encoding).strip("\ufeff\x0b\x1c\r\n")
+            text = self.message.raw.decode(self.message.encoding, "replace").strip("\ufeff\x0b\x1c\r\n")
             self._hl7 = hl7.parse(text.replace("\r\n", "\r").replace("\n", "\r"))
         return self._hl7
 

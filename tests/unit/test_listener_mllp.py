@@ -349,6 +349,9 @@ async def test_start_says_who_and_where_when_the_port_is_taken() -> None:
     "option",
     [
         {"charset": "nonsense"},
+        {"default_charset": "nonsense"},
+        {"default_charset": "MSH-18"},
+        {"undecodable": "ignore"},
         {"acknowledge": "delivered"},
         {"connections": 0},
         {"max_message": 0},
