@@ -105,7 +105,8 @@ class BatchFaulty(Notice):
     channel: str
     peer: str
     messages: int
-    reason: str
+    faults: int
+    reason: str  # of the first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

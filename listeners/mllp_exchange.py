@@ -53,7 +53,7 @@ class Exchanges:
         self.tools = tools
         self.peer = peer
         self.control_id = control_id
-        self._original = manner.original
+        self.original = manner.original
         self._blocks = manner.blocks
 
     def begin(self, body: bytes, header: Header) -> Exchange:
@@ -88,7 +88,7 @@ class Exchanges:
             return exchange.answer
         error = promise.exception()
         if error is None:
-            if self._original or not (header.accept_ack or header.application_ack):
+            if self.original or not (header.accept_ack or header.application_ack):
                 return (acknowledge(header, "AA", self.control_id(), time.time()),)
             return self._committed(header) + self._processed(header, "AA")
         if not isinstance(error, NotAccepted):
@@ -110,7 +110,7 @@ class Exchanges:
 
     def refusal(self, header: Header, error: NotAccepted) -> tuple[bytes, ...]:
         """Return the one answer to a message that was not accepted, where it wants one."""
-        if self._original:
+        if self.original:
             header = header._replace(accept_ack=b"", application_ack=b"")
         code = refusal_code(header, error.code)
         if code is None:
@@ -151,6 +151,8 @@ class BatchExchange:
     """
 
     def __init__(self, exchanges: Exchanges, batch: Batch, size: int) -> None:
+        if exchanges.original and batch.like is not None:
+            batch.like = batch.like._replace(accept_ack=b"", application_ack=b"")
         self.size = size
         self.refused = False  # see `Exchange`: of one message at least
         self._exchanges = exchanges
@@ -176,22 +178,27 @@ class BatchExchange:
         return (answer_batch(batch, self._answers, self._exchanges.control_id, time.time()),)
 
     async def _take(self) -> None:
-        exchanges = self._exchanges
-        for stray in self._batch.strays:
-            exchanges.quarantine("segments of a batch that belong to no message", stray)
-        for fault in self._batch.faults:
-            exchanges.tools.notify(
-                BatchFaulty(
-                    channel=exchanges.tools.channel,
-                    peer=exchanges.peer,
-                    messages=self._batch.size,
-                    reason=fault.text,
-                )
-            )
+        self._tell_faults()
         for file in self._batch.files:
             for group in file.groups:
                 envelope = envelope_of(file, group, self._batch.like)._replace(control_id=b"")
                 self._answers.append(await self._take_group(group, envelope))
+
+    def _tell_faults(self) -> None:
+        """Keep what belongs to no message, and tell what is wrong: once for the batch, however much that is."""
+        exchanges, batch = self._exchanges, self._batch
+        if batch.strays:
+            exchanges.quarantine("segments of a batch that belong to no message", b"".join(batch.strays))
+        if faults := batch.faults:
+            exchanges.tools.notify(
+                BatchFaulty(
+                    channel=exchanges.tools.channel,
+                    peer=exchanges.peer,
+                    messages=batch.size,
+                    faults=len(faults),
+                    reason=faults[0].text,
+                )
+            )
 
     async def _take_group(self, group: Group, envelope: Header) -> list[bytes]:
         """Hand in the messages of a group, so many at once that a commit is full; return their answers in order."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 import pytest
+import yaml
 
 from broker import states
 
@@ -187,6 +188,16 @@ def test_settings_are_those_that_are_read() -> None:
     tops = {name.partition(".")[0] for name in named}
     assert set(SettingsSpec.model_fields) <= tops
     assert {name for name in named if name.startswith("HANDOFF_")} == set(VARIABLES)
+
+
+def test_options_of_mllp_are_those_that_are_read() -> None:
+    from listeners.mllp import MllpSpec  # noqa: PLC0415 - as above
+
+    rows = {name: row for name, row in _named("docs/reference/mllp.md").items() if name in MllpSpec.model_fields}
+    assert set(rows) == set(MllpSpec.model_fields)
+    told = {name: yaml.safe_load(row[1].strip("`")) for name, row in rows.items() if row[1]}
+    endpoint = {"endpoint": "127.0.0.1:0"}
+    assert MllpSpec.model_validate(endpoint | told) == MllpSpec.model_validate(endpoint)
 
 
 def test_dependencies_have_a_reason_each() -> None:

@@ -179,17 +179,27 @@ async def test_message_is_refused_when_the_envelope_tears_it() -> None:
     assert sorted(body for _, body in bench.kept) == [b"\rPV1|1\r", message(2)]
 
 
-async def test_wrong_count_is_told_and_everything_taken_when_a_batch_lies() -> None:
-    bench = Bench()
+@pytest.mark.parametrize(
+    ("mode", "wishes", "expected"),
+    [
+        ("MSH-15", "NE|NE", [("AE", "B1")]),
+        ("MSH-15", "AL|NE", [("CA", "M1"), ("CE", "B1")]),
+        ("original", "AL|NE", [("AA", "M1"), ("AE", "B1")]),
+    ],
+)
+async def test_wrong_count_is_told_and_everything_taken_when_a_batch_lies(
+    mode: str, wishes: str, expected: list[tuple[str, str]]
+) -> None:
+    bench = Bench(mode=mode)
     connection, wire = bench.connect()
-    connection.dataReceived(frame(BHS + message(1, wishes="NE|NE") + b"BTS|2\r"))
+    connection.dataReceived(frame(BHS + message(1, wishes=wishes) + b"BTS|2\r"))
     await turn()
     await kept(bench)
     (answer,) = frames(wire)
-    assert codes(answer) == [("AE", "B1")]
+    assert codes(answer) == expected
     assert len(bench.inbound) == 1
     (notice,) = bench.of(BatchFaulty)
-    assert (notice.messages, notice.reason[:6]) == (1, "BTS-1:")
+    assert (notice.messages, notice.faults, notice.reason[:6]) == (1, 1, "BTS-1:")
 
 
 async def test_nothing_is_written_when_no_message_of_a_batch_wants_an_answer() -> None:
