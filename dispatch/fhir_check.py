@@ -6,6 +6,7 @@ from typing import Any, Final
 import orjson
 
 from broker.errors import StepError
+from broker.fhir import elements
 from broker.fhir.check import check
 from broker.fhir.elements import Fault
 
@@ -32,7 +33,7 @@ def read_resource(text: str) -> dict[str, Any]:
 def warm(template: str) -> None:
     """Load the FHIR models now, so that the first message does not pay for it."""
     kind = _TYPE.search(template)
-    check({"resourceType": kind[1] if kind else "Patient"})
+    elements.warm(kind[1] if kind else "Patient")
 
 
 def faults(resource: dict[str, Any]) -> list[str]:

@@ -40,7 +40,8 @@ def read_resource(data: bytes, *, largest: int = LARGEST) -> Resource:
     found = check(value)
     if any(fault.error for fault in found):
         raise ResourceError(found)
-    return dict(value) if type(value) is not dict else value
+    resource: Resource = value
+    return resource
 
 
 def check(resource: Any) -> list[Fault]:

@@ -142,6 +142,21 @@ def _unknown(name: str) -> Fault:
     return Fault(place, "structure", "an element that FHIR R4 has here")
 
 
+def warm(*kinds: str) -> None:
+    """Compile these types and all that are inside them now, so that no message pays for it."""
+    waiting, seen = list(kinds), set(kinds)
+    for kind in waiting:  # grows while it is walked
+        model = _model(kind)
+        if model is None or kind == "Resource":
+            continue
+        _definition(kind)
+        inner = (_repeats(field.annotation)[1] for field in model.model_fields.values())
+        below = {_type_name(each) for each in inner if hasattr(each, "_model_klass")} - seen
+        seen |= below
+        waiting += sorted(below)
+
+
+@cache
 def _definition(kind: str) -> Definition:
     elements: dict[str, Check] = {"fhir_comments": _anything}
     required: list[tuple[str, str, Fault]] = []

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from broker.errors import MessageError
+from broker.fhir import elements
 from broker.fhir.check import ResourceError, check, operation_outcome, read_resource
 from broker.fhir.primitives import PRIMITIVES
 from broker.fhir.releases import UNCHECKED
@@ -169,6 +170,16 @@ def test_what_we_let_pass_the_models_let_pass(kind: str, choices: st.DataObject)
         assert check(value), value
     except ValueError:
         pass
+
+
+def test_warm_types_are_compiled_with_what_is_inside_them() -> None:
+    before = elements._definition.cache_info()
+    elements.warm("Slot", "Nothing")
+    elements.warm("Slot")
+    after = elements._definition.cache_info()
+    assert after.currsize > before.currsize
+    assert check({"resourceType": "Slot", "id": "1", "identifier": [{"value": "1"}]})
+    assert elements._definition.cache_info().misses == after.misses
 
 
 def test_every_primitive_says_what_it_expects() -> None:
