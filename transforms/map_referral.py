@@ -9,9 +9,9 @@ from transforms.hl7_codes import concept, entity, first_concept, organization
 from transforms.hl7_types import Reader, padded, reader_of
 from transforms.map_coverage import coverage
 from transforms.map_lists import allergies_of, conditions_of
-from transforms.map_observation import time_at
+from transforms.map_observation import observations_of, time_at
 from transforms.map_people import addresses, related_people, telecom
-from transforms.map_result import map_report, observations_of
+from transforms.map_result import map_report
 from transforms.map_subject import encounter_of, fail, fields_of, occurred_at, patient_of, source_of, trigger_of
 
 TRIGGERS: Final = {
