@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from broker.parts import Destination, Listener
 from broker.retry import RetryPolicy
+from broker.wire.charset import Charset
 from broker.wire.er7 import Message
 
 # Reads the index values of a message: pairs of index name and value.
@@ -32,7 +33,7 @@ class Channel:
     name: str
     revision: str
     content: str = field(repr=False)
-    charset: str | None
+    charset: Charset | None
     listens: str  # the listener's declaration: the same text means that its sockets may stay
     listener: Listener
     index: Index

@@ -18,6 +18,7 @@ from broker.seal import Sealer
 from broker.store import Store
 from broker.units import Accepted, NewMessage, Quarantine
 from broker.wire.ack import check_header
+from broker.wire.charset import Charset
 from broker.wire.er7 import Message
 from broker.wire.header import read_header
 
@@ -33,7 +34,7 @@ class Door:
 
     number: int
     name: str
-    charset: str | None
+    charset: Charset | None
     index: Index
     hand_over: HandOver
 

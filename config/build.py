@@ -11,6 +11,7 @@ from broker.errors import StepError
 from broker.message import Document
 from broker.notices import Notice
 from broker.parts import Intake, Tools
+from broker.wire.charset import Charset
 from broker.wire.er7 import Message
 from config.channel import ChannelPlan, DeliverPlan, load_channel
 from config.program import Compiled, Exit, Program
@@ -68,9 +69,15 @@ def _route(plan: DeliverPlan, tools: Tools) -> RoutePlan:
     )
 
 
-def _charset(plan: ChannelPlan) -> str | None:
-    charset = getattr(plan.listen.spec, "charset", _FROM_MESSAGE)
-    return None if charset == _FROM_MESSAGE else str(charset)
+def _charset(plan: ChannelPlan) -> Charset | None:
+    spec = plan.listen.spec
+    fixed = getattr(spec, "charset", _FROM_MESSAGE)
+    charset = Charset(
+        "" if fixed == _FROM_MESSAGE else fixed,
+        getattr(spec, "default_charset", None) or "",
+        getattr(spec, "undecodable", "refuse"),
+    )
+    return None if charset == Charset() else charset
 
 
 def build_index(plan: ChannelPlan, kit: Kit) -> Index:

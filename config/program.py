@@ -10,6 +10,7 @@ import orjson
 from broker.errors import MessageError, StepError
 from broker.message import Document, Filtered
 from broker.parts import Renderer, Transform
+from broker.wire.charset import Charset
 from broker.wire.er7 import Message
 
 Compiled = Callable[[Document], Any]
@@ -42,7 +43,7 @@ class Program:
     """What a worker process runs for one revision of a channel."""
 
     def __init__(
-        self, steps: list[tuple[str, Transform]], order: Compiled | None, exits: list[Exit], charset: str | None
+        self, steps: list[tuple[str, Transform]], order: Compiled | None, exits: list[Exit], charset: Charset | None
     ) -> None:
         self._steps = steps
         self._order = order

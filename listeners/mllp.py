@@ -6,7 +6,7 @@ import socket
 import time
 from typing import Any, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -39,16 +39,24 @@ class MllpSpec(ListenerSpec):
         "MSH-18",
         description="Character set of the messages: `MSH-18` believes each message; or a name that overrules it.",
     )
+    default_charset: str | None = Field(
+        None, description="Character set of messages whose MSH-18 is empty; without it, UTF-8 or else Windows-1252."
+    )
+    undecodable: Literal["refuse", "replace"] = Field(
+        "refuse",
+        description="What a byte that the character set does not have leads to: `refuse` the message, or read on and "
+        "`replace` the byte.",
+    )
     max_message: Bytes = Field(16 * 1024**2, gt=0, description="Largest message; a larger one is rejected (AR).")
     frame_deadline: Seconds = Field(30.0, gt=0, description="Longest time from a frame's first byte to its last.")
     idle: Seconds = Field(0.0, description="Close a connection on which nothing came for so long; 0 keeps it open.")
     connections: int = Field(1000, ge=1, description="Most connections at a time; further ones are turned away.")
     keepalive: Seconds = Field(60.0, description="Idle time after which TCP asks whether the peer lives; 0 never asks.")
 
-    @field_validator("charset")
+    @field_validator("charset", "default_charset")
     @classmethod
-    def _known(cls, value: str) -> str:
-        if value != "MSH-18":
+    def _known(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and (value != "MSH-18" or info.field_name != "charset"):
             try:
                 codec_of(value)
             except MessageError:

@@ -12,6 +12,8 @@ def check_location(location: Location | str, version: str = "2.5.1") -> str | No
     Z segments are a site's own and pass; so does everything in a version that the tables do not have.
     """
     place = Location.parse(location) if isinstance(location, str) else location
+    if place.within is not None and (mistake := check_location(place.within, version)):
+        return mistake
     tables = _tables(version)
     if tables is None or place.segment.startswith("Z"):
         return None

@@ -110,7 +110,7 @@ def map_adt(message: Message, without: frozenset[str] = frozenset()) -> Event:
             encounter = None
         elif emptied:
             cleared += emptied
-    if message.first("ROL") is not None:
+    if message.texts("ROL"):
         patient, encounter = with_roles(message, patient, encounter)
     return Event(
         kind=kind,

@@ -19,7 +19,7 @@ def coverage(message: Message) -> tuple[Coverage, ...]:
     if not texts:
         return ()
     separator = message.separators.field
-    if message.first("IN2") is not None:
+    if message.texts("IN2"):
         texts = [line for line in message.lines() if line.startswith((f"IN1{separator}", f"IN2{separator}"))]
     return _coverage(reader_of(message), tuple(texts), separator)
 

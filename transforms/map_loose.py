@@ -15,7 +15,7 @@ _NTE_FIELDS: Final = 3
 
 def loose_observations(message: Message) -> tuple[Observation, ...]:
     """Return what OBX say, each with the notes that follow it, in the order of the message, and then ACC and PDA."""
-    if message.first("OBX") is None:
+    if not message.texts("OBX"):
         return circumstances(message)
     separator = message.separators.field
     return _observations(reader_of(message), tuple(_noted(message, separator)), separator) + circumstances(message)

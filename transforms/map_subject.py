@@ -116,7 +116,7 @@ def patient_of(message: Message, without: frozenset[str] = frozenset()) -> tuple
 
 def first_patient(message: Message, without: frozenset[str] = frozenset()) -> tuple[Patient, Cleared]:
     """Return whom the first PID is about, where the message type says what further ones mean; as `patient_of`."""
-    if message.first("PID") is None:
+    if not message.texts("PID"):
         fail("PID", "PID is missing, so nobody can say whom this is about")
     patient, cleared, _ = _patient(reader_of(message), _both(message, "PID", "PD1"), message.separators.field, without)
     return patient, cleared
@@ -124,8 +124,8 @@ def first_patient(message: Message, without: frozenset[str] = frozenset()) -> tu
 
 def _both(message: Message, name: str, more: str) -> tuple[str, str]:
     """Return the first segments of two names as sent, "" for one that is not there."""
-    segment, other = message.first(name), message.first(more)
-    return segment.text if segment is not None else "", other.text if other is not None else ""
+    sent, other = message.texts(name), message.texts(more)
+    return sent[0] if sent else "", other[0] if other else ""
 
 
 @kept
@@ -149,9 +149,9 @@ def unread_of(message: Message, trigger: str, without: frozenset[str]) -> tuple[
     """Return the places of PID and PV1 whose value could not be read and was left out."""
     read, separator = reader_of(message), message.separators.field
     found: tuple[str, ...] = ()
-    if message.first("PID") is not None:
+    if message.texts("PID"):
         found += _patient(read, _both(message, "PID", "PD1"), separator, without)[2]
-    if message.first("PV1") is not None:
+    if message.texts("PV1"):
         found += _encounter(read, _both(message, "PV1", "PV2"), trigger, separator)[2]
     return found
 
@@ -161,7 +161,7 @@ def encounter_of(message: Message, trigger: str = "") -> tuple[Encounter | None,
 
     ``trigger`` is an ADT trigger, where it says in what state the visit is; else PV1 says it.
     """
-    if message.first("PV1") is None:
+    if not message.texts("PV1"):
         return None, ()
     encounter, cleared, _ = _encounter(
         reader_of(message), _both(message, "PV1", "PV2"), trigger, message.separators.field

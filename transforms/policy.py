@@ -9,6 +9,7 @@ from typing import Any, Final
 from jinja2 import nodes
 
 from broker.canonical.model import Account, Appointment, ClinicalDocument, Encounter, Event, Patient, Referral
+from broker.wire.lines import is_name
 from transforms.jinja import FIELDS, StrictEnvironment
 from transforms.mistakes import nearest
 from transforms.phone import region_mistake
@@ -145,6 +146,8 @@ class Policy:
             hint = nearest(name, self._names)
             if name.upper() + "-" in self._source.text.upper():
                 hint = "HL7 locations are written in capitals, such as PID-5.1"
+            elif name.isupper() and is_name(name):
+                hint = f"if {name} is a segment, a field follows after a hyphen, such as {name}-3.1"
             raise self._mistake_at(node, name, f"{name} is not defined", hint)
 
     def _check_filter(self, node: nodes.Filter) -> None:

@@ -22,7 +22,7 @@ CASES: Final = [
     # keys
     ("attempts: 3", "atempts: 3", '20:13-20 error[E104] unknown key "atempts" in deliver.text.retry (did you mean "attempts"? allowed: attempts, expire, first, max)'),
     ("steps:", "stepps:", '6:1-7 error[E104] unknown key "stepps" (did you mean "steps"? allowed: channel, deliver, description, index, labels, listen, order, steps)'),
-    ("endpoint:", "endpont:", '3:10-17 error[E104] unknown key "endpont" in listen.mllp (did you mean "endpoint"? allowed: acknowledge, charset, connections, endpoint, frame_deadline, idle, keepalive, max_message)'),
+    ("endpoint:", "endpont:", '3:10-17 error[E104] unknown key "endpont" in listen.mllp (did you mean "endpoint"? allowed: acknowledge, charset, connections, default_charset, endpoint, frame_deadline, idle, keepalive, max_message, undecodable)'),
     ("  - filter:", "  - filtr:", '7:5-10 error[E104] unknown key "filtr" in steps.1 (did you mean "filter"? allowed: canonical, filter, script, set)'),
     ("mllp:", "mlp:", '3:3-6 error[E104] unknown key "mlp" in listen (did you mean "mllp"? allowed: mllp)'),
     ("prm: {}", "prn: {}", '15:5-8 error[E104] unknown key "prn" in deliver.store (did you mean "prm"? allowed: after, fhir, on_dead, prm, retry, sms, unknown, when)'),
