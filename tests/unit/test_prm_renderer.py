@@ -1,10 +1,22 @@
 """The request for the patient store: an event, with a head to recognise it by."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
 from broker.canonical.codec import decode
-from broker.canonical.model import WITHOUT_PATIENT, Encounter, Event, Identifier, Merge, Patient, Source
+from broker.canonical.model import (
+    WITHOUT_PATIENT,
+    Concept,
+    Condition,
+    Encounter,
+    Event,
+    Identifier,
+    Merge,
+    Patient,
+    Source,
+)
 from broker.delivery import Delivery, Rejected
 from broker.errors import StepError
 from broker.message import Document
@@ -35,9 +47,10 @@ def said(told: Event) -> Said:
     return result
 
 
-def test_request_carries_the_whole_event() -> None:
+def test_request_carries_what_the_store_keeps_and_no_chart() -> None:
     told = event(encounter=VISIT, occurred_at="2026-01-01", cleared=("patient.telecom",))
     assert decode(request(told).partition(b"\n")[2]) == told
+    assert request(replace(told, conditions=(Condition(code=Concept(code="I10")),), notes=("secret",))) == request(told)
 
 
 def test_head_tells_what_the_event_is_about() -> None:
