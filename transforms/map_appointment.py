@@ -235,18 +235,18 @@ def _practitioners(resources: list[list[str]], read: Reader) -> tuple[Practition
             role = first_concept(read, item[4])
             if person is not None and role is not None:
                 person = replace(person, role=role.text or role.code)
-            if person is not None and person not in found:
+            if person is not None:
                 found.append(person)
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _locations(resources: list[list[str]], read: Reader) -> tuple[Location, ...]:
     found: list[Location] = []
     for item in resources:
         place = read.location(item[3]) if item[0] == "AIL" and item[3] else None
-        if place is not None and place not in found:
+        if place is not None:
             found.append(place)
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _comment(message: Message, read: Reader) -> str | None:
