@@ -25,15 +25,19 @@ def circumstances(message: Message) -> tuple[Observation, ...]:
     accident, death = message.first("ACC"), message.first("PDA")
     if accident is None and death is None:
         return ()
-    read, separator = reader_of(message), message.separators.field
-    return (_accident(read, accident.text, separator) if accident else ()) + (
-        _death(read, death.text, separator) if death else ()
-    )
+    sent = (accident.text if accident else "", death.text if death else "")
+    return _told(reader_of(message), sent, message.separators.field)
 
 
 @kept
-def _accident(read: Reader, text: str, separator: str) -> tuple[Observation, ...]:
-    fields = padded(text.split(separator), _ACC_FIELDS)
+def _told(read: Reader, sent: tuple[str, ...], separator: str) -> tuple[Observation, ...]:
+    accident, death = sent
+    return (_accident(read, padded(accident.split(separator), _ACC_FIELDS)) if accident else ()) + (
+        _death(read, padded(death.split(separator), _PDA_FIELDS)) if death else ()
+    )
+
+
+def _accident(read: Reader, fields: list[str]) -> tuple[Observation, ...]:
     kind, described, at = first_concept(read, fields[2]), read.plain(fields[8]), time_of(fields[1], read)
     if not (kind or described or at):
         return ()
@@ -51,9 +55,7 @@ def _accident(read: Reader, text: str, separator: str) -> tuple[Observation, ...
     )
 
 
-@kept
-def _death(read: Reader, text: str, separator: str) -> tuple[Observation, ...]:
-    fields = padded(text.split(separator), _PDA_FIELDS)
+def _death(read: Reader, fields: list[str]) -> tuple[Observation, ...]:
     cause = first_concept(read, fields[1])
     found = []
     if cause:

@@ -11,7 +11,6 @@ from transforms.hl7_types import Reader, padded, reader_of
 from transforms.kept import kept
 from transforms.map_encounter import time_of
 
-_AL1_FIELDS: Final = 6
 _IAM_FIELDS: Final = 30
 _DG1_FIELDS: Final = 26
 
@@ -40,8 +39,7 @@ def conditions_of(message: Message, segments: Sequence[str] | None = None) -> tu
         segments = message.texts("DG1")
     if not segments:
         return ()
-    read, separator = reader_of(message), message.separators.field
-    return tuple([found for text in segments if (found := _diagnosis(read, text, separator))])
+    return _conditions(reader_of(message), tuple(segments), message.separators.field)
 
 
 def allergies_of(message: Message, segments: Sequence[str] | None = None) -> tuple[Allergy, ...]:
@@ -50,14 +48,25 @@ def allergies_of(message: Message, segments: Sequence[str] | None = None) -> tup
         segments = [*message.texts("IAM"), *message.texts("AL1")]
     if not segments:
         return ()
-    read, separator = reader_of(message), message.separators.field
-    found = [(_allergy if text.startswith("AL1") else _detailed_allergy)(read, text, separator) for text in segments]
-    return tuple([allergy for allergy in found if allergy])
+    return _allergies(reader_of(message), tuple(segments), message.separators.field)
 
 
 @kept
-def _diagnosis(read: Reader, text: str, separator: str) -> Condition | None:
-    fields = padded(text.split(separator), _DG1_FIELDS)
+def _conditions(read: Reader, segments: tuple[str, ...], separator: str) -> tuple[Condition, ...]:
+    found = [_diagnosis(read, padded(text.split(separator), _DG1_FIELDS)) for text in segments]
+    return tuple([condition for condition in found if condition])
+
+
+@kept
+def _allergies(read: Reader, segments: tuple[str, ...], separator: str) -> tuple[Allergy, ...]:
+    found = []
+    for text in segments:
+        fields = padded(text.split(separator), _IAM_FIELDS)
+        found.append(_allergy(read, fields) if fields[0] == "AL1" else _detailed_allergy(read, fields))
+    return tuple([allergy for allergy in found if allergy])
+
+
+def _diagnosis(read: Reader, fields: list[str]) -> Condition | None:
     described = read.plain(fields[4]) if fields[4] else None
     code = _completed(first_concept(read, fields[3]), read.first(fields[2]), described)
     identifier = entity(read, fields[20])
@@ -88,9 +97,7 @@ def _completed(code: Concept | None, system: str | None, described: str | None) 
     return code if code.text else replace(code, text=described)
 
 
-@kept
-def _allergy(read: Reader, text: str, separator: str) -> Allergy | None:
-    fields = padded(text.split(separator), _AL1_FIELDS)
+def _allergy(read: Reader, fields: list[str]) -> Allergy | None:
     code = first_concept(read, fields[3])
     if code is None:
         return None
@@ -104,9 +111,7 @@ def _allergy(read: Reader, text: str, separator: str) -> Allergy | None:
     )
 
 
-@kept
-def _detailed_allergy(read: Reader, text: str, separator: str) -> Allergy | None:
-    fields = padded(text.split(separator), _IAM_FIELDS)
+def _detailed_allergy(read: Reader, fields: list[str]) -> Allergy | None:
     code, identifier = first_concept(read, fields[3]), entity(read, fields[7])
     if code is None and identifier is None:
         return None

@@ -7,6 +7,7 @@ from broker.wire.er7 import Message
 from transforms.clinical import Chart
 from transforms.hl7_codes import concept, entity, first_concept, organization
 from transforms.hl7_types import Reader, padded, reader_of
+from transforms.map_circumstances import circumstances
 from transforms.map_coverage import coverage
 from transforms.map_lists import allergies_of, conditions_of
 from transforms.map_observation import observations_of, time_at
@@ -59,7 +60,7 @@ def _event(message: Message, kind: str, without: frozenset[str]) -> Event:
         referral=referral,
         cleared=cleared + emptied,
         results=tuple([map_report(group, read) for group in chart.groups if group.request is not None]),
-        observations=observations_of(chart.head, read),
+        observations=observations_of(chart.head, read) + circumstances(message),
         conditions=conditions_of(message),
         allergies=allergies_of(message),
         coverage=coverage(message),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from broker.canonical.model import Event, Immunization
+from broker.canonical.model import Event, Immunization, Observation
 from broker.wire.er7 import Message
 from transforms.clinical import BLANK, Chart, Group, Treatment
 from transforms.clinical_event import clinical_event
@@ -27,9 +27,26 @@ def map_vaccination(message: Message, without: frozenset[str] = frozenset()) -> 
     read = reader_of(message)
     chart = Chart(message)
     immunizations = tuple([found for group in chart.groups for found in _of_group(group, read)])
-    if not (immunizations or chart.head.observations):
+    if not immunizations and message.first("OBX") is None:
         fail("RXA", "the message has neither RXA nor OBX, so it tells no vaccination; filter it out before")
-    return clinical_event(message, without, chart, "immunization.recorded", immunizations=immunizations)
+    observations = tuple([found for group in chart.groups for found in _apart(group, read)])
+    return clinical_event(
+        message, without, chart, "immunization.recorded", immunizations=immunizations, observations=observations
+    )
+
+
+def _apart(group: Group, read: Reader) -> list[Observation]:
+    """Return what was observed in a group before, or without, any vaccination."""
+    first = next((each.first for each in group.treatments if each.fields[0] == "RXA"), len(group.observations))
+    return _observed(group, 0, first, read)
+
+
+def _observed(group: Group, begin: int, end: int, read: Reader) -> list[Observation]:
+    return [
+        found
+        for segment, notes in group.observations[begin:end]
+        for found in map_observation(segment, notes_of(notes, read), read)
+    ]
 
 
 def _of_group(group: Group, read: Reader) -> list[Immunization]:
@@ -51,11 +68,6 @@ def _immunization(group: Group, treatment: Treatment, read: Reader, end: int, *,
     amount = number(read.first(fields[6]))
     given = status != "not-done" and amount != _UNKNOWN
     historical, remarks = _origin(fields[9], read)
-    observations = [
-        found
-        for segment, notes in group.observations[treatment.first : end]
-        for found in map_observation(segment, notes_of(notes, read), read)
-    ]
     return Immunization(
         code=code,
         identifier=(entity(read, order[3]) or entity(read, order[2])) if only else None,
@@ -74,7 +86,7 @@ def _immunization(group: Group, treatment: Treatment, read: Reader, end: int, *,
         performer=read.practitioner(fields[10]) if fields[10] else None,
         location=(read.location(fields[11]) if fields[11] else None)
         or (read.location(fields[27]) if fields[27] else None),
-        observations=tuple(observations),
+        observations=tuple(_observed(group, treatment.first, end, read)),
         notes=(*remarks, *notes_of(treatment.notes, read), *notes_of(group.notes, read)),
     )
 
