@@ -3,6 +3,7 @@
 A message keeps its bytes as they came. Segments and fields are split when somebody asks for them, and then kept.
 """
 
+import gc
 from typing import Final, Self
 
 from broker.wire.charset import Charset, decode
@@ -15,6 +16,7 @@ from broker.wire.segment import LongSegment, Segment
 __all__ = ["Group", "Header", "Location", "Message", "Segment", "Separators", "read_header"]
 
 _LONG: Final = 65_536  # characters from which on a segment is not copied
+_MANY: Final = 1_048_576  # characters of a message from which on it may have very many segments
 _BEGINNINGS: Final = frozenset(name + "|" for name in SEGMENTS)
 _BEFORE: Final = "\ufeff\x0b\r\n\t \0"
 _AFTER: Final = "\x1c\r\n\0\x1a"  # framing, and what files end with or are filled up with
@@ -140,9 +142,11 @@ class Message:
         if name == "MSH":  # it is one line, whatever follows
             line = text.partition("\r")[0]
             segment = Segment(name, line, self.separators, self.encoding)
-        elif not (begin := text.find(f"\r{name}{separator}") + 1) or (name not in SEGMENTS and not is_name(name)):
-            # A segment without fields has no separator either.
-            segment = self._group().first(name) if f"\r{name}" in text or not name else None
+        elif not (begin := text.find(f"\r{name}") + 1) and name:
+            segment = None
+        elif text[begin + 3 : begin + 4] != separator or (name not in SEGMENTS and not is_name(name)):
+            # Wrapped text that begins like it, or a segment without fields, which has no separator either.
+            segment = self._group().first(name)
         else:
             end = text.find("\r", begin)
             # The usual cases are decided without a pattern: a segment that HL7 knows follows, or nothing does.
@@ -174,6 +178,14 @@ class Message:
 
     def _group(self) -> Group:
         if self._whole is None:
-            lines = split(self._text, self.separators[0])
-            self._whole = Group([self._segment(name, text) for name, text in lines])
+            # Looking through a million new objects for cycles costs three times what making them does.
+            paused = len(self._text) > _MANY and gc.isenabled()
+            if paused:
+                gc.disable()
+            try:
+                lines = split(self._text, self.separators[0])
+                self._whole = Group([self._segment(name, text) for name, text in lines])
+            finally:
+                if paused:
+                    gc.enable()
         return self._whole

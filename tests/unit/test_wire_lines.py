@@ -46,6 +46,12 @@ def test_line_is_a_segment_when_it_begins_with_a_name(line: str) -> None:
     assert message.get(line[:3]) == line
 
 
+def test_first_segment_of_a_name_is_meant_when_it_has_no_fields() -> None:
+    message = read("PIDX\rPID\rPID|1||x\rPID")
+    assert (message.get("PID-3"), message.get("PID")) == (None, "PID")
+    assert (message.get("PID(2)-3"), len(message.segments("PID"))) == ("x", 3)
+
+
 def test_blank_lines_do_not_count_when_a_segment_follows() -> None:
     message = read("NTE|1||text  \r\r \t\r\0\rPID|1\r \r\x1c\r")
     assert [segment.text for segment in message.segments()[1:]] == ["NTE|1||text  ", "PID|1"]
