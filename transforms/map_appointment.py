@@ -8,6 +8,7 @@ from broker.canonical.model import Appointment, Concept, Event, Location, Practi
 from broker.wire.er7 import Message
 from transforms.hl7_codes import entity, first_concept, quantity, whole
 from transforms.hl7_types import Reader, padded, reader_of
+from transforms.map_circumstances import circumstances
 from transforms.map_coverage import coverage
 from transforms.map_lists import allergies_of, conditions_of
 from transforms.map_loose import loose_observations
@@ -112,7 +113,7 @@ def _event(message: Message, kind: str, appointment: Appointment | None, without
         encounter=encounter,
         appointment=appointment,
         cleared=cleared + emptied,
-        observations=loose_observations(message),
+        observations=loose_observations(message) + circumstances(message),
         conditions=conditions_of(message),
         allergies=allergies_of(message),
         coverage=coverage(message),
@@ -235,18 +236,18 @@ def _practitioners(resources: list[list[str]], read: Reader) -> tuple[Practition
             role = first_concept(read, item[4])
             if person is not None and role is not None:
                 person = replace(person, role=role.text or role.code)
-            if person is not None and person not in found:
+            if person is not None:
                 found.append(person)
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _locations(resources: list[list[str]], read: Reader) -> tuple[Location, ...]:
     found: list[Location] = []
     for item in resources:
         place = read.location(item[3]) if item[0] == "AIL" and item[3] else None
-        if place is not None and place not in found:
+        if place is not None:
             found.append(place)
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _comment(message: Message, read: Reader) -> str | None:

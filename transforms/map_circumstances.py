@@ -22,8 +22,8 @@ CORONER: Final = Concept(code="coroner", text="Coroner")
 
 def circumstances(message: Message) -> tuple[Observation, ...]:
     """Return the accident and the death that a message tells of."""
-    accident, death = message.first("ACC"), message.first("PDA")
-    if accident is None and death is None:
+    accident, death = message.texts("ACC"), message.texts("PDA")
+    if not accident and not death:
         return ()
     sent = (accident.text if accident else "", death.text if death else "")
     return _told(reader_of(message), sent, message.separators.field)

@@ -39,7 +39,7 @@ def _identifiers(fields: list[str], patient: Patient, read: Reader) -> tuple[Ide
         found = [identifier for part in read.repetitions(fields[4]) if (identifier := read.identifier(part))]
     completed = [_completed(identifier, patient.mrn) for identifier in found]
     others = [identifier for part in read.repetitions(fields[2]) if (identifier := read.identifier(part))]
-    return tuple(completed + [other for other in others if other not in completed])
+    return tuple(dict.fromkeys(completed + others))
 
 
 def _completed(identifier: Identifier, survivor: Identifier | None) -> Identifier:

@@ -78,11 +78,7 @@ def map_patient(fields: list[str], more: list[str], read: Reader, gaps: Gaps, wi
     """
     fields, more = padded(fields, _PID_FIELDS), padded(more, _PD1_FIELDS)
     mrn, identifiers = _identifiers(fields, read)
-    names = tuple([name for part in read.repetitions(fields[5]) if (name := read.name(part))])
-    if fields[9]:  # aliases, of versions before 2.4
-        names += tuple(
-            [name for part in read.repetitions(fields[9]) if (name := read.name(part)) and name not in names]
-        )
+    names = _names(fields, read)
     name = _main_name(names)
     telecom = _telecom(fields, read)
     deceased, deceased_at = _deceased(fields, read, gaps, without)
@@ -142,7 +138,7 @@ def _identifiers(fields: list[str], read: Reader) -> tuple[Identifier | None, tu
         if fields[number]:
             older = [identifier for part in read.repetitions(fields[number]) if (identifier := read.identifier(part))]
             mrn = mrn or (choose_record_number(older) if number == 2 else None)  # noqa: PLR2004 - PID-2
-            found += [identifier for identifier in older if identifier not in found]
+            found = list(dict.fromkeys(found + older))  # a field may repeat as often as it likes
     if fields[19] or fields[20]:
         known = {identifier.value for identifier in found}
         found += [identifier for identifier in _documents(fields, read) if identifier.value not in known]
@@ -162,8 +158,8 @@ def _names(fields: list[str], read: Reader) -> tuple[Name, ...]:
     """Return the names of PID-5, and the aliases of PID-9 (of versions before 2.4)."""
     found = [name for part in read.repetitions(fields[5]) if (name := read.name(part))]
     if fields[9]:
-        found += [name for part in read.repetitions(fields[9]) if (name := read.name(part)) and name not in found]
-    return tuple(found)
+        found += [name for part in read.repetitions(fields[9]) if (name := read.name(part))]
+    return tuple(dict.fromkeys(found)) if fields[9] else tuple(found)
 
 
 def _main_name(names: Sequence[Name]) -> Name | None:
@@ -188,13 +184,14 @@ def sex_of(code: str | None) -> str | None:
 
 
 def _telecom(fields: list[str], read: Reader) -> tuple[Telecom, ...]:
-    found: list[Telecom] = []
-    for number, use in _TELECOM_FIELDS:
-        for part in read.repetitions(fields[number]):
-            point = read.telecom(part, use)
-            if point is not None and point not in found:
-                found.append(point)
-    return tuple(found)
+    found = [
+        point
+        for number, use in _TELECOM_FIELDS
+        if fields[number]
+        for part in read.repetitions(fields[number])
+        if (point := read.telecom(part, use))
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def _value(telecom: Sequence[Telecom], system: str, use: str = "") -> str | None:

@@ -133,13 +133,8 @@ def addresses(field: str, read: Reader) -> tuple[Address, ...]:
 
 def telecom(read: Reader, *fields: tuple[str, str]) -> tuple[Telecom, ...]:
     """Return every XTN of fields, each once; a field comes with what it is for where the sender does not say."""
-    found: list[Telecom] = []
-    for field, use in fields:
-        for part in read.repetitions(field):
-            point = read.telecom(part, use)
-            if point is not None and point not in found:
-                found.append(point)
-    return tuple(found)
+    found = [point for field, use in fields for part in read.repetitions(field) if (point := read.telecom(part, use))]
+    return tuple(dict.fromkeys(found))
 
 
 def roles(message: Message) -> dict[str, tuple[Practitioner, ...]]:
@@ -152,11 +147,11 @@ def roles(message: Message) -> dict[str, tuple[Practitioner, ...]]:
 
 @kept
 def _roles(read: Reader, texts: tuple[str, ...], separator: str) -> dict[str, tuple[Practitioner, ...]]:
-    found: dict[str, tuple[Practitioner, ...]] = {}
+    found: dict[str, list[Practitioner]] = {}
     for text in texts:
         fields = padded(text.split(separator), _ROL_FIELDS)
         name = _ROLES.get((read.first(fields[3]) or "").upper())
         person = read.practitioner(fields[4]) if fields[4] else None
         if name and person and (read.first(fields[2]) or "").upper() not in _WITHDRAWN:
-            found[name] = (*found.get(name, ()), person)
-    return found
+            found.setdefault(name, []).append(person)
+    return {name: tuple(people) for name, people in found.items()}

@@ -88,7 +88,7 @@ def _practising(person: Practitioner, fields: list[str], read: Reader) -> Practi
             licences.append(Identifier(value=value, system=authority or "", type=kind or ""))
     return replace(
         person,
-        identifiers=person.identifiers + tuple(found for found in licences if found not in person.identifiers),
+        identifiers=tuple(dict.fromkeys((*person.identifiers, *licences))),
         role=person.role or read.first(fields[3]),
         specialty=Concept(text=specialty) if specialty else person.specialty,
     )

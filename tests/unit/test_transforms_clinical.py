@@ -52,7 +52,7 @@ SEGMENTS = st.sampled_from(
             "ZZZ|1",
             PID,
         ),
-        *("PRB|AD||I10", "GOL|AD", "IN1|1|P", "NK1|1|Eze", "PDA||||||Y", "ACC|2024", "obx|1", "", "text alone"),
+        *("PRB|AD||I10", "GOL|AD", "IN1|1|P", "NK1|1|Eze", "PDA||||||Y", "ACC|2024", ""),
     ]
 )
 
