@@ -1,14 +1,10 @@
 """This module holds a channel as it runs: what `config.build` made of one revision of a channel file."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from broker.formats.reading import Format, Index
 from broker.parts import Destination, Listener
 from broker.retry import RetryPolicy
-from broker.wire.er7 import Message
-
-# Reads the index values of a message: pairs of index name and value.
-Index = Callable[[Message], list[tuple[str, str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +28,7 @@ class Channel:
     name: str
     revision: str
     content: str = field(repr=False)
-    charset: str | None
+    format: Format
     listens: str  # the listener's declaration: the same text means that its sockets may stay
     listener: Listener
     index: Index

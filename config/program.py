@@ -10,7 +10,6 @@ import orjson
 from broker.errors import MessageError, StepError
 from broker.message import Document, Filtered
 from broker.parts import Renderer, Transform
-from broker.wire.er7 import Message
 
 Compiled = Callable[[Document], Any]
 # state, step, location, reason, deliveries as (destination by place, order key, size of the request)
@@ -28,26 +27,20 @@ class Exit:
     render: Renderer
 
 
-@dataclass(frozen=True, slots=True)
-class _Broken:
-    """The only step of a channel that could not be built."""
-
-    reason: str
-
-    def __call__(self, document: Document) -> Document:  # noqa: ARG002 - whatever the message is
-        raise StepError(f"the channel could not be built: {self.reason}", step="build")
-
-
 class Program:
     """What a worker process runs for one revision of a channel."""
 
     def __init__(
-        self, steps: list[tuple[str, Transform]], order: Compiled | None, exits: list[Exit], charset: str | None
+        self,
+        steps: list[tuple[str, Transform]],
+        order: Compiled | None,
+        exits: list[Exit],
+        document: Callable[[bytes, float], Document],
     ) -> None:
         self._steps = steps
         self._order = order
         self._exits = exits
-        self._charset = charset
+        self._document = document  # reads a message: `Format.document`
         self._at = ""  # what is being done
 
     @classmethod
@@ -59,7 +52,7 @@ class Program:
         try:
             return build_program(found["channel"], Path(found["folder"]))
         except Exception as error:  # noqa: BLE001 - analysts' code; there is no message yet whose data it could show
-            return cls([("build", _Broken(str(error)))], None, [], None)
+            return cls([], None, [], _broken(str(error)))
 
     def process(self, body: bytes, received_at: float) -> tuple[Result, list[bytes]]:
         """Run everything over one message; whatever fails, fails this message alone and says where."""
@@ -74,7 +67,7 @@ class Program:
             return ("failed", self._at, None, f"raised {type(error).__name__}", []), []
 
     def _through(self, body: bytes, received_at: float) -> tuple[Result, list[bytes]]:
-        document = Document(message=Message.parse(body, self._charset), received_at=received_at)
+        document = self._document(body, received_at)
         for name, step in self._steps:
             self._at = name
             outcome = step(document)
@@ -98,3 +91,12 @@ class Program:
             return _SHARED_LANE if value is None else str(value)
         mrn = document.event.patient.mrn if document.event is not None else None
         return _SHARED_LANE if mrn is None else f"{mrn.system}|{mrn.value}"
+
+
+def _broken(reason: str) -> Callable[[bytes, float], Document]:
+    """Return what reads the messages of a channel that could not be built: it fails each of them."""
+
+    def document(_body: bytes, _received_at: float) -> Document:
+        raise StepError(f"the channel could not be built: {reason}", step="build")
+
+    return document

@@ -7,6 +7,8 @@ from pathlib import Path, PurePosixPath
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
+from broker.formats.hl7 import Hl7
+from broker.formats.reading import Format
 from broker.message import Document
 from transforms.expression import Compiled, compile_expression
 from transforms.mistakes import ExpressionError, nearest
@@ -17,13 +19,14 @@ _SUFFIX: Final = ".j2"
 
 
 class Kit:
-    """Compiles for one channel; ``folder`` is where its templates and scripts are.
+    """Compiles for one channel; ``folder`` is where its templates and scripts are, ``format`` what its messages are.
 
     Steps are built in order, and `declare` makes the names of a `set` known to what is built later.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, form: Format | None = None) -> None:
         self.folder = folder
+        self.format = form or Hl7()
         self._names: list[str] = []
         self._scripts: dict[Path, ModuleType] = {}
 
