@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from broker.channel import Channel, RoutePlan
 from broker.errors import StepError
-from broker.formats.reading import Format, Index
+from broker.formats.reading import Index, no_index
 from broker.message import Document
 from broker.notices import Notice
 from broker.parts import Intake, Tools
@@ -17,13 +17,11 @@ from config.program import Compiled, Exit, Program
 from config.settings import Settings
 from transforms.kit import Kit
 
-_FROM_MESSAGE: Final = "MSH-18"  # the charset option that believes the message
-
 
 def build_program(tree: dict[str, Any], folder: Path) -> Program:
     """Build the pure half of a channel: steps, conditions and renderers. Raises `ConfigError` or `ExpressionError`."""
     plan = load_channel(tree)
-    form = build_format(plan)
+    form = plan.format.build(plan.listen)
     kit = Kit(folder, form)
     steps = [(step.name, step.spec.build(kit)) for step in plan.steps]
     order = kit.expression(plan.order) if plan.order is not None else None
@@ -43,7 +41,7 @@ def build_channels(
 
 
 def _build_channel(plan: ChannelPlan, settings: Settings, intake: Intake, notify: Callable[[Notice], None]) -> Channel:
-    form = build_format(plan)
+    form = plan.format.build(plan.listen)
     tools = Tools(plan.name, intake, notify, settings, form)
     return Channel(
         name=plan.name,
@@ -70,14 +68,10 @@ def _route(plan: DeliverPlan, tools: Tools) -> RoutePlan:
     )
 
 
-def build_format(plan: ChannelPlan) -> Format:
-    """Build what reads the messages of a channel."""
-    charset = getattr(plan.listen.spec, "charset", _FROM_MESSAGE)
-    return plan.format.spec.build(None if charset == _FROM_MESSAGE else str(charset))
-
-
 def build_index(plan: ChannelPlan, kit: Kit) -> Index:
     """Build what reads the index values of a message."""
+    if not plan.index:
+        return no_index
     wanted = [(name, kit.expression(text)) for name, text in plan.index.items()]
 
     def index(document: Document) -> list[tuple[str, str]]:

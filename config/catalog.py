@@ -70,6 +70,11 @@ FORMATS: Final[Parts[FormatSpec]] = Parts(
     FormatSpec,
     {
         "hl7": "broker.formats.hl7:Hl7Spec",
+        "csv": "broker.formats.delimited:CsvSpec",
+        "fixed": "broker.formats.fixed:FixedSpec",
+        "json": "broker.formats.tree:JsonSpec",
+        "ndjson": "broker.formats.tree:NdjsonSpec",
+        "fhir": "broker.formats.tree:FhirSpec",
     },
 )
 LISTENERS: Final[Parts[ListenerSpec]] = Parts(

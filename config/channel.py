@@ -13,6 +13,7 @@ import orjson
 from pydantic import Field, model_validator
 
 from broker.errors import ConfigError
+from broker.formats.reading import Format
 from broker.retry import RetryPolicy
 from broker.spec import DestinationSpec, Expression, FormatSpec, ListenerSpec, Seconds, Spec, StepSpec
 from config import catalog
@@ -25,6 +26,7 @@ S = TypeVar("S", bound=Spec)
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 IndexName = Annotated[str, Field(pattern=INDEX_PATTERN)]
 _REVISION_DIGITS: Final = 12
+_FROM_MESSAGE: Final = "MSH-18"  # the charset option that believes the message
 _HL7: Final = "hl7"  # what messages are where the channel does not say
 
 
@@ -96,6 +98,11 @@ class FormatPlan:
 
     kind: str
     spec: FormatSpec
+
+    def build(self, listen: ListenPlan | None) -> Format:
+        """Build what reads the messages; the listener may fix their character set."""
+        charset = getattr(listen.spec, "charset", _FROM_MESSAGE) if listen is not None else _FROM_MESSAGE
+        return self.spec.build(None if charset == _FROM_MESSAGE else str(charset))
 
 
 @dataclass(frozen=True, slots=True)

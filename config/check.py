@@ -115,9 +115,10 @@ def _check_file(file: _File, settings: Settings) -> None:
     file.findings += written_out(file.tree.value, file.marks)
     file.draft = read_channel(file.tree.value, file.marks, file.findings)
     _check_name(file)
-    kit = CheckingKit(settings.channels)
-    Compiling(file.draft, file.marks, file.findings, kit).compile()
-    file.files = kit.files
+    if file.draft.format is not None:  # else nobody knows what expressions may use
+        kit = CheckingKit(settings.channels, file.draft.format.build(file.draft.listen))
+        Compiling(file.draft, file.marks, file.findings, kit).compile()
+        file.files = kit.files
     _check_named(file, file.draft, settings)
     if isinstance(file.tree.value, dict) and not file.tree.value.get("deliver"):
         text = "the channel delivers to nobody; its messages are only stored"

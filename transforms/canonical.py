@@ -14,6 +14,7 @@ from broker.message import Document
 from broker.spec import Expression, StepSpec
 from transforms.expression import Compiled
 from transforms.map_adt import map_adt
+from transforms.map_row import RowMapping, compile_kind, completed, no_mapping
 from transforms.mistakes import nearest
 from transforms.policy import fields_of
 
@@ -44,6 +45,11 @@ class CanonicalSpec(StepSpec):
     ADT with A01 A02 A03 A04 A05 A08 A11 A13 A28 A31 A40 is mapped; any other message fails, so filter it out before.
     """
 
+    kind: str = Field(
+        default="",
+        description="What a message tells, such as `patient.updated`, or an expression that gives it. "
+        "Messages without a standard mapping (rows, JSON) need it; HL7 messages say it themselves.",
+    )
     patient: Annotated[dict[str, Expression], AfterValidator(partial(_check_names, Patient))] = Field(
         default={}, description="Fields of the patient, each with an expression that replaces the standard mapping."
     )
@@ -54,10 +60,18 @@ class CanonicalSpec(StepSpec):
     def build(self, kit: Any) -> "Transform":
         """Build the step; raise `ExpressionError` for a mistake in an expression."""
         return Canonical(
+            self._mapping(kit),
             tuple(_override(Patient, name, kit.expression(text)) for name, text in self.patient.items()),
             tuple(_override(Encounter, name, kit.expression(text)) for name, text in self.encounter.items()),
             frozenset(self.patient),
         )
+
+    def _mapping(self, kit: Any) -> RowMapping | None:
+        if kit.format.kind == "hl7":
+            return None
+        if not self.kind:
+            raise no_mapping(kit.format.kind)
+        return RowMapping(compile_kind(self.kind, kit), kit.format.kind, bool(self.encounter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +98,14 @@ class Override:
 class Canonical:
     """The step."""
 
+    mapping: RowMapping | None = None  # of messages that have no standard mapping
     patient: tuple[Override, ...] = ()
     encounter: tuple[Override, ...] = ()
     own: frozenset[str] = frozenset()  # the fields of the patient that are overridden
 
     def __call__(self, document: Document) -> Document:
         """Return the document with its event; raise `StepError` with the location where it cannot be mapped."""
-        event = map_adt(document.message, self.own)
+        event = map_adt(document.message, self.own) if self.mapping is None else self.mapping(document)
         result = Document(
             message=document.message, received_at=document.received_at, event=event, values=document.values
         )
@@ -98,7 +113,9 @@ class Canonical:
             result.event = event = _replaced(event, "patient", event.patient, self.patient, result)
         if self.encounter and event.encounter is not None:
             result.event = event = _replaced(event, "encounter", event.encounter, self.encounter, result)
-        if event.patient.mrn is None:
+        if self.mapping is not None:
+            result.event = completed(event, document)
+        elif event.patient.mrn is None:
             text = "PID-3 has no identifier of type MR, PI or PT, nor one without a type; map patient.mrn in this step"
             raise StepError(text, step="canonical", location="PID-3")
         return result

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from broker.formats.hl7 import Hl7
 from broker.formats.reading import Format
@@ -16,6 +16,8 @@ from transforms.script import ScriptError, View
 from transforms.template import Rendering, compile_template, compile_value
 
 _SUFFIX: Final = ".j2"
+
+C = TypeVar("C", Compiled, Rendering)
 
 
 class Kit:
@@ -28,6 +30,7 @@ class Kit:
         self.folder = folder
         self.format = form or Hl7()
         self._names: list[str] = []
+        self._known: dict[str, Any] = dict(self.format.names)  # all names, and what is known of their values
         self._scripts: dict[Path, ModuleType] = {}
 
     @property
@@ -37,11 +40,14 @@ class Kit:
 
     def declare(self, name: str) -> None:
         """Make a name known to expressions and templates that are compiled from now on."""
+        if name in self.format.names:
+            raise _mistake(name, f"{name} has a meaning already in {self.format.kind}", "use another name")
         self._names.append(name)
+        self._known[name] = None
 
     def expression(self, text: str) -> Compiled:
         """Compile an expression; raise `ExpressionError` for a mistake."""
-        return compile_expression(text, self._names)
+        return self._fitting(compile_expression(text, self._known))
 
     def template(self, text: str, kind: str = "text") -> Rendering:
         """Compile a template, or the file below `folder` that a path ending in ``.j2`` names.
@@ -49,10 +55,10 @@ class Kit:
         Raises `ExpressionError` for a mistake, with ``file`` set where the template is a file.
         """
         if not _is_path(text):
-            return compile_template(text, kind, self._names)
+            return self._fitting(compile_template(text, kind, self._known))
         content = self._read(text)
         try:
-            rendering = compile_template(content, kind, self._names)
+            rendering = self._fitting(compile_template(content, kind, self._known))
         except ExpressionError as error:
             error.file = text.strip()
             raise
@@ -61,7 +67,22 @@ class Kit:
 
     def value(self, text: str, kind: str = "text") -> Callable[[Document], Any]:
         """Compile a literal with holes; one that is exactly one whole ``{{ hole }}`` keeps its type."""
-        return self.template(text, kind) if _is_path(text) else compile_value(text, kind, self._names)
+        if _is_path(text):
+            return self.template(text, kind)
+        compiled = compile_value(text, kind, self._known)
+        if isinstance(compiled, Rendering):
+            return self._fitting(compiled)
+        return self._fitting(compiled) if isinstance(compiled, Compiled) else compiled
+
+    def _fitting(self, compiled: C) -> C:
+        """Return what was compiled; raise `ExpressionError` where it reads HL7 locations of other messages."""
+        if compiled.locations and self.format.kind != "hl7":
+            location = str(compiled.locations[0])
+            position = max(compiled.text.find(location), 0)
+            text = f"{location} is a place in an HL7 message, and the messages of this channel are {self.format.kind}"
+            hint = f"use {', '.join(self.format.names)}"
+            raise ExpressionError(text, source=compiled.text, position=position, length=len(location), hint=hint)
+        return compiled
 
     def script(self, name: str) -> Callable[[View], Any]:
         """Return a function by ``path/below/folder.py:function``; raise `ScriptError` when it cannot be had."""

@@ -10,6 +10,11 @@ from broker.message import Document, Inbound
 Index = Callable[[Document], Sequence[tuple[str, str]]]
 
 
+def no_index(_document: Document) -> Sequence[tuple[str, str]]:
+    """Read the index values of a channel that has none; a format may know that it need not be called."""
+    return ()
+
+
 class Reading(NamedTuple):
     """What the intake needs to know of a message to keep it.
 
