@@ -29,7 +29,7 @@ class Channel:
     revision: str
     content: str = field(repr=False)
     format: Format
-    listens: str  # the listener's declaration: the same text means that its sockets may stay
+    listens: str  # how the listener and its format are declared: the same text means that its sockets may stay
     listener: Listener
     index: Index
     routes: tuple[RoutePlan, ...]

@@ -48,7 +48,7 @@ def _build_channel(plan: ChannelPlan, settings: Settings, intake: Intake, notify
         revision=plan.revision,
         content=orjson.dumps({"channel": plan.tree, "folder": str(settings.channels)}).decode(),
         format=form,
-        listens=orjson.dumps(plan.tree["listen"]).decode(),
+        listens=orjson.dumps([plan.tree["listen"], plan.tree.get("format")]).decode(),
         listener=plan.listen.spec.build(tools),
         index=build_index(plan, Kit(settings.channels, form)),
         routes=tuple(_route(deliver, tools) for deliver in plan.deliver),

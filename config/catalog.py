@@ -80,7 +80,7 @@ FORMATS: Final[Parts[FormatSpec]] = Parts(
 LISTENERS: Final[Parts[ListenerSpec]] = Parts(
     "listener",
     ListenerSpec,
-    {"mllp": "listeners.mllp:MllpSpec"},
+    {"mllp": "listeners.mllp:MllpSpec", "files": "listeners.files:FilesSpec"},
 )
 STEPS: Final[Parts[StepSpec]] = Parts(
     "step",

@@ -42,6 +42,7 @@ class Program:
         self._exits = exits
         self._document = document  # reads a message: `Format.document`
         self._at = ""  # what is being done
+        self._values: dict[str, Any] = {}  # of the message that it is done with
 
     @classmethod
     def load(cls, content: bytes) -> "Program":
@@ -56,18 +57,24 @@ class Program:
 
     def process(self, body: bytes, received_at: float) -> tuple[Result, list[bytes]]:
         """Run everything over one message; whatever fails, fails this message alone and says where."""
-        self._at = "read"
+        self._at, self._values = "read", {}
         try:
             return self._through(body, received_at)
         except StepError as error:
-            return ("failed", error.step or self._at, error.location or None, str(error), []), []
+            return ("failed", error.step or self._at, error.location or self._line(), str(error), []), []
         except MessageError as error:
             return ("failed", self._at, error.location or None, str(error), []), []
         except Exception as error:  # noqa: BLE001 - a step's mistake; its text may hold patient data, its type does not
-            return ("failed", self._at, None, f"raised {type(error).__name__}", []), []
+            return ("failed", self._at, self._line(), f"raised {type(error).__name__}", []), []
+
+    def _line(self) -> str | None:
+        """Return where a row was in its file, as a location; None for a message that is no row."""
+        line = self._values.get("line")
+        return f"line {line}" if line and isinstance(line, int) else None
 
     def _through(self, body: bytes, received_at: float) -> tuple[Result, list[bytes]]:
         document = self._document(body, received_at)
+        self._values = document.values
         for name, step in self._steps:
             self._at = name
             outcome = step(document)

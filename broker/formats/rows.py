@@ -87,6 +87,12 @@ def unpack(body: bytes) -> tuple[Origin, bytes]:
     return Origin(_name(found[1]), int(found[2]), codec, options), body[found.end() :]
 
 
+def place_of(body: bytes) -> str:
+    """Return where a row was, as its sender would call it: ``roster.csv:12``; nothing for what is no row of a file."""
+    origin, _ = unpack(body)
+    return f"{origin.file}:{origin.line}" if origin.line else ""
+
+
 @lru_cache(maxsize=64)
 def _name(file: bytes) -> str:
     return unquote(file.decode("ascii", "replace"))

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from broker.errors import MessageError
 from broker.formats.reading import Reading
-from broker.formats.rows import Row, unpack
+from broker.formats.rows import Row, place_of
 from broker.message import Document, Inbound
 from broker.spec import Bytes, FormatSpec
 from broker.wire.charset import codec_of
@@ -75,6 +75,4 @@ def row_document(row: Row, received_at: float) -> Document:
 
 def read_key(kind: str, inbound: Inbound, values: Sequence[tuple[str, str]]) -> Reading:
     """Return what the intake needs to know of a row; its place in its file is what its sender calls it."""
-    origin, _ = unpack(inbound.body)
-    place = f"{origin.file}:{origin.line}" if origin.line else ""
-    return Reading(kind, (_ROW_KEY, inbound.key) if inbound.key else (), place, values)
+    return Reading(kind, (_ROW_KEY, inbound.key) if inbound.key else (), place_of(inbound.body), values)
