@@ -75,6 +75,7 @@ FORMATS: Final[Parts[FormatSpec]] = Parts(
         "json": "broker.formats.tree:JsonSpec",
         "ndjson": "broker.formats.tree:NdjsonSpec",
         "fhir": "broker.formats.tree:FhirSpec",
+        "cda": "broker.formats.cda:CdaSpec",
     },
 )
 LISTENERS: Final[Parts[ListenerSpec]] = Parts(

@@ -12,7 +12,7 @@ from broker.formats.rows import Origin, Packing, Row, decode_row, located, unpac
 from broker.formats.table import TableSpec, left_out, read_key, row_document, without_last
 from broker.message import Document, Inbound
 from broker.wire.delimited import DELIMITERS, Dialect, Record, read_fields, read_records, sniff_delimiter
-from broker.wire.lines import SAMPLE, codec_for, errors_of, is_wide, read_lines, refuse_foreign
+from broker.wire.lines import SAMPLE, codec_for, errors_of, is_blank, is_wide, read_lines, refuse_foreign
 
 _ONE: Final = r"^.$"
 _NAMED: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
@@ -164,7 +164,7 @@ class Csv:
 
 
 def _pieces(records: Iterator[Record], packing: Packing) -> Iterator[Piece]:
-    rows = without_last(records, lambda record: not record.text.strip())
+    rows = without_last(records, lambda record: is_blank(record.text))
     for record in rows:
         reason = record.reason if record.cut else ""  # any other fails in the steps, as a dead letter of its own
         yield Piece(body=packing.body(record.text, record.line), line=record.line, reason=reason)

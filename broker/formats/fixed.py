@@ -12,7 +12,7 @@ from broker.formats.rows import Origin, Packing, Row, decode_row, located, unpac
 from broker.formats.table import TableSpec, left_out, read_key, row_document, without_last
 from broker.message import Document, Inbound
 from broker.spec import Spec
-from broker.wire.lines import SAMPLE, Line, codec_for, is_wide, read_lines, refuse_foreign
+from broker.wire.lines import SAMPLE, Line, codec_for, is_blank, is_wide, read_lines, refuse_foreign
 
 
 class ColumnSpec(Spec):
@@ -82,7 +82,7 @@ class Fixed:
         return row_document(Row(body, origin, values), received_at)
 
     def _check(self, text: str, origin: Origin) -> None:
-        if not text.strip():
+        if is_blank(text):
             raise located("the line is blank; declare `blank: skip` if blank lines mean nothing", origin)
         if "\r" in text or "\n" in text:
             raise located("there are several lines where one row was expected", origin)
@@ -110,4 +110,4 @@ class Fixed:
 
 
 def _is_blank(row: tuple[int, Line]) -> bool:
-    return not row[1].text.strip()
+    return is_blank(row[1].text)

@@ -17,6 +17,7 @@ _LARGEST: Final = 16 * 1024**2  # bytes of one message
 _HEAD: Final = re.compile(rb"(?<=[\r\n\x0b\x1c])(?:MSH|FHS|BHS|BTS|FTS)(?=[!-/:-@\[-`{-~])")
 _TAIL: Final = 4  # bytes at the end of what was read in which a head may be incomplete
 _BETWEEN: Final = b"\r\n\x0b\x1c\0 \t"
+_FRAMING: Final = re.compile(rb"((?:\r\n|\r|\n)?)[\x0b\x1c\0\r\n]*\Z")  # behind a message: not a part of it
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _SHOWN: Final = 65_536  # bytes of what is no message that are handed on
 
@@ -80,7 +81,7 @@ def _pieces(head: bytes, file: BinaryIO) -> Iterator[Piece]:
 def _piece(part: bytes, line: int) -> Iterator[Piece]:
     """Give what begins with a head, or stands before the first one."""
     if part.startswith(b"MSH"):
-        yield Piece(body=part.rstrip(b"\x0b\x1c\0 \t"), line=line)
+        yield Piece(body=_FRAMING.sub(rb"\1", part, count=1), line=line)
         return
     if part.startswith((b"FHS", b"BHS", b"BTS", b"FTS")):
         end = _LINE_END.search(part)

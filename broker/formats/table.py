@@ -12,6 +12,7 @@ from broker.message import Document, Inbound
 from broker.spec import Bytes, FormatSpec
 from broker.wire.charset import codec_of
 from broker.wire.delimited import none_left_out
+from broker.wire.lines import is_blank
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ def left_out(spec: TableSpec) -> Callable[[str], bool]:
     comment, blank = spec.comment, spec.blank == "skip"
     if not comment and not blank:
         return none_left_out
-    return lambda text: bool(comment and text.startswith(comment)) or (blank and not text.strip())
+    return lambda text: bool(comment and text.startswith(comment)) or (blank and is_blank(text))
 
 
 def without_last(items: Iterator[T], is_blank: Callable[[T], bool]) -> Iterator[T]:

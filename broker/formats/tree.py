@@ -13,9 +13,21 @@ from broker.formats.rows import Origin, Packing, located, unpack
 from broker.formats.table import read_key, without_last
 from broker.message import Document, Inbound
 from broker.spec import Bytes, FormatSpec
-from broker.wire.lines import SAMPLE, Line, codec_for, read_lines, refuse_foreign
+from broker.wire.lines import SAMPLE, Line, codec_for, is_blank, read_lines, refuse_foreign
 
 _LARGEST: Final = 16 * 1024**2
+
+
+# The types that expressions can begin with, as in FHIRPath: Patient.name[0].family. One that the resource is not of is
+# None. Any type is there as `resource`.
+_TYPES: Final = (
+    "AllergyIntolerance", "Appointment", "Bundle", "CarePlan", "CareTeam", "Communication", "Composition", "Condition",
+    "Consent", "Coverage", "Device", "DiagnosticReport", "DocumentReference", "Encounter", "EpisodeOfCare", "Flag",
+    "Goal", "Group", "Immunization", "List", "Location", "Medication", "MedicationAdministration", "MedicationDispense",
+    "MedicationRequest", "MedicationStatement", "MessageHeader", "Observation", "Organization", "Patient", "Person",
+    "Practitioner", "PractitionerRole", "Procedure", "QuestionnaireResponse", "RelatedPerson", "Schedule",
+    "ServiceRequest", "Slot", "Specimen", "Task",
+)  # fmt: skip
 
 
 class Tree(dict[str, Any]):
@@ -39,7 +51,7 @@ class JsonSpec(FormatSpec):
 
 
 class FhirSpec(FormatSpec):
-    """FHIR R4 resources in JSON; each file is one message, `resource` in expressions."""
+    """FHIR R4 resources in JSON; each file is one message: `resource`, or its type (`Patient.id`) in expressions."""
 
     def build(self, charset: str | None) -> Format:  # noqa: ARG002 - JSON is UTF-8
         """Build the format."""
@@ -65,7 +77,7 @@ class Json:
 
     def __init__(self, *, fhir: bool = False) -> None:
         self.kind = "fhir" if fhir else "json"
-        self.names: Mapping[str, Any] = {"resource" if fhir else "message": None}
+        self.names: Mapping[str, Any] = dict.fromkeys(("resource", *_TYPES) if fhir else ("message",))
 
     def read(self, inbound: Inbound, index: Index) -> Reading:
         """Return what keeps the document, by its resource type where it has one."""
@@ -86,14 +98,16 @@ class Json:
         kind = message.get("resourceType") if isinstance(message, dict) else None
         if not isinstance(kind, str) or not kind.isalpha():
             raise located("a FHIR resource is an object with a resourceType; found another", origin)
-        return {"resource": message}
+        return {**dict.fromkeys(_TYPES), "resource": message, kind: message}
 
     def split(self, file: BinaryIO, name: str) -> Iterator[Piece]:  # noqa: ARG002 - one file is one message
         """Yield the one message of a file."""
         body = file.read(_LARGEST + 1)
         refuse_foreign(body[:SAMPLE])
-        reason = f"the file has more than {_LARGEST} bytes" if len(body) > _LARGEST else ""
-        yield Piece(body=body, line=1, reason=reason)
+        if len(body) > _LARGEST:
+            yield Piece(body=body[:SAMPLE], line=1, reason=f"the file has more than {_LARGEST} bytes")
+        else:
+            yield Piece(body=body, line=1)
 
 
 class Ndjson:
@@ -132,7 +146,7 @@ class Ndjson:
         file.seek(mark)
         skips = self._spec.blank == "skip"
         numbered = enumerate(read_lines(file, codec, self._spec.max_row), 1)
-        rows = ((number, line) for number, line in numbered if not skips or line.text.strip())
+        rows = ((number, line) for number, line in numbered if not skips or not is_blank(line.text))
         packing = Packing(name, codec, {})
         found = False
         for number, line in without_last(rows, _is_blank):
@@ -143,7 +157,7 @@ class Ndjson:
 
 
 def _is_blank(row: tuple[int, Line]) -> bool:
-    return not row[1].text.strip()
+    return is_blank(row[1].text)
 
 
 def _id(message: Any) -> str:

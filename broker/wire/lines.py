@@ -39,6 +39,11 @@ class Line(NamedTuple):
     reason: str = ""
 
 
+def is_blank(text: str) -> bool:
+    """Say whether a line has nothing but blanks, tabs and its end."""
+    return not text.strip(" \t\r\n")
+
+
 def refuse_foreign(head: bytes, wide: str = "") -> None:
     """Raise `MessageError` for a file, known by its beginning, that is empty or of another kind than lines of text."""
     if not head:
