@@ -17,7 +17,7 @@ _LARGEST: Final = 16 * 1024**2  # bytes of one message
 _HEAD: Final = re.compile(rb"(?<=[\r\n\x0b\x1c])(?:MSH|FHS|BHS|BTS|FTS)(?=[!-/:-@\[-`{-~])")
 _TAIL: Final = 4  # bytes at the end of what was read in which a head may be incomplete
 _BETWEEN: Final = b"\r\n\x0b\x1c\0 \t"
-_FRAMING: Final = re.compile(rb"((?:\r\n|\r|\n)?)[\x0b\x1c\0\r\n]*\Z")  # behind a message: not a part of it
+_FRAMING: Final = b"\x0b\x1c\0\r\n"  # behind a message: not a part of it, but for one line end
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _SHOWN: Final = 65_536  # bytes of what is no message that are handed on
 
@@ -65,14 +65,14 @@ def _pieces(head: bytes, file: BinaryIO) -> Iterator[Piece]:
             part = bytes(kept[begin:cut])
             if not skipping:
                 yield from _piece(part, line)
-            line, begin, skipping = line + len(_LINE_END.findall(part)), cut, False
+            line, begin, skipping = line + _line_ends(part), cut, False
         if ends:
             return
         del kept[1:begin]
         if len(kept) > _LARGEST:
             if not skipping:
                 yield Piece(body=bytes(kept[1:_SHOWN]), line=line, reason=_TOO_LARGE)
-            line += len(_LINE_END.findall(bytes(kept[1:-_TAIL])))
+            line += _line_ends(kept[1:-_TAIL])
             del kept[1:-_TAIL]
             skipping = True
         chunk = file.read(_CHUNK)
@@ -81,7 +81,7 @@ def _pieces(head: bytes, file: BinaryIO) -> Iterator[Piece]:
 def _piece(part: bytes, line: int) -> Iterator[Piece]:
     """Give what begins with a head, or stands before the first one."""
     if part.startswith(b"MSH"):
-        yield Piece(body=_FRAMING.sub(rb"\1", part, count=1), line=line)
+        yield Piece(body=_without_framing(part), line=line)
         return
     if part.startswith((b"FHS", b"BHS", b"BTS", b"FTS")):
         end = _LINE_END.search(part)
@@ -91,5 +91,15 @@ def _piece(part: bytes, line: int) -> Iterator[Piece]:
         part = part[end.end() :]
     stripped = part.strip(_BETWEEN)
     if stripped:
-        line += len(_LINE_END.findall(part[: part.find(stripped)]))
+        line += _line_ends(part[: part.find(stripped)])
         yield Piece(body=stripped[:_SHOWN], line=line, reason=_STRAY)
+
+
+def _without_framing(part: bytes) -> bytes:
+    kept = part.rstrip(_FRAMING)
+    found = _LINE_END.match(part, len(kept))
+    return kept + found[0] if found else kept
+
+
+def _line_ends(part: bytes | bytearray) -> int:
+    return part.count(b"\r") + part.count(b"\n") - part.count(b"\r\n")

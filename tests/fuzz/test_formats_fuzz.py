@@ -55,7 +55,7 @@ def read(form: Format, body: bytes) -> None:
 
 
 @given(st.sampled_from(FORMS), DATA)
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=300)
 def test_nothing_falls_over(form: Format, data: bytes) -> None:
     read(form, data)
     try:

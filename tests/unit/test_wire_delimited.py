@@ -36,7 +36,7 @@ def written(table: list[list[str]], dialect: Dialect, end: str, quoting: Literal
 
 
 @given(TABLE, DIALECT, st.sampled_from(["\r\n", "\n", "\r"]), st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_table_is_the_same_when_written_in_any_dialect(
     table: list[list[str]], dialect: Dialect, end: str, quoting: Literal[0, 1, 2, 3]
 ) -> None:
