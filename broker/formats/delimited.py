@@ -12,7 +12,7 @@ from broker.formats.rows import Origin, Packing, Row, decode_row, located, unpac
 from broker.formats.table import TableSpec, left_out, read_key, row_document, without_last
 from broker.message import Document, Inbound
 from broker.wire.delimited import DELIMITERS, Dialect, Record, read_fields, read_records, sniff_delimiter
-from broker.wire.lines import SAMPLE, codec_for, errors_of, is_blank, is_wide, read_lines, refuse_foreign
+from broker.wire.text_lines import SAMPLE, codec_for, errors_of, is_blank, is_wide, read_lines, refuse_foreign
 
 _ONE: Final = r"^.$"
 _NAMED: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}

@@ -12,7 +12,7 @@ from broker.formats.rows import Origin, Packing, Row, decode_row, located, unpac
 from broker.formats.table import TableSpec, left_out, read_key, row_document, without_last
 from broker.message import Document, Inbound
 from broker.spec import Spec
-from broker.wire.lines import SAMPLE, Line, codec_for, is_blank, is_wide, read_lines, refuse_foreign
+from broker.wire.text_lines import SAMPLE, Line, codec_for, is_blank, is_wide, read_lines, refuse_foreign
 
 
 class ColumnSpec(Spec):

@@ -13,7 +13,7 @@ from broker.formats.rows import Origin, Packing, located, unpack
 from broker.formats.table import read_key, without_last
 from broker.message import Document, Inbound
 from broker.spec import Bytes, FormatSpec
-from broker.wire.lines import SAMPLE, Line, codec_for, is_blank, read_lines, refuse_foreign
+from broker.wire.text_lines import SAMPLE, Line, codec_for, is_blank, read_lines, refuse_foreign
 
 _LARGEST: Final = 16 * 1024**2
 

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from broker.errors import MessageError
-from broker.wire.lines import Line, codec_for, read_lines, refuse_foreign
+from broker.wire.text_lines import Line, codec_for, read_lines, refuse_foreign
 
 
 def lines(data: bytes, codec: str = "utf-8", limit: int = 100) -> list[Line]:
