@@ -121,9 +121,7 @@ class Engine:
 
     def _open_door(self, channel: Channel, number: int, pump: Pump) -> None:
         self.intake.admit(
-            Door(
-                number=number, name=channel.name, charset=channel.charset, index=channel.index, hand_over=pump.hand_over
-            )
+            Door(number=number, name=channel.name, format=channel.format, index=channel.index, hand_over=pump.hand_over)
         )
 
     def _program(self, channel: Channel, registered: acts.Registered) -> Program:

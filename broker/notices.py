@@ -130,6 +130,28 @@ class Quarantined(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileRead(Notice):
+    """Every message of a file is committed; ``duplicates`` of them were before."""
+
+    channel: str
+    file: str
+    messages: int
+    duplicates: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFailed(Notice):
+    """A file could not be read, or not all of it; ``messages`` of it are committed, and it is kept."""
+
+    level: ClassVar[str] = "error"
+    channel: str
+    file: str
+    messages: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MessagesProcessed(Notice):
     """Steps ran over messages of a channel; counts by how they ended."""
 

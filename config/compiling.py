@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.errors import HandoffError
+from broker.formats.reading import Format
 from config.channel import DeliverPlan, Draft, StepPlan
 from config.findings import Finding, did_you_mean, shown
 from config.marks import Keys, Mark, Marks, Source, show
@@ -41,8 +42,8 @@ class CheckingKit(Kit):
 
     only_checks = True
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(Path(shown(folder)))
+    def __init__(self, folder: Path, form: Format | None = None) -> None:
+        super().__init__(Path(shown(folder)), form)
         self.files: dict[str, bytes] = {}  # by their path below the folder
         self._mistakes: list[_Mistake] = []
         self._in_files: list[Finding] = []

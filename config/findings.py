@@ -30,7 +30,7 @@ CODES: Final = {
     "E301": "A gateway or server that handoff.yaml does not have.",
     "E302": "`after` names a destination that is not there.",
     "E303": "Destinations that wait for each other.",
-    "E304": "An endpoint that is used twice.",
+    "E304": "An endpoint or folder that is used twice.",
     "E305": "A channel name that is used twice.",
     "E306": "A channel whose name differs from its file's.",
     "E307": "A channel that delivers to nobody.",

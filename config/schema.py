@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from broker.spec import Spec
-from config.catalog import DESTINATIONS, LISTENERS, STEPS
+from config.catalog import DESTINATIONS, FORMATS, LISTENERS, STEPS
 from config.channel import ChannelSpec, DeliverSpec
 from config.settings import SettingsSpec
 from transforms.profile import Profile
@@ -17,6 +17,7 @@ def channel_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     schema = _of(ChannelSpec, definitions)
     properties = schema["properties"]
+    properties["format"] |= {"anyOf": [{"enum": list(FORMATS)}, _one_kind(FORMATS, definitions)]}
     properties["listen"] |= _one_kind(LISTENERS, definitions)
     properties["steps"] |= {"items": _one_kind(STEPS, definitions)}
     properties["deliver"] |= {"additionalProperties": _destination(definitions)}

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import socket
 import time
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from twisted.internet.error import CannotListenError
@@ -31,6 +31,8 @@ _COUNTER: Final = itertools.count(1)
 
 class MllpSpec(ListenerSpec):
     """HL7 v2 over MLLP: a TCP port that hospital systems send to."""
+
+    formats: ClassVar[frozenset[str]] = frozenset({"hl7"})
 
     endpoint: Endpoint = Field(description="Address and port to listen on, such as 127.0.0.1:2575; port 0 takes any.")
     acknowledge: Literal["stored"] = Field(

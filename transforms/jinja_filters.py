@@ -6,13 +6,14 @@
 
 import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 from jinja2 import Undefined
 
 from transforms.jinja_events import EVENT_FILTERS
 from transforms.phone import e164
-from transforms.times import fhir_date
+from transforms.times import date_by, fhir_date
 from transforms.to_fhir import as_text
 
 _POSSESSIVE: Final = re.compile(r"'S\b")
@@ -44,7 +45,7 @@ def plain(value: object) -> str:
         return ""
     if value is True or value is False:
         return "true" if value else "false"
-    if isinstance(value, str | int | float):
+    if isinstance(value, str | int | float | Decimal):
         return str(value)
     if isinstance(value, Undefined):
         str(value)  # raises: the name is not defined
@@ -130,12 +131,12 @@ def _phone(value: Any, region: str | None = None) -> str | None:
     return e164(plain(value), region) if value else None
 
 
-def _date(value: Any) -> Any:
+def _date(value: Any, pattern: str = "") -> Any:
     if not value:
         return value
-    date = fhir_date(plain(value))
+    date = date_by(plain(value), pattern) if pattern else fhir_date(plain(value))
     if date is None:
-        raise Refused("is not a date (YYYY[MM[DD]])")
+        raise Refused(f"is not a date ({pattern or 'YYYY[MM[DD]]'})")
     return date
 
 

@@ -1,7 +1,7 @@
 """This module decides what an expression or template may say, node by node, before anything of it is run."""
 
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from types import GenericAlias, UnionType
 from typing import Any, Final
@@ -9,12 +9,14 @@ from typing import Any, Final
 from jinja2 import nodes
 
 from broker.canonical.model import Account, Appointment, ClinicalDocument, Encounter, Event, Patient, Referral
+from broker.formats.reading import Columns
 from broker.wire.lines import is_name
 from transforms.jinja import FIELDS, StrictEnvironment
 from transforms.jinja_events import EVENT_FILTERS, mistake_in
 from transforms.mistakes import nearest
 from transforms.phone import region_mistake
 from transforms.scan import Source
+from transforms.times import pattern_mistake
 
 # What the names that are always there stand for.
 ROOTS: Final[dict[str, type]] = {
@@ -53,7 +55,7 @@ class Policy:
         self._source = source
         self._environment = environment
         self._names = {*ROOTS, *names}
-        self._types: dict[str, Any] = dict(ROOTS)
+        self._types: dict[str, Any] = {**ROOTS, **(names if isinstance(names, Mapping) else {})}
         self.used: set[str] = set()  # names that come from outside, masks of locations included
 
     def check_expression(self, root: nodes.Node) -> None:
@@ -163,6 +165,10 @@ class Policy:
             mistake = region_mistake(str(node.args[0].value))
             if mistake:
                 raise self._mistake_at(node.args[0], "", mistake)
+        if node.name == "date" and node.args and isinstance(node.args[0], nodes.Const):
+            mistake = pattern_mistake(str(node.args[0].value))
+            if mistake:
+                raise self._mistake_at(node.args[0], "", mistake)
 
     def _check_event_filter(self, node: nodes.Filter) -> None:
         keywords: list[Any] = list(node.kwargs)  # Jinja says Pair and means Keyword
@@ -192,6 +198,8 @@ class Policy:
             return None
         if isinstance(key.value, str):
             return self._field(node, owner, key.value)
+        if isinstance(owner, Columns):
+            return self._field(node, owner, str(key.value))
         return owner.__args__[0] if isinstance(owner, GenericAlias) else None
 
     def _field(self, node: nodes.Expr, owner: Any, name: str) -> Any:
@@ -200,6 +208,10 @@ class Policy:
             if name not in fields:
                 raise self._mistake_at(node, name, f"{owner.__name__.lower()} has no {name}", nearest(name, fields))
             return fields[name]
+        if isinstance(owner, Columns):
+            if owner.names is not None and name not in owner.names:
+                raise self._mistake_at(node, name, f"the rows have no column {name}", nearest(name, owner.names))
+            return str
         if owner is str:
             raise self._mistake_at(node, name, f"a text has no {name}")
         if isinstance(owner, GenericAlias):

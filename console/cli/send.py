@@ -94,7 +94,9 @@ def _renamed(letter: Letter, turn: int) -> Letter:
 def _listener(options: Options, channel: str | None) -> str:
     """Return where the running engine takes messages of a channel, or of the only one."""
     channels = Client.of(options).get("/status")["channels"]
-    found = {row["channel"]: row["endpoints"][0] for row in channels if row["endpoints"]}
+    found = {
+        row["channel"]: row["endpoints"][0] for row in channels if row["endpoints"] and _is_port(row["endpoints"][0])
+    }
     if channel is None and len(found) == 1:
         return str(next(iter(found.values())))
     if channel in found:
@@ -102,6 +104,10 @@ def _listener(options: Options, channel: str | None) -> str:
     names = ", ".join(found) or "none listens"
     message = f"say where: --to host:port, or --channel with one of the running channels ({names})"
     raise click.UsageError(message)
+
+
+def _is_port(endpoint: str) -> bool:
+    return endpoint.rpartition(":")[2].isdigit()
 
 
 @contextlib.contextmanager

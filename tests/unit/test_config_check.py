@@ -150,7 +150,7 @@ def test_a_list_is_no_channel(project: Project) -> None:
     project.channel("- a\n", "list")
     assert project.told() == [
         "list.yaml:1:1-2 error[E106] the file needs keys and values, found a list (allowed: channel, description, labels, "
-        "listen, order, index, steps, deliver)"
+        "listen, format, order, index, steps, deliver)"
     ]
 
 

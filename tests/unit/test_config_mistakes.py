@@ -21,7 +21,7 @@ def project(tmp_path: Path) -> Project:
 CASES: Final = [
     # keys
     ("attempts: 3", "atempts: 3", '20:13-20 error[E104] unknown key "atempts" in deliver.text.retry (did you mean "attempts"? allowed: attempts, expire, first, max)'),
-    ("steps:", "stepps:", '6:1-7 error[E104] unknown key "stepps" (did you mean "steps"? allowed: channel, deliver, description, index, labels, listen, order, steps)'),
+    ("steps:", "stepps:", '6:1-7 error[E104] unknown key "stepps" (did you mean "steps"? allowed: channel, deliver, description, format, index, labels, listen, order, steps)'),
     ("endpoint:", "endpont:", '3:10-17 error[E104] unknown key "endpont" in listen.mllp (did you mean "endpoint"? allowed: acknowledge, charset, connections, default_charset, endpoint, frame_deadline, idle, keepalive, max_batch, max_message, mode, release, undecodable)'),
     ("  - filter:", "  - filtr:", '7:5-10 error[E104] unknown key "filtr" in steps.1 (did you mean "filter"? allowed: canonical, filter, script, set, validate)'),
     ("mllp:", "mlp:", '3:3-6 error[E104] unknown key "mlp" in listen (did you mean "mllp"? allowed: mllp)'),

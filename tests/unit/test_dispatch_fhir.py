@@ -32,7 +32,7 @@ def document(value: str = "0012", system: str = "urn:mercy", **patient: Any) -> 
     known: dict[str, Any] = {"sex": "female", "birth_date": "1962-09-10", **patient}
     who = Patient(mrn=Identifier(value=value, system=system), **known)
     event = Event(kind="patient.updated", source=Source(), patient=who)
-    return Document(message=None, received_at=0.0, event=event)  # type: ignore[arg-type] # no part reads it
+    return Document(message=None, received_at=0.0, event=event)
 
 
 def spec(**options: Any) -> FhirSpec:
