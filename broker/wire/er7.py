@@ -41,7 +41,7 @@ class Message:
         self.encoding = encoding  # the codec that the bytes were decoded with
         if not text.startswith("MSH"):
             text = text.lstrip(_BEFORE)
-        if not _STRAY.isdisjoint(text[-2:]):
+        if not _STRAY.isdisjoint(text[-3:]):
             text = text.rstrip(_AFTER)
         if "\n" in text:
             text = text.replace("\r\n", "\r").replace("\n", "\r")
