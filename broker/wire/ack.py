@@ -97,7 +97,7 @@ def is_acknowledgment(header: Header, body: bytes = b"") -> bool:
         return True
     begin = 0
     # Segment by segment, because looking for MSA in all of a message would cost more than all of this.
-    while begin < _MSA_SEARCHED:
+    while True:
         end = body.find(b"\r", begin, _MSA_SEARCHED)
         line_feed = body.find(b"\n", begin, _MSA_SEARCHED if end < 0 else end)
         if line_feed >= 0:
@@ -110,7 +110,6 @@ def is_acknowledgment(header: Header, body: bytes = b"") -> bool:
             return True
         if name not in _BEFORE_MSA and name.strip(_LINE_END) == name:
             return False
-    return False
 
 
 def is_enhanced(header: Header) -> bool:
