@@ -15,7 +15,7 @@ _DEFINING: Final = frozenset({"MSH", "BHS", "FHS"})
 
 
 class SegmentPlan:
-    """One segment of one version under one profile, for one set of separators; fields are compiled when they turn out usual."""
+    """One segment of one version under one profile, for one set of separators; compiled field by field, when usual."""
 
     def __init__(self, shapes: tuple[Shape | None, ...], patterns: Patterns | None, first: int) -> None:
         self.shapes = shapes
