@@ -1,6 +1,7 @@
 """This module looks at one field of a message part by part, and says what is wrong with it and where."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from broker.wire.er7 import Separators
@@ -45,9 +46,14 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         """Write it as a location; the first of several needs no number."""
-        segment, occurrence, field, repetition, component, subcomponent = self
-        number = occurrence if occurrence > 1 else 0
-        return str(Location(segment, field, component, subcomponent, occurrence=number, repetition=repetition))
+        return _spelt(self)
+
+
+@lru_cache(maxsize=4096)
+def _spelt(place: Place) -> str:
+    segment, occurrence, field, repetition, component, subcomponent = place
+    number = occurrence if occurrence > 1 else 0
+    return str(Location(segment, field, component, subcomponent, occurrence=number, repetition=repetition))
 
 
 @dataclass(frozen=True, slots=True)

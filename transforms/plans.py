@@ -1,4 +1,4 @@
-"""This module holds what a version of HL7 and a profile ask of each segment, compiled when it is first met."""
+"""This module holds what a version of HL7 and a profile ask of each segment, compiled as messages need it."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -9,12 +9,13 @@ from transforms.shapes import Patterns, Shape, Shapes
 Sound = Callable[[str], Any]
 
 OBSERVATION: Final = ("OBX", 2, 5)  # the segment whose field 2 names the data type of its field 5
+_UNUSUAL: Final = 2  # times that a field is met before compiling a pattern, a matter of milliseconds, is worth it
 _DEFINED: Final = 2  # MSH-1 and MSH-2, which reading the message has checked
 _DEFINING: Final = frozenset({"MSH", "BHS", "FHS"})
 
 
 class SegmentPlan:
-    """One segment of one version under one profile, for one set of separators; a field is compiled when first met."""
+    """One segment of one version under one profile, for one set of separators; compiled field by field, when usual."""
 
     def __init__(self, shapes: tuple[Shape | None, ...], patterns: Patterns | None, first: int) -> None:
         self.shapes = shapes
@@ -27,12 +28,17 @@ class SegmentPlan:
         self.by_type: dict[str, tuple[Shape, Sound] | None] = {}
 
     def _when_met(self, number: int) -> Sound:
-        def compile_now(text: str) -> Any:
-            shape = self.shapes[number - 1]
-            self.sound[number] = sound = self.compiled(shape)
+        times = 0
+
+        def compile_when_usual(text: str) -> Any:
+            nonlocal times
+            times += 1
+            if times <= _UNUSUAL:
+                return False  # it is looked at the long way, which is right as well
+            self.sound[number] = sound = self.compiled(self.shapes[number - 1])
             return sound(text)
 
-        return compile_now
+        return compile_when_usual
 
     def compiled(self, shape: Shape | None) -> Sound:
         """Return what tells that a field is right for certain."""
