@@ -25,7 +25,7 @@ def circumstances(message: Message) -> tuple[Observation, ...]:
     accident, death = message.texts("ACC"), message.texts("PDA")
     if not accident and not death:
         return ()
-    sent = (accident.text if accident else "", death.text if death else "")
+    sent = (accident[0] if accident else "", death[0] if death else "")
     return _told(reader_of(message), sent, message.separators.field)
 
 
