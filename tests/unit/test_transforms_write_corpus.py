@@ -62,13 +62,15 @@ def test_every_event_with_a_patient_is_one_transaction() -> None:
 # What HL7 has one place for, or says otherwise in 2.5.1, is not compared: the order of telephone numbers, the text of
 # an IS, and a PV1 that is there because there must be one.
 def _essence(found: Any, name: str = "") -> Any:
+    if name in {"patient_class", "source", "unread", "occurred_at", "kind"}:
+        return None
     if dataclasses.is_dataclass(found):
         parts = {field.name: _essence(getattr(found, field.name), field.name) for field in dataclasses.fields(found)}
         return {key: value for key, value in parts.items() if value not in (None, (), {}, [])}
     if isinstance(found, tuple):
         parts_of = [_essence(part, name) for part in found]
         return sorted({part["value"] for part in parts_of}) if name == "telecom" else parts_of
-    return None if name in {"patient_class", "source", "unread", "occurred_at", "kind"} else found
+    return found
 
 
 def test_message_types_that_can_be_written_read_back_as_the_same_event() -> None:
@@ -90,4 +92,5 @@ def test_message_types_that_can_be_written_read_back_as_the_same_event() -> None
     assert seen["ADT patient"] >= 50
     assert seen["ORU results"] >= 50
     assert all(rate[0] == rate[1] for part, rate in rates.items() if part.endswith(" patient")), rates
-    assert all(rate[0] >= rate[1] * 0.75 for rate in rates.values()), rates
+    assert same["ORU results"] >= 0.95 * seen["ORU results"], rates
+    assert same.total() >= 0.9 * seen.total(), rates
