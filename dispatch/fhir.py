@@ -99,7 +99,8 @@ class FhirSpec(DestinationSpec):
             resource = kit.template(str(self.resource), kind="json")
         search = kit.template(str(self.search), kind="search") if self.search is not None else None
         if self.validate_ and not getattr(kit, "only_checks", False):  # a check renders nothing
-            warm(str(getattr(resource, "text", self.resource)))
+            named = f'"resourceType": "{self.resource.strip()}"' if self.is_named else self.resource
+            warm(str(getattr(resource, "text", named)))
         return ResourceRenderer(resource, search, check=self.validate_, own_search=self.is_named)
 
 

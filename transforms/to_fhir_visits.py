@@ -29,6 +29,7 @@ from transforms.to_fhir_types import (
     number,
     place,
     table_code,
+    tidied,
     words,
 )
 
@@ -273,7 +274,8 @@ def _document(links: Links, given: ClinicalDocument) -> Json:
         ],
         "description": given.title,
         "securityLabel": [table_code("0272", given.confidentiality)],
-        "content": [{"attachment": attachment(each)} for each in given.attachments] or [{"attachment": ABSENT}],
+        "content": [{"attachment": tidied(attachment(each)) or ABSENT} for each in given.attachments]
+        or [{"attachment": ABSENT}],
         "context": {"encounter": [links.encounter()]},
     }
     return links.finished("DocumentReference", resource)

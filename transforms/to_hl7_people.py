@@ -1,6 +1,7 @@
 """This module writes the segments about a patient, their people, their visit and who pays: PID, PD1, NK1, PV1, IN1."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from broker.canonical.model import Coverage, Event, Identifier, Merge, Patient, RelatedPerson
@@ -44,6 +45,7 @@ _PV2: Final = {"encounter.reason": 3, "encounter.expected_admission_at": 8, "enc
 _WITHOUT_CLASS: Final = "N"  # HL7 table 0004: not applicable
 _ROLES: Final = {"emergency": "C", "employer": "E", "next-of-kin": "N", "contact": "CP"}  # HL7 table 0131
 _SECURITY: Final = "SS"
+_KEPT: Final = 2048  # patients
 
 
 def _cleared(event: Event, places: dict[str, int], fields: dict[int, str]) -> None:
@@ -164,8 +166,19 @@ def pv2(event: Event) -> list[str]:
 
 def nk1(event: Event) -> list[str]:
     """Return an NK1 for each related person who is no guarantor."""
-    people = [each for each in event.related_people if each.role != "guarantor"]
-    return [_next_of_kin(number, each) for number, each in enumerate(people, 1)]
+    return _people(event.related_people)[0] if event.related_people else []
+
+
+# Who belongs to a patient and who pays comes again with every message about them.
+@lru_cache(maxsize=_KEPT)
+def _people(given: tuple[RelatedPerson, ...]) -> tuple[list[str], list[str]]:
+    """Return the NK1 and the GT1."""
+    kin = [each for each in given if each.role != "guarantor"]
+    guarantors = [each for each in given if each.role == "guarantor"]
+    return (
+        [_next_of_kin(number, each) for number, each in enumerate(kin, 1)],
+        [_guarantor(number, each) for number, each in enumerate(guarantors, 1)],
+    )
 
 
 def _next_of_kin(number: int, given: RelatedPerson) -> str:
@@ -192,8 +205,7 @@ def _next_of_kin(number: int, given: RelatedPerson) -> str:
 
 def gt1(event: Event) -> list[str]:
     """Return a GT1 for each guarantor."""
-    people = [each for each in event.related_people if each.role == "guarantor"]
-    return [_guarantor(number, each) for number, each in enumerate(people, 1)]
+    return _people(event.related_people)[1] if event.related_people else []
 
 
 def _guarantor(number: int, given: RelatedPerson) -> str:
@@ -221,7 +233,12 @@ def _guarantor(number: int, given: RelatedPerson) -> str:
 
 def in1(event: Event) -> list[str]:
     """Return an IN1 for each plan."""
-    return [_plan(number, each) for number, each in enumerate(event.coverage, 1)]
+    return _plans(event.coverage) if event.coverage else []
+
+
+@lru_cache(maxsize=_KEPT)
+def _plans(given: tuple[Coverage, ...]) -> list[str]:
+    return [_plan(number, each) for number, each in enumerate(given, 1)]
 
 
 def _plan(number: int, given: Coverage) -> str:

@@ -1,6 +1,7 @@
 r"""This module writes the values of the canonical model as HL7 v2 data types (CX, XPN, XTN, CWE …), escaped.
 
-The separators are the usual ones, ``|^~\&``: no receiver has to be told.
+The separators are the usual ones, ``|^~\&``: no receiver has to be told. A hospital writes about the same people and
+places again and again while a patient is with it, so what they gave last is kept.
 """
 
 import re
@@ -20,9 +21,7 @@ from broker.canonical.model import (
 )
 from broker.canonical.systems import code_system_name
 from broker.wire.escape import escape
-from broker.wire.header import Separators
 
-SEPARATORS: Final = Separators()
 NULL: Final = '""'  # HL7's explicit null: empty this
 
 # FHIR -> HL7 tables 0001, 0200, 0190.
@@ -91,6 +90,7 @@ def authority(system: str, separator: str = "&") -> str:
     return text(system)
 
 
+@lru_cache(maxsize=4096)
 def identifier(given: Identifier | None) -> str:
     """Return a CX."""
     if given is None:
@@ -105,6 +105,7 @@ def entity(given: Identifier | None) -> str:
     return joined(text(given.value), authority(given.system, "^")) if given is not None else ""
 
 
+@lru_cache(maxsize=4096)
 def name(given: Name) -> str:
     """Return an XPN; it has one place for all further given names."""
     first, rest = (given.given[0], " ".join(given.given[1:])) if given.given else ("", "")
@@ -112,6 +113,7 @@ def name(given: Name) -> str:
     return joined(text(given.family), text(first), text(rest), text(given.suffix), text(given.prefix), "", use)
 
 
+@lru_cache(maxsize=4096)
 def telecom(given: Telecom) -> str:
     """Return an XTN."""
     use = _TELECOM_USES.get(given.use or "", "")
@@ -127,6 +129,7 @@ def telecoms(given: Sequence[Telecom]) -> tuple[str, str]:
     return home, repeated(telecom(each) for each in given if each.use == "work")
 
 
+@lru_cache(maxsize=4096)
 def address(given: Address) -> str:
     """Return an XAD."""
     return joined(

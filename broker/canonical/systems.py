@@ -103,7 +103,7 @@ def _authority(system: str, kind: str) -> tuple[str, str]:
     for uri, (names, oid) in _REGISTERS.items():
         if system in {f"urn:oid:{oid}", oid}:
             return uri, ""
-        if system.upper() in names and ours in {uri, ""}:
+        if system.upper() in names and (ours == uri or not kind):
             return as_uri(system), uri
     return as_uri(system), "" if system else ours
 
