@@ -157,7 +157,13 @@ def as_json(value: Any) -> Json:
     """Return a value as JSON text."""
     if isinstance(value, Undefined):
         str(value)  # raises: the name is not defined
-    return Json(bounded(orjson.dumps(value).decode()))
+    return Json(bounded(orjson.dumps(value, default=_exactly).decode()))
+
+
+def _exactly(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(str(value))
+    raise TypeError
 
 
 def inside_json_string(value: Any) -> Json:
