@@ -145,7 +145,7 @@ class FilesListener:
             await self._read(self._inbox.folder / seen.name, seen)
             return
         try:
-            path = await self._run(partial(self._inbox.claim, seen.name))
+            path = await self._run(partial(self._inbox.claim, seen))
         except OSError as error:
             self._left[seen.name] = seen  # told once, until the file changes
             self._fail(seen.name, 0, f"it cannot be moved ({_why(error)})")

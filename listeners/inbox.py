@@ -102,13 +102,15 @@ class Inbox:
             os.close(descriptor)
         return False
 
-    def claim(self, name: str) -> Path | None:
-        """Move a file to where it is read; None when it is gone, or one of its name is being read."""
-        target = self._claimed / name
+    def claim(self, seen: Seen) -> Path | None:
+        """Move a file to where it is read; None when it is gone or another now, or one of its name is being read."""
+        source, target = self.folder / seen.name, self._claimed / seen.name
         if target.exists():
             return None
         try:
-            (self.folder / name).rename(target)
+            if _seen(seen.name, source.lstat()) != seen:
+                return None
+            source.rename(target)
         except FileNotFoundError:
             return None
         return target
@@ -131,7 +133,11 @@ def _files(folder: Path, pattern: str) -> Iterator[Seen]:
             with contextlib.suppress(FileNotFoundError):
                 found = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(found.st_mode):
-                    yield Seen(name, found.st_size, found.st_mtime_ns, found.st_ino)
+                    yield _seen(name, found)
+
+
+def _seen(name: str, found: os.stat_result) -> Seen:
+    return Seen(name, found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 def _in_order(files: Iterator[Seen]) -> list[Seen]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, ClassVar, Final
 
 from broker.formats.hl7_file import split_hl7
-from broker.formats.reading import Format, Index, Piece, Reading
+from broker.formats.reading import Format, Index, Piece, Reading, no_index
 from broker.message import Document, Inbound
 from broker.spec import FormatSpec
 from broker.wire.ack import check_header
@@ -39,12 +39,10 @@ class Hl7:
         if refusal := check_header(header):
             raise refusal
         message = Message.parse(body, self._charset, header)
-        return Reading(
-            header.type,
-            (header.sending_application, header.sending_facility, header.control_id),
-            header.control_id.decode("latin-1"),
-            index(Document(message=message, received_at=0.0)),
-        )
+        values = () if index is no_index else index(Document(message=message, received_at=0.0))
+        key = (header.sending_application, header.sending_facility, header.control_id)
+        # Straight to the tuple: this runs for every message, and the constructor of a named tuple is slow.
+        return tuple.__new__(Reading, (header.type, key, header.control_id.decode("latin-1"), values))
 
     def document(self, body: bytes, received_at: float) -> Document:
         """Return the document over the message; raise `MessageError` where it is none."""

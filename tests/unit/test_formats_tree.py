@@ -54,6 +54,8 @@ def test_numbers_keep_their_digits() -> None:
     assert document.message["dose"] == Decimal("0.50")
     assert value(form, "message.dose ~ ' mg'", document) == "0.50 mg"
     assert value(form, "message.list[0][0].a", document) == 1
+    rendered = Kit(Path(), form).template('{"all": {{ message }}}', "json")(document)
+    assert rendered == '{"all": {"dose":0.50,"count":3,"list":[[{"a":1}]]}}'
 
 
 @pytest.mark.parametrize(

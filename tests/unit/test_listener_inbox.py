@@ -21,6 +21,12 @@ def make(folder: Path, pattern: str = "*.csv") -> Inbox:
     return Inbox(folder, pattern, working=folder / ".w", done=folder / "done", failed=folder / "failed")
 
 
+def claim(inbox: Inbox) -> Path | None:
+    """Claim the one file that waits."""
+    [seen] = inbox.waiting()
+    return inbox.claim(seen)
+
+
 def test_only_whole_plain_files_that_match_are_taken(inbox: Inbox, tmp_path: Path) -> None:
     for name in ("a.csv", "b.txt", ".c.csv", "d.csv.part", "e.CSV"):
         (tmp_path / name).write_text("x")
@@ -45,10 +51,11 @@ def test_older_files_come_first(inbox: Inbox, tmp_path: Path) -> None:
 
 def test_file_is_claimed_once_and_found_again_after_a_crash(inbox: Inbox, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x")
-    path = inbox.claim("a.csv")
+    [seen] = inbox.waiting()
+    path = inbox.claim(seen)
     assert path is not None
     assert path.read_text() == "x"
-    assert inbox.claim("a.csv") is None
+    assert inbox.claim(seen) is None
     assert not inbox.waiting()
     inbox.close()
     after = make(tmp_path)
@@ -58,18 +65,26 @@ def test_file_is_claimed_once_and_found_again_after_a_crash(inbox: Inbox, tmp_pa
 
 def test_claim_never_overwrites_a_file_that_is_being_read(inbox: Inbox, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("first")
-    path = inbox.claim("a.csv")
+    path = claim(inbox)
     (tmp_path / "a.csv").write_text("second")
-    assert inbox.claim("a.csv") is None
+    assert claim(inbox) is None
     assert path is not None
     assert (path.read_text(), (tmp_path / "a.csv").read_text()) == ("first", "second")
+
+
+def test_file_is_not_claimed_when_it_is_another_than_was_seen(inbox: Inbox, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x")
+    [seen] = inbox.waiting()
+    (tmp_path / "a.csv").write_text("longer")
+    assert inbox.claim(seen) is None
+    assert (tmp_path / "a.csv").exists()
 
 
 @pytest.mark.parametrize("well", [True, False])
 def test_earlier_files_of_the_same_name_stay(inbox: Inbox, tmp_path: Path, well: bool) -> None:
     for text in ("1", "2", "3"):
         (tmp_path / "a.csv").write_text(text)
-        path = inbox.claim("a.csv")
+        path = claim(inbox)
         assert path is not None
         inbox.end(path, well=well)
     kept = list((tmp_path / ("done" if well else "failed")).iterdir())
@@ -81,7 +96,7 @@ def test_file_is_removed_where_it_is_not_kept(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path, "*", working=tmp_path / ".w", done=None, failed=tmp_path / "failed")
     inbox.open()
     (tmp_path / "a").write_text("x")
-    path = inbox.claim("a")
+    path = claim(inbox)
     assert path is not None
     inbox.end(path, well=True)
     assert not path.exists()
