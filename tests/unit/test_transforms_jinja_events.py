@@ -26,7 +26,7 @@ RECORD = Identifier(value="7", system="MERCY", type="MR")
 def document(**parts: Any) -> Document:
     values: dict[str, Any] = {"kind": "patient.updated", "occurred_at": "2024-03-01T10:00:00Z", **parts}
     event = Event(source=Source(), patient=Patient(mrn=RECORD, family="O'Hara|\n"), **values)
-    return Document(message=None, received_at=0.0, event=event)  # type: ignore[arg-type] # no part reads it
+    return Document(message=None, received_at=0.0, event=event)
 
 
 def test_json_template_takes_a_resource_as_a_value() -> None:
@@ -76,7 +76,7 @@ def test_mistake_that_only_shows_later_is_told_without_values() -> None:
         compile_expression("event | fhir(patient.family)")(document())
     with pytest.raises(StepError, match="only an event can be written"):
         compile_expression("patient.mrn.value and (kind | fhir('Patient'))", ["kind"])(
-            Document(message=None, received_at=0.0, event=document().event, values={"kind": 1})  # type: ignore[arg-type]
+            Document(message=None, received_at=0.0, event=document().event, values={"kind": 1})
         )
 
 
