@@ -109,7 +109,7 @@ def pd1(event: Event) -> list[str]:
 
 def mrg(given: Merge, survivor: Patient) -> str:
     """Return MRG."""
-    numbers = given.identifiers or (given.mrn,)
+    numbers = given.identifiers if given.mrn in given.identifiers else (given.mrn, *given.identifiers)
     fields = {
         1: repeated(map(identifier, numbers)),
         3: identifier(given.account),
