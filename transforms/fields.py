@@ -12,19 +12,10 @@ from transforms.dictionary import UNLIMITED, WITHDRAWN
 from transforms.finding import Findings, Kind
 from transforms.scope import NULL
 from transforms.shapes import TIME, Codes, Shape
-from transforms.times import fhir_date, fhir_datetime
 from transforms.value_types import EXPECTED, is_value
 
-_DATES: Final = frozenset({"DT", "DTM"})
 _SYSTEM: Final = 2  # where a coded value names its coding system: component 3
 _UNDIVIDED: Final = frozenset({"varies", "CM"})
-# Where the standard mapping needs a date or time that can be read: elsewhere a wrong one is merely not taken.
-READ: Final = frozenset(
-    {
-        ("PID", 7, 1), ("PID", 29, 1), ("PV1", 44, 1), ("PV1", 45, 1), ("SCH", 11, 4), ("SCH", 11, 5),
-        ("AIS", 4, 1), ("RXA", 3, 1), ("TXA", 4, 1), ("OBR", 7, 1), ("OBX", 14, 1),
-    }
-)  # fmt: skip
 
 
 class Place(NamedTuple):
@@ -136,17 +127,9 @@ class Look:
             return
         self._length(place, text, shape)
         if not is_value(shape.datatype, text):
-            kind = self._kind_of_type(place, text, shape.datatype)
-            self._add(kind, place, f"{_called(shape)} {EXPECTED[shape.datatype]}")
+            self._add(finding.WRONG_TYPE, place, f"{_called(shape)} {EXPECTED[shape.datatype]}")
         if shape.codes is not None:
             self._code(place, text, shape, shape.codes)
-
-    @staticmethod
-    def _kind_of_type(place: Place, text: str, datatype: str) -> Kind:
-        read = (place.segment, place.field, place.component or 1)
-        if datatype in _DATES and read in READ and fhir_date(text) is fhir_datetime(text) is None:
-            return finding.UNREADABLE
-        return finding.WRONG_TYPE
 
     def _code(self, place: Place, text: str, shape: Shape, codes: Codes) -> None:
         escape = self.separators.escape

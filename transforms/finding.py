@@ -28,7 +28,6 @@ SEGMENT_MISSING: Final = Kind(100, ERROR, WARNING)
 PATIENT_MISSING: Final = Kind(100, ERROR, ERROR)
 FIELD_MISSING: Final = Kind(101, ERROR, WARNING)
 WRONG_TYPE: Final = Kind(102, ERROR, WARNING)
-UNREADABLE: Final = Kind(102, ERROR, ERROR)  # a wrong type where the standard mapping reads
 TOO_MANY_PARTS: Final = Kind(102, ERROR, WARNING)
 CODE_UNKNOWN: Final = Kind(103, ERROR, WARNING)
 SITE_CODE_UNKNOWN: Final = Kind(103, WARNING, INFORMATION)  # the standard only suggests these codes
