@@ -188,7 +188,7 @@ def decode(
     for an unknown name (condition 103) and for a byte that the character set does not have (condition 102).
     """
     errors, fixed = "strict", encoding
-    if isinstance(fixed, Charset):
+    if fixed is not None and isinstance(fixed, Charset):
         fixed, default, undecodable = fixed
         errors = "replace" if undecodable == "replace" else errors
     codec, before = "", 0
@@ -199,10 +199,8 @@ def decode(
         before = 0
         codec = codec_of(fixed) if fixed else codec_of_header(charset, repetition)
         codec = codec or (codec_of(default) if default else "")
-        if codec in _WIDE_CODECS:
-            codec = "utf-8"  # MSH was read byte by byte, so the name means Unicode, and not sixteen bits of it
-        elif codec.startswith(iso2022.PREFIX) and b"\x1b" not in raw:
-            codec = codec.removeprefix(iso2022.PREFIX)
+        if codec != "utf-8" and codec:
+            codec = _meant(codec, raw)
     if not codec:
         return _guess(raw)
     try:
@@ -210,6 +208,13 @@ def decode(
     except UnicodeError as error:
         raise _undecodable(raw, codec, before + getattr(error, "start", 0)) from None
     return text, codec
+
+
+def _meant(codec: str, raw: bytes) -> str:
+    """Return what a name means for a message whose MSH was read byte by byte."""
+    if codec in _WIDE_CODECS:
+        return "utf-8"  # Unicode, and not sixteen bits of it
+    return codec if b"\x1b" in raw else codec.removeprefix(iso2022.PREFIX)
 
 
 def _undecodable(raw: bytes, codec: str, offset: int) -> MessageError:

@@ -60,7 +60,7 @@ class Message:
         Raises `MessageError` where MSH cannot be read, or a byte does not belong to the character set.
         """
         header = header or read_header(raw)
-        text, codec = decode(raw, header.charset, encoding, "", header.separators.repetition)
+        text, codec = decode(raw, header.charset, encoding, "", header[0][2])
         return cls(raw, header, text, codec)
 
     def get(self, location: Location | str) -> str | None:
