@@ -18,7 +18,7 @@ T = TypeVar("T")
 _CACHED: Final = 200  # characters of a code that is worth keeping; what is longer is somebody's prose
 _COMPONENTS: Final = 22  # of a CWE in 2.7 and later
 _PER_CODING: Final = 3  # code, text, system
-_NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\Z", re.ASCII)
+_NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\Z", re.ASCII)
 # Formatting and highlighting; what else can be escaped is recognised in order to be left alone.
 _COMMAND: Final = (
     r"{0}(?:\.(sp|ce|br|in|ti|sk|fi|nf)([+-]?\d{{0,4}})|([HN])|[FSTREP]|X[0-9A-Fa-f]+|[CM][0-9A-Fa-f]+|Z[^{0}]*){0}"

@@ -131,6 +131,12 @@ def test_number_is_as_sent_or_none(text: str | None, expected: str | None) -> No
     assert codes.number(text) == expected
 
 
+@pytest.mark.parametrize("end", ["x", ".", "e", "e1x"])
+def test_number_is_told_in_linear_time(end: str) -> None:
+    digits = "1" * 1_000_000
+    assert codes.number(digits + end) == (digits + end if end == "." else None)  # quadratic time would be hours
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("3", 3), ("3.0", 3), ("3.5", None), ("", None), ("1e400", None), ("9" * 30, None)]
 )
