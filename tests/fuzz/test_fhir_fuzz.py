@@ -81,7 +81,7 @@ def test_mutated_resources_are_mapped_or_refused(kind: str, choices: st.DataObje
     assert "Testwood" not in "".join(told)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_mutated_bytes_are_read_or_refused(choices: st.DataObject) -> None:
     for data in (orjson.dumps(resource("Patient")), SUMMARY):

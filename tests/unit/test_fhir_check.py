@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -159,7 +159,7 @@ def _mutated(value: Any, choices: st.DataObject) -> Any:
         return made
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(KINDS), st.data())
 def test_what_we_let_pass_the_models_let_pass(kind: str, choices: st.DataObject) -> None:
     """fhir.resources is the second opinion: what it refuses, we refuse or doubt (but for blanks that mean nothing)."""
