@@ -1,15 +1,10 @@
 """This module holds a channel as it runs: what `config.build` made of one revision of a channel file."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from broker.formats.reading import Format, Index
 from broker.parts import Destination, Listener
 from broker.retry import RetryPolicy
-from broker.wire.charset import Charset
-from broker.wire.er7 import Message
-
-# Reads the index values of a message: pairs of index name and value.
-Index = Callable[[Message], list[tuple[str, str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +28,8 @@ class Channel:
     name: str
     revision: str
     content: str = field(repr=False)
-    charset: Charset | None
-    listens: str  # the listener's declaration: the same text means that its sockets may stay
+    format: Format
+    listens: str  # how the listener and its format are declared: the same text means that its sockets may stay
     listener: Listener
     index: Index
     routes: tuple[RoutePlan, ...]

@@ -104,7 +104,14 @@ class Engine:
         pump = Pump(self.store, self.sealer, worker, program, self.notify, self._offer, self._take)
         dispatchers = [
             Dispatcher(
-                self.store, self.sealer, channel.name, registered.routes[plan.name], plan, self.notify, self._wake
+                self.store,
+                self.sealer,
+                channel.name,
+                registered.channel,
+                registered.routes[plan.name],
+                plan,
+                self.notify,
+                self._wake,
             )
             for plan in channel.routes
         ]
@@ -114,9 +121,7 @@ class Engine:
 
     def _open_door(self, channel: Channel, number: int, pump: Pump) -> None:
         self.intake.admit(
-            Door(
-                number=number, name=channel.name, charset=channel.charset, index=channel.index, hand_over=pump.hand_over
-            )
+            Door(number=number, name=channel.name, format=channel.format, index=channel.index, hand_over=pump.hand_over)
         )
 
     def _program(self, channel: Channel, registered: acts.Registered) -> Program:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from broker.channel import Index
 from broker.crash import crash_point
 from broker.errors import MessageError, NotAccepted, StoreError
+from broker.formats.reading import Format, Index
 from broker.ids import Ids
 from broker.message import Inbound, Receipt
 from broker.notices import ControlIdReused, MessagesAccepted, Notice
@@ -17,10 +17,6 @@ from broker.notices import Quarantined as QuarantinedNotice
 from broker.seal import Sealer
 from broker.store import Store
 from broker.units import Accepted, NewMessage, Quarantine
-from broker.wire.ack import check_header
-from broker.wire.charset import Charset
-from broker.wire.er7 import Message
-from broker.wire.header import read_header
 
 _KEPT: Final = 65_536  # bytes of a quarantined body that are kept
 
@@ -34,7 +30,7 @@ class Door:
 
     number: int
     name: str
-    charset: Charset | None
+    format: Format
     index: Index
     hand_over: HandOver
 
@@ -68,30 +64,25 @@ class StoreIntake:
         except NotAccepted as refusal:
             promise.set_exception(refusal)
             return promise
-        committed = self._store.accept(message)
-        committed.add_done_callback(lambda done: self._committed(door, message, done, promise))
+        self._store.accept(message, lambda told: self._committed(door, message, told, promise))
         return promise
 
     def _read(self, inbound: Inbound, door: Door) -> NewMessage:
         body = inbound.body
         try:
-            header = inbound.header or read_header(body)
-            if refusal := check_header(header):
-                raise refusal
-            values = door.index(Message.parse(body, door.charset, header))
+            kind, key, control_id, values = door.format.read(inbound, door.index)
         except MessageError as error:
             raise NotAccepted(str(error), code="AR", condition=error.condition, location=error.location) from None
         hashes = self._sealer.search_hash
-        control_id = header.control_id.decode("latin-1")
+        identifier = self._ids.next()
         return NewMessage(
-            id=self._ids.next(),
+            id=identifier,
             channel=door.number,
             received_at=inbound.received_at or time.time(),
-            type=header.type,
+            type=kind,
             peer=inbound.peer,
-            sender=self._sealer.sender_hash(
-                door.name.encode(), header.sending_application, header.sending_facility, header.control_id
-            ),
+            # What has no key is the same as nothing else: to take two for one would lose one.
+            sender=self._sealer.sender_hash(door.name.encode(), *(key or (identifier.to_bytes(8),))),
             digest=self._sealer.digest(body),
             body=body,
             hashes=(
@@ -101,18 +92,16 @@ class StoreIntake:
         )
 
     def _committed(
-        self, door: Door, message: NewMessage, done: "asyncio.Future[Accepted]", promise: "asyncio.Future[Receipt]"
+        self, door: Door, message: NewMessage, told: Accepted | Exception, promise: "asyncio.Future[Receipt]"
     ) -> None:
-        error = done.exception()
-        if error is None:
-            accepted = done.result()
-            if not accepted.duplicate:
+        if isinstance(told, Accepted):
+            if not told.duplicate:
                 door.hand_over(message.id, message.received_at, message.body)
-            self._note(door.name, accepted)
+            self._note(door.name, told)
             if not promise.done():
-                promise.set_result(Receipt(message_id=accepted.id, duplicate=accepted.duplicate))
+                promise.set_result(Receipt(message_id=told.id, duplicate=told.duplicate))
         elif not promise.done():
-            text = str(error) if isinstance(error, StoreError) else "the message could not be stored; send it again"
+            text = str(told) if isinstance(told, StoreError) else "the message could not be stored; send it again"
             promise.set_exception(NotAccepted(text, code="AE", condition=207))
 
     def _note(self, channel: str, accepted: Accepted) -> None:

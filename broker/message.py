@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker.canonical.model import Event
-from broker.wire.er7 import Header, Message
+from broker.wire.header import Header
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen: those take five times as long to make
@@ -16,6 +16,7 @@ class Inbound:
     peer: str = ""
     received_at: float = 0.0  # POSIX seconds
     header: Header | None = field(default=None, repr=False)  # MSH, where the listener has read it already
+    key: bytes = b""  # what makes it the same as one that came before, where the listener knows that better
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,9 +29,12 @@ class Receipt:
 
 @dataclass(slots=True, kw_only=True)
 class Document:
-    """The working view that steps pass along: the message, the canonical event once it exists, and named values."""
+    """The working view that steps pass along: the message, the canonical event once it exists, and named values.
 
-    message: Message = field(repr=False)
+    ``message`` is what the channel's format makes of the bytes: a `broker.wire.er7.Message`, a row, a FHIR resource.
+    """
+
+    message: Any = field(repr=False)
     received_at: float
     event: Event | None = field(default=None, repr=False)
     values: dict[str, Any] = field(default_factory=dict, repr=False)

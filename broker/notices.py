@@ -98,6 +98,18 @@ class MessageRefused(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFaulty(Notice):
+    """A batch is not what its trailer says, or holds segments without a message; its messages were taken one by one."""
+
+    level: ClassVar[str] = "warning"
+    channel: str
+    peer: str
+    messages: int
+    faults: int
+    reason: str  # of the first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlIdReused(Notice):
     """A sender used a control id again for other content; both messages were kept."""
 
@@ -115,6 +127,28 @@ class Quarantined(Notice):
     peer: str
     reason: str
     size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRead(Notice):
+    """Every message of a file is committed; ``duplicates`` of them were before."""
+
+    channel: str
+    file: str
+    messages: int
+    duplicates: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFailed(Notice):
+    """A file could not be read, or not all of it; ``messages`` of it are committed, and it is kept."""
+
+    level: ClassVar[str] = "error"
+    channel: str
+    file: str
+    messages: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,12 @@
 
 from asyncio import Future
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from broker.delivery import Delivery, Outcome
+from broker.formats.hl7 import Hl7
+from broker.formats.reading import Format
 from broker.message import Document, Filtered, Inbound, Receipt
 from broker.notices import Notice
 
@@ -76,3 +78,4 @@ class Tools:
     intake: Intake
     notify: Callable[[Notice], None]
     settings: Any  # config.settings.Settings: named gateways and servers, the patient store's URL, the data folder
+    format: Format = field(default_factory=Hl7)  # reads messages, takes files apart

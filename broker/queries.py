@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from broker import states
 from broker.errors import MessageError
+from broker.formats.rows import place_of
 from broker.ids import DELIVERIES, EPOCH_MS, message_of
 from broker.keys import find
 from broker.sql import Connection, Row
@@ -200,7 +201,8 @@ def _control_id(reading: Reading, message: int, data: bytes | None) -> str:
     if data is None:
         return ""
     try:
-        return read_header(reading.open("content", message, bytes(data))).control_id.decode("latin-1")
+        body = reading.open("content", message, bytes(data))
+        return place_of(body) or read_header(body).control_id.decode("latin-1")
     except MessageError:
         return ""
 

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 if TYPE_CHECKING:
+    from broker.formats.reading import Format
     from broker.parts import Destination, Listener, Renderer, Tools, Transform
+    from broker.wire.charset import Charset
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -93,8 +95,19 @@ class Spec(BaseModel):
     short_form: ClassVar[str] = ""
 
 
+class FormatSpec(Spec):
+    """What an analyst writes under ``format:``."""
+
+    def build(self, charset: "Charset | None") -> "Format":
+        """Build the format; ``charset`` is what the listener says of character sets, where that says anything."""
+        raise NotImplementedError
+
+
 class ListenerSpec(Spec):
     """What an analyst writes under ``listen:``."""
+
+    # The formats that it can take in; empty means any.
+    formats: ClassVar[frozenset[str]] = frozenset()
 
     def build(self, tools: "Tools") -> "Listener":
         """Build the listener."""

@@ -2,32 +2,31 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
-from broker.channel import Channel, Index, RoutePlan
+from broker.channel import Channel, RoutePlan
 from broker.errors import StepError
+from broker.formats.reading import Index, no_index
 from broker.message import Document
 from broker.notices import Notice
 from broker.parts import Intake, Tools
-from broker.wire.charset import Charset
-from broker.wire.er7 import Message
 from config.channel import ChannelPlan, DeliverPlan, load_channel
+from config.profiles import load_profile
 from config.program import Compiled, Exit, Program
 from config.settings import Settings
 from transforms.kit import Kit
-
-_FROM_MESSAGE: Final = "MSH-18"  # the charset option that believes the message
 
 
 def build_program(tree: dict[str, Any], folder: Path) -> Program:
     """Build the pure half of a channel: steps, conditions and renderers. Raises `ConfigError` or `ExpressionError`."""
     plan = load_channel(tree)
-    kit = Kit(folder)
+    form = plan.format.build(plan.listen)
+    kit = Kit(folder, form, load_profile)
     steps = [(step.name, step.spec.build(kit)) for step in plan.steps]
     order = kit.expression(plan.order) if plan.order is not None else None
-    return Program(steps, order, [_exit(kit, deliver) for deliver in plan.deliver], _charset(plan))
+    return Program(steps, order, [_exit(kit, deliver) for deliver in plan.deliver], form.document)
 
 
 def _exit(kit: Kit, plan: DeliverPlan) -> Exit:
@@ -43,15 +42,16 @@ def build_channels(
 
 
 def _build_channel(plan: ChannelPlan, settings: Settings, intake: Intake, notify: Callable[[Notice], None]) -> Channel:
-    tools = Tools(plan.name, intake, notify, settings)
+    form = plan.format.build(plan.listen)
+    tools = Tools(plan.name, intake, notify, settings, form)
     return Channel(
         name=plan.name,
         revision=plan.revision,
         content=orjson.dumps({"channel": plan.tree, "folder": str(settings.channels)}).decode(),
-        charset=_charset(plan),
-        listens=orjson.dumps(plan.tree["listen"]).decode(),
+        format=form,
+        listens=orjson.dumps([plan.tree["listen"], plan.tree.get("format")]).decode(),
         listener=plan.listen.spec.build(tools),
-        index=build_index(plan, Kit(settings.channels)),
+        index=build_index(plan, Kit(settings.channels, form)),
         routes=tuple(_route(deliver, tools) for deliver in plan.deliver),
     )
 
@@ -69,23 +69,13 @@ def _route(plan: DeliverPlan, tools: Tools) -> RoutePlan:
     )
 
 
-def _charset(plan: ChannelPlan) -> Charset | None:
-    spec = plan.listen.spec
-    fixed = getattr(spec, "charset", _FROM_MESSAGE)
-    charset = Charset(
-        "" if fixed == _FROM_MESSAGE else fixed,
-        getattr(spec, "default_charset", None) or "",
-        getattr(spec, "undecodable", "refuse"),
-    )
-    return None if charset == Charset() else charset
-
-
 def build_index(plan: ChannelPlan, kit: Kit) -> Index:
     """Build what reads the index values of a message."""
+    if not plan.index:
+        return no_index
     wanted = [(name, kit.expression(text)) for name, text in plan.index.items()]
 
-    def index(message: Message) -> list[tuple[str, str]]:
-        document = Document(message=message, received_at=0.0)
+    def index(document: Document) -> list[tuple[str, str]]:
         values = ((name, _value(expression, document)) for name, expression in wanted)
         return [(name, value) for name, value in values if value]
 

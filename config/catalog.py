@@ -1,7 +1,7 @@
-"""This module lists every part that a channel can use: listeners, steps and destinations, by the word that names each.
+"""This module lists every part that a channel can use: listeners, formats, steps and destinations, each by its word.
 
 A part's module is loaded when the word is first used. Other packages add parts through entry points of the groups
-``handoff.listener``, ``handoff.step`` and ``handoff.destination``.
+``handoff.listener``, ``handoff.format``, ``handoff.step`` and ``handoff.destination``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from typing import Final, Generic, TypeVar
 
 from broker.errors import ConfigError
-from broker.spec import DestinationSpec, ListenerSpec, Spec, StepSpec
+from broker.spec import DestinationSpec, FormatSpec, ListenerSpec, Spec, StepSpec
 
 S = TypeVar("S", bound=Spec)
 
@@ -65,15 +65,29 @@ class Parts(Mapping[str, type[S]], Generic[S]):
         return self._all
 
 
+FORMATS: Final[Parts[FormatSpec]] = Parts(
+    "format",
+    FormatSpec,
+    {
+        "hl7": "broker.formats.hl7:Hl7Spec",
+        "csv": "broker.formats.delimited:CsvSpec",
+        "fixed": "broker.formats.fixed:FixedSpec",
+        "json": "broker.formats.tree:JsonSpec",
+        "ndjson": "broker.formats.tree:NdjsonSpec",
+        "fhir": "broker.formats.tree:FhirSpec",
+        "cda": "broker.formats.cda:CdaSpec",
+    },
+)
 LISTENERS: Final[Parts[ListenerSpec]] = Parts(
     "listener",
     ListenerSpec,
-    {"mllp": "listeners.mllp:MllpSpec"},
+    {"mllp": "listeners.mllp:MllpSpec", "files": "listeners.files:FilesSpec"},
 )
 STEPS: Final[Parts[StepSpec]] = Parts(
     "step",
     StepSpec,
     {
+        "validate": "transforms.validate:ValidateSpec",
         "filter": "transforms.filter:FilterSpec",
         "set": "transforms.set:SetSpec",
         "canonical": "transforms.canonical:CanonicalSpec",

@@ -13,8 +13,10 @@ import orjson
 from pydantic import Field, model_validator
 
 from broker.errors import ConfigError
+from broker.formats.reading import Format
 from broker.retry import RetryPolicy
-from broker.spec import DestinationSpec, Expression, ListenerSpec, Seconds, Spec, StepSpec
+from broker.spec import DestinationSpec, Expression, FormatSpec, ListenerSpec, Seconds, Spec, StepSpec
+from broker.wire.charset import Charset
 from config import catalog
 from config.findings import Finding, did_you_mean, has_errors, report
 from config.marks import Keys, Mark, Marks, Source, show
@@ -25,6 +27,8 @@ S = TypeVar("S", bound=Spec)
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 IndexName = Annotated[str, Field(pattern=INDEX_PATTERN)]
 _REVISION_DIGITS: Final = 12
+_FROM_MESSAGE: Final = "MSH-18"  # the charset option that believes the message
+_HL7: Final = "hl7"  # what messages are where the channel does not say
 
 
 class RetrySpec(Spec):
@@ -69,6 +73,7 @@ class ChannelSpec(Spec):
     description: str = Field(default="", description="What the channel is for, in one sentence.")
     labels: dict[str, str] = Field(default={}, description="Free labels, such as facility and owner.")
     listen: dict[str, Any] = Field(description="The way in: exactly one kind of listener.")
+    format: Any = Field(default=_HL7, description="What the messages are: a kind of format, with options or without.")
     order: Expression | None = Field(
         default=None,
         description="Messages with the same value stay in order; without it, the patient's record number.",
@@ -86,6 +91,25 @@ class ListenPlan:
 
     kind: str
     spec: ListenerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class FormatPlan:
+    """What the messages are: the format's kind and its declaration."""
+
+    kind: str
+    spec: FormatSpec
+
+    def build(self, listen: ListenPlan | None) -> Format:
+        """Build what reads the messages; the listener may fix their character set."""
+        spec = listen.spec if listen is not None else None
+        fixed = getattr(spec, "charset", _FROM_MESSAGE)
+        charset = Charset(
+            "" if fixed == _FROM_MESSAGE else str(fixed),
+            getattr(spec, "default_charset", None) or "",
+            getattr(spec, "undecodable", "refuse"),
+        )
+        return self.spec.build(None if charset == Charset() else charset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +152,7 @@ class ChannelPlan:
     description: str
     labels: Mapping[str, str]
     listen: ListenPlan
+    format: FormatPlan
     order: Expression | None
     index: Mapping[str, Expression]
     steps: tuple[StepPlan, ...]
@@ -160,6 +185,7 @@ class Draft:
 
     head: ChannelSpec | None
     listen: ListenPlan | None
+    format: FormatPlan | None
     steps: tuple[StepPlan, ...]
     deliver: tuple[DeliverPlan, ...]
     tree: dict[str, Any]
@@ -168,13 +194,14 @@ class Draft:
 
     def plan(self) -> ChannelPlan | None:
         """Return the channel, or None where there was a mistake."""
-        if self.head is None or self.listen is None or not self.sound:
+        if self.head is None or self.listen is None or self.format is None or not self.sound:
             return None
         return ChannelPlan(
             name=self.head.channel,
             description=self.head.description,
             labels=self.head.labels,
             listen=self.listen,
+            format=self.format,
             order=self.head.order,
             index=self.head.index,
             steps=self.steps,
@@ -191,10 +218,11 @@ def read_channel(value: Any, marks: Marks, findings: list[Finding]) -> Draft:
     reading = _Reading(marks, findings)
     tree = value if isinstance(value, dict) else {}
     listen = reading.listen(tree.get("listen"))
+    form = reading.format(tree.get("format", _HL7), listen)
     steps = reading.steps(tree.get("steps"))
     deliver = reading.deliver(tree.get("deliver"))
     sound = not has_errors(findings[before:])
-    return Draft(head, listen, steps, deliver, tree, marks.whole.source.name, sound)
+    return Draft(head, listen, form, steps, deliver, tree, marks.whole.source.name, sound)
 
 
 class _Reading:
@@ -215,6 +243,27 @@ class _Reading:
             return None
         spec = validate(catalog.LISTENERS[kind], value[kind], ("listen", kind), self._marks, self._findings)
         return ListenPlan(kind, spec) if spec else None
+
+    def format(self, value: Any, listen: ListenPlan | None) -> FormatPlan | None:
+        """Read the one format; a bare word is a kind without options."""
+        full = {value: None} if isinstance(value, str) else value
+        if not isinstance(full, dict):
+            text = f"format needs one kind of format, such as hl7; found {found(value)}"
+            self._findings.append(self._marks.value(("format",)).finding("E106", text, _kinds(catalog.FORMATS)))
+            return None
+        if isinstance(value, str) and value not in catalog.FORMATS:
+            text, hint = f'there is no format "{value}"', did_you_mean(value, catalog.FORMATS)
+            self._findings.append(self._marks.value(("format",)).finding("E107", text, hint))
+            return None
+        kind = self._only_kind(full, ("format",), catalog.FORMATS, "format", [])
+        if kind is None:
+            return None
+        if listen is not None and listen.spec.formats and kind not in listen.spec.formats:
+            text = f"listen.{listen.kind} brings {' or '.join(sorted(listen.spec.formats))}, not {kind}"
+            self._findings.append(self._marks.value(("format",)).finding("E107", text, "choose another listener"))
+            return None
+        spec = validate(catalog.FORMATS[kind], full[kind], ("format", kind), self._marks, self._findings)
+        return FormatPlan(kind, spec) if spec else None
 
     def steps(self, value: Any) -> tuple[StepPlan, ...]:
         """Read the steps, those that can be."""

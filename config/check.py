@@ -115,9 +115,10 @@ def _check_file(file: _File, settings: Settings) -> None:
     file.findings += written_out(file.tree.value, file.marks)
     file.draft = read_channel(file.tree.value, file.marks, file.findings)
     _check_name(file)
-    kit = CheckingKit(settings.channels)
-    Compiling(file.draft, file.marks, file.findings, kit).compile()
-    file.files = kit.files
+    if file.draft.format is not None:  # else nobody knows what expressions may use
+        kit = CheckingKit(settings.channels, file.draft.format.build(file.draft.listen))
+        Compiling(file.draft, file.marks, file.findings, kit).compile()
+        file.files = kit.files
     _check_named(file, file.draft, settings)
     if isinstance(file.tree.value, dict) and not file.tree.value.get("deliver"):
         text = "the channel delivers to nobody; its messages are only stored"
@@ -163,6 +164,9 @@ def _clashes(files: list[_File], settings: Settings) -> Iterator[Finding]:
 
 def _taken_endpoint(file: _File, taken: list[tuple[str, str]]) -> Iterator[Finding]:
     listen = file.draft.listen if file.draft else None
+    if listen is not None and listen.kind == "files":
+        yield from _taken_folder(file, listen.spec, taken)
+        return
     endpoint: Any = getattr(listen.spec, "endpoint", None) if listen else None
     if listen is None or not isinstance(endpoint, str):
         return
@@ -173,6 +177,17 @@ def _taken_endpoint(file: _File, taken: list[tuple[str, str]]) -> Iterator[Findi
             yield file.marks.value(keys).finding("E304", text, "choose another port")
             break
     taken.append((f"channel {file.name}", endpoint))
+
+
+def _taken_folder(file: _File, spec: Any, taken: list[tuple[str, str]]) -> Iterator[Finding]:
+    """Report a folder that another channel reads by the same pattern: each file would go to one of them, by chance."""
+    wanted = f"{spec.folder.rstrip('/')}/{spec.pattern}"
+    owner = next((owner for owner, other in taken if other == wanted), None)
+    if owner is not None:
+        text = f"listen.files.folder: {owner} reads these files already"
+        mark = file.marks.value(("listen", "files", "folder"))
+        yield mark.finding("E304", text, "choose another folder or another pattern")
+    taken.append((f"channel {file.name}", wanted))
 
 
 def _same(one: str, other: str) -> bool:

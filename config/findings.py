@@ -26,10 +26,11 @@ CODES: Final = {
     "E204": "A file of the channel is missing or outside the channels folder.",
     "E205": "A script that cannot be used.",
     "E206": "A part that cannot be built as it is written.",
+    "E207": "A profile that says what HL7 does not have.",
     "E301": "A gateway or server that handoff.yaml does not have.",
     "E302": "`after` names a destination that is not there.",
     "E303": "Destinations that wait for each other.",
-    "E304": "An endpoint that is used twice.",
+    "E304": "An endpoint or folder that is used twice.",
     "E305": "A channel name that is used twice.",
     "E306": "A channel whose name differs from its file's.",
     "E307": "A channel that delivers to nobody.",
@@ -44,7 +45,7 @@ CODES: Final = {
 }
 
 _LONGEST_LINE: Final = 200  # characters of a source line that are shown
-_SUGGESTED_KEYS: Final = 12
+_SUGGESTED_KEYS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from broker.spec import Spec
-from config.catalog import DESTINATIONS, LISTENERS, STEPS
+from config.catalog import DESTINATIONS, FORMATS, LISTENERS, STEPS
 from config.channel import ChannelSpec, DeliverSpec
 from config.settings import SettingsSpec
+from transforms.profile import Profile
 
 _DIALECT: Final = "http://json-schema.org/draft-07/schema#"
 
@@ -16,6 +17,7 @@ def channel_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     schema = _of(ChannelSpec, definitions)
     properties = schema["properties"]
+    properties["format"] |= {"anyOf": [{"enum": list(FORMATS)}, _one_kind(FORMATS, definitions)]}
     properties["listen"] |= _one_kind(LISTENERS, definitions)
     properties["steps"] |= {"items": _one_kind(STEPS, definitions)}
     properties["deliver"] |= {"additionalProperties": _destination(definitions)}
@@ -27,6 +29,13 @@ def settings_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     schema = _of(SettingsSpec, definitions)
     return {"$schema": _DIALECT, "title": "Settings of Handoff", **schema, "definitions": definitions}
+
+
+def profile_schema() -> dict[str, Any]:
+    """Return the schema of a profile of validation."""
+    definitions: dict[str, Any] = {}
+    schema = _of(Profile, definitions)
+    return {"$schema": _DIALECT, "title": "A profile of validation", **schema, "definitions": definitions}
 
 
 def _of(spec: type[Spec], definitions: dict[str, Any]) -> dict[str, Any]:

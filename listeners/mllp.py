@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import socket
 import time
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from twisted.internet.error import CannotListenError
@@ -18,6 +18,7 @@ from broker.parts import Tools
 from broker.spec import Bytes, Endpoint, ListenerSpec, Seconds
 from broker.wire.charset import codec_of
 from listeners.mllp_connection import Connection, Limits
+from listeners.mllp_exchange import Manner
 
 _BACKLOG: Final = 512
 _STOP_WITHIN: Final = 10.0  # seconds for what was accepted before a stop to be committed and answered
@@ -31,9 +32,19 @@ _COUNTER: Final = itertools.count(1)
 class MllpSpec(ListenerSpec):
     """HL7 v2 over MLLP: a TCP port that hospital systems send to."""
 
+    formats: ClassVar[frozenset[str]] = frozenset({"hl7"})
+
     endpoint: Endpoint = Field(description="Address and port to listen on, such as 127.0.0.1:2575; port 0 takes any.")
     acknowledge: Literal["stored"] = Field(
         "stored", description="When a sender gets its answer: `stored` means once the message is committed to disk."
+    )
+    mode: Literal["MSH-15", "original"] = Field(
+        "MSH-15",
+        description="Acknowledgment mode: `MSH-15` does what each message asks for in MSH-15 and MSH-16; `original` "
+        "answers each once with AA, AE or AR, for senders that ask for what they do not understand.",
+    )
+    release: Literal[1, 2] = Field(
+        1, description="Release of MLLP: with 2, a commit block says for every frame whether it was kept."
     )
     charset: str = Field(
         "MSH-18",
@@ -48,6 +59,7 @@ class MllpSpec(ListenerSpec):
         "`replace` the byte.",
     )
     max_message: Bytes = Field(16 * 1024**2, gt=0, description="Largest message; a larger one is rejected (AR).")
+    max_batch: int = Field(10_000, ge=1, description="Most messages of a batch; a larger one is rejected whole (AR).")
     frame_deadline: Seconds = Field(30.0, gt=0, description="Longest time from a frame's first byte to its last.")
     idle: Seconds = Field(0.0, description="Close a connection on which nothing came for so long; 0 keeps it open.")
     connections: int = Field(1000, ge=1, description="Most connections at a time; further ones are turned away.")
@@ -77,7 +89,10 @@ class MllpListener(Factory):
     def __init__(self, spec: MllpSpec, tools: Tools, reactor: Any = None) -> None:
         self.tools = tools
         self.reactor = reactor
-        self.limits = Limits(message=spec.max_message, frame_deadline=spec.frame_deadline, idle=spec.idle)
+        self.limits = Limits(
+            message=spec.max_message, batch=spec.max_batch, frame_deadline=spec.frame_deadline, idle=spec.idle
+        )
+        self.manner = Manner(original=spec.mode == "original", blocks=spec.release > 1)
         self._spec = spec
         self._connections: set[Connection] = set()
         self._listening: Any = None  # an IListeningPort

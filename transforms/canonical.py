@@ -13,13 +13,21 @@ from broker.errors import StepError
 from broker.message import Document
 from broker.spec import Expression, StepSpec
 from transforms.expression import Compiled
+from transforms.map_cda import map_cda
+from transforms.map_fhir import map_fhir
 from transforms.map_message import map_message
+from transforms.map_row import RowMapping, compile_kind, completed, no_mapping
 from transforms.mistakes import nearest
 from transforms.policy import fields_of
 
 if TYPE_CHECKING:
     from broker.parts import Transform
 
+# Formats that have a standard mapping, besides HL7 v2.
+_STANDARD: Final[dict[str, Callable[[Document], Event]]] = {
+    "fhir": lambda document: map_fhir(document.message),
+    "cda": lambda document: map_cda(document.message),
+}
 # The types of fields that one expression can fill.
 _SETTABLE: Final = (str, bool, Identifier)
 
@@ -44,6 +52,11 @@ class CanonicalSpec(StepSpec):
     A message whose type has no standard mapping fails, so filter it out before.
     """
 
+    kind: str = Field(
+        default="",
+        description="What a message tells, such as `patient.updated`, or an expression that gives it. "
+        "Messages without a standard mapping (rows, JSON) need it; HL7 messages say it themselves.",
+    )
     patient: Annotated[dict[str, Expression], AfterValidator(partial(_check_names, Patient))] = Field(
         default={}, description="Fields of the patient, each with an expression that replaces the standard mapping."
     )
@@ -62,12 +75,23 @@ class CanonicalSpec(StepSpec):
     def build(self, kit: Any) -> "Transform":
         """Build the step; raise `ExpressionError` for a mistake in an expression."""
         return Canonical(
+            self._mapping(kit),
             tuple(_override(Patient, name, kit.expression(text)) for name, text in self.patient.items()),
             tuple(_override(Encounter, name, kit.expression(text)) for name, text in self.encounter.items()),
             tuple(_override(Appointment, name, kit.expression(text)) for name, text in self.appointment.items()),
             frozenset(self.patient),
             self.strict,
         )
+
+    def _mapping(self, kit: Any) -> Callable[[Document], Event] | None:
+        if kit.format.kind == "hl7":
+            return None
+        if self.kind:
+            return RowMapping(compile_kind(self.kind, kit), kit.format.kind, bool(self.encounter))
+        standard = _STANDARD.get(kit.format.kind)
+        if standard is None:
+            raise no_mapping(kit.format.kind)
+        return standard
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +118,7 @@ class Override:
 class Canonical:
     """The step."""
 
+    mapping: Callable[[Document], Event] | None = None  # None: that of HL7 v2
     patient: tuple[Override, ...] = ()
     encounter: tuple[Override, ...] = ()
     appointment: tuple[Override, ...] = ()
@@ -102,7 +127,7 @@ class Canonical:
 
     def __call__(self, document: Document) -> Document:
         """Return the document with its event; raise `StepError` with the location where it cannot be mapped."""
-        event = map_message(document.message, self.own)
+        event = map_message(document.message, self.own) if self.mapping is None else self.mapping(document)
         if self.strict and event.unread:
             _refuse(event.unread)
         result = Document(
@@ -114,7 +139,9 @@ class Canonical:
             result.event = event = _replaced(event, "encounter", event.encounter, self.encounter, result)
         if self.appointment and event.appointment is not None:
             result.event = event = _replaced(event, "appointment", event.appointment, self.appointment, result)
-        if event.patient.mrn is None and event.kind not in WITHOUT_PATIENT:
+        if isinstance(self.mapping, RowMapping):
+            result.event = completed(event, document)
+        elif event.patient.mrn is None and event.kind not in WITHOUT_PATIENT:
             text = "PID-3 has no identifier of type MR, PI or PT, nor one without a type; map patient.mrn in this step"
             raise StepError(text, step="canonical", location="PID-3")
         return result

@@ -20,6 +20,8 @@ from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from broker.canonical import model
+from broker.formats.tree import Items, Tree
+from transforms.jinja_events import Hl7
 from transforms.jinja_filters import FILTERS, INNER_FILTERS, JSON_FILTERS, Json, Refused, as_json, bounded, plain
 
 # The fields of every type of the canonical model: all that an expression can see of an object.
@@ -60,13 +62,16 @@ class StrictEnvironment(ImmutableSandboxedEnvironment):
         return False
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Return a dictionary's value, a field of the canonical model or a fact about a loop; None has only None."""
+        """Return a dictionary's value, a field of the canonical model or a fact about a loop.
+
+        None has only None, and so has JSON for what is not in it.
+        """
         fields = FIELDS.get(type(obj))
         if fields is not None:
             if attribute in fields:
                 return getattr(obj, attribute)
-        elif obj is None:
-            return None
+        elif obj is None or type(obj) is Tree:
+            return None if obj is None else obj.get(attribute)
         elif type(obj) is dict:
             if attribute in obj:
                 return obj[attribute]
@@ -83,9 +88,13 @@ class StrictEnvironment(ImmutableSandboxedEnvironment):
         if obj is None:
             return None
         if type(argument) is int and isinstance(obj, list | tuple | str):
+            if type(obj) is Items and not -len(obj) <= argument < len(obj):
+                return None
             return obj[argument] if -len(obj) <= argument < len(obj) else self.undefined(obj=obj, name=str(argument))
         if isinstance(obj, Undefined):
             str(obj)  # raises: what came before is not defined
+        if type(argument) is int and type(obj) is dict:
+            return self.getattr(obj, str(argument))  # the columns of a row without names
         return self.undefined(obj=obj, name="this item")
 
     def _tokenize(
@@ -159,7 +168,7 @@ def _finish_json(value: Any) -> str:
 
 
 def _finish_hl7(value: Any) -> str:
-    return bounded(plain(value).translate(_HL7))
+    return value if type(value) is Hl7 else bounded(plain(value).translate(_HL7))
 
 
 def _finish_url(value: Any) -> str:

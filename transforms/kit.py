@@ -5,26 +5,40 @@ import sys
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from broker.formats.hl7 import Hl7
+from broker.formats.reading import Format
 from broker.message import Document
 from transforms.expression import Compiled, compile_expression
+from transforms.jinja_events import mistake_in
 from transforms.mistakes import ExpressionError, nearest
+from transforms.profile import Profile
+from transforms.scope import event_of
 from transforms.script import ScriptError, View
 from transforms.template import Rendering, compile_template, compile_value
+from transforms.to_fhir import as_text, fhir_of
 
 _SUFFIX: Final = ".j2"
+# read_profile(content, name, version of HL7 or nothing) -> the profile; it raises a HandoffError.
+ReadProfile = Callable[[bytes, str, str], Profile]
+
+C = TypeVar("C", Compiled, Rendering)
 
 
 class Kit:
-    """Compiles for one channel; ``folder`` is where its templates and scripts are.
+    """Compiles for one channel; ``folder`` is where its templates and scripts are, ``format`` what its messages are.
 
-    Steps are built in order, and `declare` makes the names of a `set` known to what is built later.
+    ``read_profile`` reads profiles, which are YAML. Steps are built in order, and `declare` makes the names of a `set`
+    known to what is built later.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, form: Format | None = None, read_profile: ReadProfile | None = None) -> None:
         self.folder = folder
+        self.format = form or Hl7()
+        self._read_profile = read_profile
         self._names: list[str] = []
+        self._known: dict[str, Any] = dict(self.format.names)  # all names, and what is known of their values
         self._scripts: dict[Path, ModuleType] = {}
 
     @property
@@ -34,11 +48,14 @@ class Kit:
 
     def declare(self, name: str) -> None:
         """Make a name known to expressions and templates that are compiled from now on."""
+        if name in self.format.names:
+            raise _mistake(name, f"{name} has a meaning already in {self.format.kind}", "use another name")
         self._names.append(name)
+        self._known[name] = None
 
     def expression(self, text: str) -> Compiled:
         """Compile an expression; raise `ExpressionError` for a mistake."""
-        return compile_expression(text, self._names)
+        return self._fitting(compile_expression(text, self._known))
 
     def template(self, text: str, kind: str = "text") -> Rendering:
         """Compile a template, or the file below `folder` that a path ending in ``.j2`` names.
@@ -46,10 +63,10 @@ class Kit:
         Raises `ExpressionError` for a mistake, with ``file`` set where the template is a file.
         """
         if not _is_path(text):
-            return compile_template(text, kind, self._names)
+            return self._fitting(compile_template(text, kind, self._known))
         content = self._read(text)
         try:
-            rendering = compile_template(content, kind, self._names)
+            rendering = self._fitting(compile_template(content, kind, self._known))
         except ExpressionError as error:
             error.file = text.strip()
             raise
@@ -58,7 +75,29 @@ class Kit:
 
     def value(self, text: str, kind: str = "text") -> Callable[[Document], Any]:
         """Compile a literal with holes; one that is exactly one whole ``{{ hole }}`` keeps its type."""
-        return self.template(text, kind) if _is_path(text) else compile_value(text, kind, self._names)
+        if _is_path(text):
+            return self.template(text, kind)
+        compiled = compile_value(text, kind, self._known)
+        if isinstance(compiled, Rendering):
+            return self._fitting(compiled)
+        return self._fitting(compiled) if isinstance(compiled, Compiled) else compiled
+
+    def _fitting(self, compiled: C) -> C:
+        """Return what was compiled; raise `ExpressionError` where it reads HL7 locations of other messages."""
+        if compiled.locations and self.format.kind != "hl7":
+            location = str(compiled.locations[0])
+            position = max(compiled.text.find(location), 0)
+            text = f"{location} is a place in an HL7 message, and the messages of this channel are {self.format.kind}"
+            hint = f"use {', '.join(self.format.names)}"
+            raise ExpressionError(text, source=compiled.text, position=position, length=len(location), hint=hint)
+        return compiled
+
+    def resource(self, name: str, zone: str | None = None) -> Callable[[Document], str]:
+        """Return what writes a document's event as a FHIR resource, in JSON; raise `ExpressionError` for a mistake."""
+        word, wrong, hint = mistake_in("fhir", [name], {"zone": zone} if zone else {})
+        if wrong:
+            raise _mistake(word, wrong, hint)
+        return lambda document: as_text(fhir_of(event_of(document), name, zone))
 
     def script(self, name: str) -> Callable[[View], Any]:
         """Return a function by ``path/below/folder.py:function``; raise `ScriptError` when it cannot be had."""
@@ -71,6 +110,13 @@ class Kit:
             functions = [key for key, value in vars(module).items() if isinstance(value, FunctionType)]
             raise _script_mistake(name, f"{path} has no function {function}", nearest(function, functions))
         return found
+
+    def profile(self, text: str, version: str = "") -> Profile:
+        """Return the profile of validation in a file below the folder; raise `HandoffError` for what is wrong."""
+        content = self._read(text).encode()
+        if self._read_profile is None:
+            raise _mistake(text, "profiles cannot be read here")
+        return self._read_profile(content, text, version)
 
     def _module(self, name: str, path: Path) -> ModuleType:
         if path not in self._scripts:

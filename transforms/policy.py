@@ -1,7 +1,7 @@
 """This module decides what an expression or template may say, node by node, before anything of it is run."""
 
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from types import GenericAlias, UnionType
 from typing import Any, Final
@@ -9,11 +9,14 @@ from typing import Any, Final
 from jinja2 import nodes
 
 from broker.canonical.model import Account, Appointment, ClinicalDocument, Encounter, Event, Patient, Referral
+from broker.formats.reading import Columns
 from broker.wire.lines import is_name
 from transforms.jinja import FIELDS, StrictEnvironment
+from transforms.jinja_events import EVENT_FILTERS, mistake_in
 from transforms.mistakes import nearest
 from transforms.phone import region_mistake
 from transforms.scan import Source
+from transforms.times import pattern_mistake
 
 # What the names that are always there stand for.
 ROOTS: Final[dict[str, type]] = {
@@ -52,7 +55,7 @@ class Policy:
         self._source = source
         self._environment = environment
         self._names = {*ROOTS, *names}
-        self._types: dict[str, Any] = dict(ROOTS)
+        self._types: dict[str, Any] = {**ROOTS, **(names if isinstance(names, Mapping) else {})}
         self.used: set[str] = set()  # names that come from outside, masks of locations included
 
     def check_expression(self, root: nodes.Node) -> None:
@@ -156,10 +159,25 @@ class Policy:
             raise self._mistake_at(node, node.name, f"{node.name} is not a filter", nearest(node.name, known))
         if node.dyn_args is not None or node.dyn_kwargs is not None or node.node is None:
             raise self._refused(node)
+        if node.name in EVENT_FILTERS:
+            self._check_event_filter(node)
         if node.name == "phone" and node.args and isinstance(node.args[0], nodes.Const):
             mistake = region_mistake(str(node.args[0].value))
             if mistake:
                 raise self._mistake_at(node.args[0], "", mistake)
+        if node.name == "date" and node.args and isinstance(node.args[0], nodes.Const):
+            mistake = pattern_mistake(str(node.args[0].value))
+            if mistake:
+                raise self._mistake_at(node.args[0], "", mistake)
+
+    def _check_event_filter(self, node: nodes.Filter) -> None:
+        keywords: list[Any] = list(node.kwargs)  # Jinja says Pair and means Keyword
+        options = {keyword.key: _constant(keyword.value) for keyword in keywords}
+        word, wrong, hint = mistake_in(node.name, [_constant(argument) for argument in node.args], options)
+        if not wrong and self._type(node.node) not in {None, Event}:
+            wrong, hint = f"{node.name} writes an event, and nothing else", f"write event | {node.name}"
+        if wrong:
+            raise self._mistake_at(node, word or node.name, wrong, hint)
 
     def _type(self, node: nodes.Node | None) -> Any:
         """Return what an expression is known to give, and raise for a field that the canonical model has not."""
@@ -180,6 +198,8 @@ class Policy:
             return None
         if isinstance(key.value, str):
             return self._field(node, owner, key.value)
+        if isinstance(owner, Columns):
+            return self._field(node, owner, str(key.value))
         return owner.__args__[0] if isinstance(owner, GenericAlias) else None
 
     def _field(self, node: nodes.Expr, owner: Any, name: str) -> Any:
@@ -188,6 +208,10 @@ class Policy:
             if name not in fields:
                 raise self._mistake_at(node, name, f"{owner.__name__.lower()} has no {name}", nearest(name, fields))
             return fields[name]
+        if isinstance(owner, Columns):
+            if owner.names is not None and name not in owner.names:
+                raise self._mistake_at(node, name, f"the rows have no column {name}", nearest(name, owner.names))
+            return str
         if owner is str:
             raise self._mistake_at(node, name, f"a text has no {name}")
         if isinstance(owner, GenericAlias):
@@ -201,6 +225,10 @@ class Policy:
     def _refused(self, node: nodes.Node) -> Exception:
         text = _IN_WORDS.get(type(node), f"{type(node).__name__.lower()} is not allowed here")
         return self._source.mistake(text, node.lineno, 1, "filters follow after |, such as PID-5.1 | title")
+
+
+def _constant(node: nodes.Node) -> Any:
+    return node.value if isinstance(node, nodes.Const) else None
 
 
 def _walk(node: nodes.Node) -> Iterator[nodes.Node]:

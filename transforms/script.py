@@ -11,11 +11,11 @@ from broker.canonical.model import Event
 from broker.errors import StepError
 from broker.message import Document, Filtered
 from broker.spec import StepSpec
+from broker.wire.er7 import Message
 from transforms.mistakes import ExpressionError
 
 if TYPE_CHECKING:
     from broker.parts import Transform
-    from broker.wire.er7 import Message
 
 
 class ScriptSpec(StepSpec):
@@ -44,7 +44,7 @@ class View:
     __slots__ = ("_hl7", "event", "message", "received_at", "values")
 
     def __init__(self, document: Document) -> None:
-        self.message: Message = document.message
+        self.message: Any = document.message  # of HL7 a `broker.wire.er7.Message`, else what the format makes of it
         self.received_at: float = document.received_at
         self.event: Event | None = document.event
         self.values: dict[str, Any] = dict(document.values)
@@ -54,7 +54,9 @@ class View:
     def hl7(self) -> Any:
         """The message as python-hl7 parses it, parsed when first asked for."""
         if self._hl7 is None:
-            text = self.message.raw.decode(self.message.encoding).strip("\ufeff\x0b\x1c\r\n")
+            if not isinstance(self.message, Message):
+                raise StepError("the message is no HL7; read document.message", step="script")
+            text = self.message.raw.decode(self.message.encoding, "replace").strip("\ufeff\x0b\x1c\r\n")
             self._hl7 = hl7.parse(text.replace("\r\n", "\r").replace("\n", "\r"))
         return self._hl7
 

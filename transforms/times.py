@@ -4,7 +4,7 @@ A time without an offset stays local and without one (``2024-05-01T10:30:00``): 
 """
 
 import re
-from datetime import date
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -45,6 +45,36 @@ def _written(text: str) -> str | None:
     number = next((at for at, month in enumerate(_MONTHS, 1) if name in (month, month[:3], month[:4])), None)
     month, day, year = f"{number or 0:02}", f"{int(match[2] or match[3]):02}", match[5]
     return f"{year}-{month}-{day}" if number and year != "0000" and _exists(year, month, day) else None
+
+
+# What a pattern of a date may be made of besides plain characters (strptime's letters).
+_PARTS: Final = {"d": "day", "m": "month", "b": "month's short name", "B": "month's name", "Y": "year with four digits"}
+
+
+def pattern_mistake(pattern: str) -> str | None:
+    """Return what is wrong with the pattern of a date, or None."""
+    letters = re.findall(r"%(.?)", pattern)
+    wrong = next((letter for letter in letters if letter not in _PARTS), None)
+    if wrong == "y":
+        return "a year with two digits may be of either century; have the sender write four (%Y)"
+    if wrong is not None or "Y" not in letters or len(set(letters)) != len(letters):
+        return "a pattern of a date has %Y, %m (or %b, %B) and %d, each once, such as %m/%d/%Y"
+    return None
+
+
+@lru_cache(maxsize=4096)
+def date_by(text: str, pattern: str) -> str | None:
+    """Return a date that is written by a pattern as FHIR partial date; None when it is not."""
+    if pattern_mistake(pattern) is not None:
+        return None
+    try:
+        found = datetime.strptime(text.strip(), pattern)  # noqa: DTZ007 - a date has no zone
+    except ValueError:
+        return None
+    whole = found.strftime("%Y-%m-%d") if found.year > 999 else f"{found.year:04}-{found:%m-%d}"  # noqa: PLR2004
+    if "%d" in pattern:
+        return whole
+    return whole[:7] if any(month in pattern for month in ("%m", "%b", "%B")) else whole[:4]
 
 
 def fhir_datetime(text: str) -> str | None:

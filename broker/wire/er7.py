@@ -20,8 +20,8 @@ _MANY: Final = 1_048_576  # characters of a message from which on it may have ve
 _BEGINNINGS: Final = frozenset(name + "|" for name in SEGMENTS)
 _BEFORE: Final = "\ufeff\x0b\r\n\t \0"
 _AFTER: Final = "\x1c\r\n\0\x1a"  # framing, and what files end with or are filled up with
-_NO_TEXTS: Final[list[str]] = []
 _STRAY: Final = frozenset("\x1c\0\x1a")
+_NO_TEXTS: Final[list[str]] = []
 
 
 class Message:
@@ -31,7 +31,7 @@ class Message:
     it (see `broker.wire.lines`). Nothing is checked beyond MSH.
     """
 
-    __slots__ = ("_first", "_text", "_texts", "_whole", "encoding", "header", "raw", "separators")
+    __slots__ = ("_first", "_lines", "_text", "_texts", "_whole", "encoding", "header", "raw", "separators")
 
     def __init__(self, raw: bytes, header: Header, text: str, encoding: str) -> None:
         """Take a message that was read; `parse` reads one."""
@@ -41,14 +41,15 @@ class Message:
         self.encoding = encoding  # the codec that the bytes were decoded with
         if not text.startswith("MSH"):
             text = text.lstrip(_BEFORE)
-        if not _STRAY.isdisjoint(text[-2:]):
+        if not _STRAY.isdisjoint(text[-3:]):
             text = text.rstrip(_AFTER)
         if "\n" in text:
             text = text.replace("\r\n", "\r").replace("\n", "\r")
         self._text = text
         self._first: dict[str, Segment | None] = {}  # the first of each name that somebody asked for
-        self._texts: dict[str, list[str]] | None = None  # all of them as sent, once somebody asked for some
-        self._whole: Group | None = None  # all of them, once somebody asked for more
+        self._lines: list[tuple[str, str]] | None = None  # name and text of all, once somebody asked for some
+        self._texts: dict[str, list[str]] | None = None  # the texts of each name
+        self._whole: Group | None = None  # all of them taken apart, once somebody asked for more
 
     @classmethod
     def parse(cls, raw: bytes, encoding: str | Charset | None = None, header: Header | None = None) -> Self:
@@ -117,13 +118,24 @@ class Message:
         texts = self._texts
         if texts is None:
             texts = self._texts = {}
-            for each, text in split(self._text, self.separators[0]):
-                texts.setdefault(each, []).append(text)
+            for found, text in self._split():
+                texts.setdefault(found, []).append(text)
         return texts.get(name, _NO_TEXTS)
 
     def lines(self) -> list[str]:
         """Return every segment as sent, in the order of the message, without taking anything apart."""
-        return [text for _, text in split(self._text, self.separators[0])]
+        return [text for _, text in self._split()]
+
+    def _split(self) -> list[tuple[str, str]]:
+        if self._lines is None:
+            separator = self.separators[0]
+            lines = self._text.rstrip("\r").split("\r")
+            # The usual case is decided without a pattern: nothing but segments that HL7 knows.
+            if separator == "|" and _BEGINNINGS.issuperset([line[:4] for line in lines]):
+                self._lines = [(line[:3], line) for line in lines]
+            else:
+                self._lines = split(self._text, separator)
+        return self._lines
 
     def __repr__(self) -> str:
         """Show type and size alone: a message is patient data."""
@@ -183,8 +195,7 @@ class Message:
             if paused:
                 gc.disable()
             try:
-                lines = split(self._text, self.separators[0])
-                self._whole = Group([self._segment(name, text) for name, text in lines])
+                self._whole = Group([self._segment(name, text) for name, text in self._split()])
             finally:
                 if paused:
                     gc.enable()

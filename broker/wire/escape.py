@@ -20,6 +20,7 @@ _SEQUENCE: Final = (
 # \M2442\ … \C2842\: characters of a two-byte set (ISO 2022), to the sequence that leads back to ASCII.
 _TWO_BYTES: Final = r"{0}M((?:24)[0-9A-Fa-f]{{2,4}}){0}([ -~]+?)(?:{0}C284[2Aa]{0}|\Z)"
 _WIDE: Final = ("utf-16", "utf-32")
+_USUAL: Final = Separators()
 
 
 def unescape(text: str, separators: Separators, encoding: str = "utf-8") -> str:
@@ -31,30 +32,26 @@ def unescape(text: str, separators: Separators, encoding: str = "utf-8") -> str:
     return _resolver(separators, encoding)(text)
 
 
-def escape(text: str, separators: Separators) -> str:
+def escape(text: str, separators: Separators = _USUAL, *, formatted: bool = False) -> str:
     r"""Return text as it is written in a message: separators and control characters, line ends too, as sequences.
 
-    Raises ValueError where the text needs a sequence and the message defines no escape character.
+    ``formatted`` writes line ends as ``\.br\`` (FT, TX). Raises ValueError where the text needs a sequence and the
+    message defines no escape character.
     """
-    pattern, sequences = _writer(separators)
-    if pattern.search(text) is None:
-        return text
-    if not separators.escape:
+    written = text.translate(_sequences(separators, formatted))
+    if not separators.escape and written != text:
         raise ValueError("the value holds a separator or a line end, and MSH-2 of the message has no escape character")
-    return pattern.sub(lambda found: sequences.get(found[0]) or _hexadecimal(found[0], separators.escape), text)
-
-
-def _hexadecimal(character: str, mark: str) -> str:
-    return f"{mark}X{ord(character):02X}{mark}"
+    return written
 
 
 @lru_cache(maxsize=256)
-def _writer(separators: Separators) -> tuple[re.Pattern[str], dict[str, str]]:
-    letters = zip("FSRETP", separators, strict=True)
-    sequences = {
-        separator: f"{separators.escape}{letter}{separators.escape}" for letter, separator in letters if separator
-    }
-    return re.compile("[{}\0-\x08\n-\x1f]".format("".join(map(re.escape, sequences)))), sequences
+def _sequences(separators: Separators, formatted: bool) -> dict[int, str]:  # noqa: FBT001 - one of two tables
+    mark = separators.escape
+    table = {code: f"X{code:02X}" for code in range(0x20) if code != ord("\t")}
+    table |= {ord(each): letter for each, letter in zip(separators, "FSRETP", strict=True) if each}
+    if formatted:
+        table[ord("\n")] = ".br"
+    return {code: f"{mark}{name}{mark}" for code, name in table.items()}
 
 
 @lru_cache(maxsize=256)

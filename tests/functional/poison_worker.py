@@ -6,6 +6,7 @@ import time
 
 import config.process
 from broker.errors import StepError
+from broker.formats.hl7 import Hl7
 from broker.message import Document
 from config.program import Exit, Program
 
@@ -43,7 +44,7 @@ def obey_deeper(document: Document) -> Document:
 def load(_content: bytes) -> Program:
     """Build the dangerous program."""
     exits = [Exit("sink", None, lambda document: (document.message.get("MSH-10") or "").encode())]
-    return Program([("1 script", obey)], None, exits, None)
+    return Program([("1 script", obey)], None, exits, Hl7().document)
 
 
 if __name__ == "__main__":

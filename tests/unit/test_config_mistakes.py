@@ -21,10 +21,10 @@ def project(tmp_path: Path) -> Project:
 CASES: Final = [
     # keys
     ("attempts: 3", "atempts: 3", '20:13-20 error[E104] unknown key "atempts" in deliver.text.retry (did you mean "attempts"? allowed: attempts, expire, first, max)'),
-    ("steps:", "stepps:", '6:1-7 error[E104] unknown key "stepps" (did you mean "steps"? allowed: channel, deliver, description, index, labels, listen, order, steps)'),
-    ("endpoint:", "endpont:", '3:10-17 error[E104] unknown key "endpont" in listen.mllp (did you mean "endpoint"? allowed: acknowledge, charset, connections, default_charset, endpoint, frame_deadline, idle, keepalive, max_message, undecodable)'),
-    ("  - filter:", "  - filtr:", '7:5-10 error[E104] unknown key "filtr" in steps.1 (did you mean "filter"? allowed: canonical, filter, script, set)'),
-    ("mllp:", "mlp:", '3:3-6 error[E104] unknown key "mlp" in listen (did you mean "mllp"? allowed: mllp)'),
+    ("steps:", "stepps:", '6:1-7 error[E104] unknown key "stepps" (did you mean "steps"? allowed: channel, deliver, description, format, index, labels, listen, order, steps)'),
+    ("endpoint:", "endpont:", '3:10-17 error[E104] unknown key "endpont" in listen.mllp (did you mean "endpoint"? allowed: acknowledge, charset, connections, default_charset, endpoint, frame_deadline, idle, keepalive, max_batch, max_message, mode, release, undecodable)'),
+    ("  - filter:", "  - filtr:", '7:5-10 error[E104] unknown key "filtr" in steps.1 (did you mean "filter"? allowed: canonical, filter, script, set, validate)'),
+    ("mllp:", "mlp:", '3:3-6 error[E104] unknown key "mlp" in listen (did you mean "mllp"? allowed: files, mllp)'),
     ("prm: {}", "prn: {}", '15:5-8 error[E104] unknown key "prn" in deliver.store (did you mean "prm"? allowed: after, fhir, on_dead, prm, retry, sms, unknown, when)'),
     ("prm: {}", "prm: {x: 1}", '15:11-12 error[E104] unknown key "x" in deliver.store.prm (it has no options: write {})'),
     ("{gateway: twilio, ", "{gateway: twilio, too: x, ", '19:28-31 error[E104] unknown key "too" in deliver.text.sms (did you mean "to"? allowed: concurrency, gateway, region, text, timeout, to)'),
@@ -48,7 +48,7 @@ CASES: Final = [
     ("  - filter: MSH-9.1 == 'ADT'", "  - filter: 5", '7:13-14 error[E106] steps.1.filter needs text, found the number 5 (put it in quotes if it is text)'),
     ("  - filter: MSH-9.1 == 'ADT'", "  - filter: [a]", "7:5-11 error[E106] steps.1.filter needs text, found a list (What must be true, such as `MSH-9.2 in ['A01', 'A04']`.)"),
     ("  - filter: MSH-9.1 == 'ADT'", "  - canonical", '7:5-14 error[E106] steps.1 needs one kind of step, such as filter; found "canonical" (write canonical: {})'),
-    ("  - filter: MSH-9.1 == 'ADT'", "  - 7", '7:5-6 error[E106] steps.1 needs one kind of step, such as filter; found the number 7 (allowed: filter, set, canonical, script)'),
+    ("  - filter: MSH-9.1 == 'ADT'", "  - 7", '7:5-6 error[E106] steps.1 needs one kind of step, such as filter; found the number 7 (allowed: validate, filter, set, canonical, script)'),
     ("    prm: {}", "    prm: x", '15:10-11 error[E106] deliver.store.prm needs keys and values, found "x" (it has no options: write {})'),
     ("  store:\n    prm: {}", "  store: prm", '14:10-13 error[E106] deliver.store needs keys and values, found "prm" (allowed: prm, sms, fhir)'),
     ("listen:\n  mllp: {endpoint: 127.0.0.1:2575}", "listen: 2575", '2:9-13 error[E106] listen needs keys and values, found the number 2575 (The way in: exactly one kind of listener.)'),
@@ -75,7 +75,7 @@ CASES: Final = [
     ("{mobile: PID-13.1}", "{mobil: PID-13.1}", "9:17-22 error[E107] steps.2.canonical.patient: patient has no 'mobil' (did you mean mobile?)"),
     ("ward: PV1-3.1", "patient: PV1-3.1", "11:7-14 error[E107] steps.3.set: 'patient' has a meaning already (use another name)"),
     # kinds
-    ("  - filter: MSH-9.1 == 'ADT'", "  - {}", '7:5-6 error[E110] steps.1 needs one kind of step (allowed: filter, set, canonical, script)'),
+    ("  - filter: MSH-9.1 == 'ADT'", "  - {}", '7:5-6 error[E110] steps.1 needs one kind of step (allowed: validate, filter, set, canonical, script)'),
     ("  - filter: MSH-9.1 == 'ADT'", "  - filter: MSH-9\n    set: {a: MSH-9}", '8:5-8 error[E110] steps.1 has filter and set; it can be only one kind of step'),
     ("    prm: {}", "    after: ehr", '14:3-8 error[E110] deliver.store needs one kind of destination (allowed: prm, sms, fhir)'),
     ("    prm: {}", "    prm: {}\n    fhir: {server: mercy-ehr, resource: x}", '16:5-9 error[E110] deliver.store has prm and fhir; it can be only one kind of destination'),

@@ -26,7 +26,7 @@ KIT = SimpleNamespace(template=compile_template, value=compile_value)
 
 def document(mobile: str | None = "+12025550123", given: str | None = "Ada") -> Document:
     event = Event(kind="patient.registered", source=Source(), patient=Patient(mobile=mobile, given=given))
-    return Document(message=None, received_at=0.0, event=event)  # type: ignore[arg-type] # no part reads it
+    return Document(message=None, received_at=0.0, event=event)
 
 
 def spec(**options: Any) -> SmsSpec:

@@ -33,6 +33,37 @@ def medication(*segments: str, kind: str = "RDE^O11^RDE_O11") -> Medication:
     return found[0]
 
 
+ENCODED = (
+    Medication(
+        code=Concept(code="308191", system="RXNORM", text="amoxicillin 500 MG"),
+        identifier=Identifier(value="P1", system="EHR"),
+        kind="request",
+        status="active",
+        control="NW",
+        dosage="by mouth\nwith food",
+        dose="1-2",
+        dose_unit="cap",
+        frequency="TID QHS",
+        route=Concept(code="PO", system="HL70162", text="Oral"),
+        form=Concept(code="CAP", system="L", text="Capsule"),
+        site=Concept(code="MO", system="HL70163", text="Mouth"),
+        quantity="30",
+        quantity_unit="cap",
+        refills=2,
+        prescribed_at="2024-05-01T08:15:00",
+        starts_at="2024-05-01",
+        ends_at="2024-05-11",
+        prescriber=LIND,
+        reason=Concept(code="J02.0", system="I10", text="Strep throat"),
+        notes=("shake",),
+        ingredients=(
+            Concept(code="A1", system="L", text="Base"),
+            Concept(code="A2", system="L", text="Additive"),
+        ),
+    ),
+)
+
+
 def test_encoded_order_is_mapped_field_by_field() -> None:
     event = map_segments(
         ORC,
@@ -57,35 +88,7 @@ def test_encoded_order_is_mapped_field_by_field() -> None:
         "RXC|A|A2^Additive^L|1|mL",
     )
     assert event.kind == "medication.prescribed"
-    assert event.medications == (
-        Medication(
-            code=Concept(code="308191", system="RXNORM", text="amoxicillin 500 MG"),
-            identifier=Identifier(value="P1", system="EHR"),
-            kind="request",
-            status="active",
-            control="NW",
-            dosage="by mouth\nwith food",
-            dose="1-2",
-            dose_unit="cap",
-            frequency="TID QHS",
-            route=Concept(code="PO", system="HL70162", text="Oral"),
-            form=Concept(code="CAP", system="L", text="Capsule"),
-            site=Concept(code="MO", system="HL70163", text="Mouth"),
-            quantity="30",
-            quantity_unit="cap",
-            refills=2,
-            prescribed_at="2024-05-01T08:15:00",
-            starts_at="2024-05-01",
-            ends_at="2024-05-11",
-            prescriber=LIND,
-            reason=Concept(code="J02.0", system="I10", text="Strep throat"),
-            notes=("shake",),
-            ingredients=(
-                Concept(code="A1", system="L", text="Base"),
-                Concept(code="A2", system="L", text="Additive"),
-            ),
-        ),
-    )
+    assert event.medications == ENCODED
 
 
 def test_what_was_ordered_and_how_it_was_encoded_are_one_request() -> None:
@@ -132,6 +135,27 @@ def test_control_code_gives_status_and_kind(control: str, state: str, status: st
     assert event.kind == kind
 
 
+DISPENSED = Medication(
+    code=Concept(code="X", system="L", text="x"),
+    kind="dispense",
+    status="completed",
+    control="NW",
+    dosage="after food",
+    form=Concept(code="CAP"),
+    quantity="30",
+    quantity_unit="cap",
+    refills=1,
+    prescribed_at="2024-05-01T08:15:00",
+    starts_at="2024-05-02",
+    prescriber=LIND,
+    order=Identifier(value="P1", system="EHR"),
+    performer=Practitioner(identifier=Identifier(value="55"), family="Osei", given="Ama"),
+    lot="L1",
+    expires_on="2025-01-01",
+    manufacturer=Organization(name="Maker", identifier=Identifier(value="MK", system="MVX")),
+)
+
+
 def test_dispense_is_mapped_beside_its_request() -> None:
     event = map_segments(
         ORC,
@@ -142,25 +166,7 @@ def test_dispense_is_mapped_beside_its_request() -> None:
     assert event.kind == "medication.dispensed"
     request, dispense = event.medications
     assert (request.kind, request.identifier) == ("request", Identifier(value="P1", system="EHR"))
-    assert dispense == Medication(
-        code=Concept(code="X", system="L", text="x"),
-        kind="dispense",
-        status="completed",
-        control="NW",
-        dosage="after food",
-        form=Concept(code="CAP"),
-        quantity="30",
-        quantity_unit="cap",
-        refills=1,
-        prescribed_at="2024-05-01T08:15:00",
-        starts_at="2024-05-02",
-        prescriber=LIND,
-        order=Identifier(value="P1", system="EHR"),
-        performer=Practitioner(identifier=Identifier(value="55"), family="Osei", given="Ama"),
-        lot="L1",
-        expires_on="2025-01-01",
-        manufacturer=Organization(name="Maker", identifier=Identifier(value="MK", system="MVX")),
-    )
+    assert dispense == DISPENSED
 
 
 def test_each_administration_is_told() -> None:

@@ -30,31 +30,32 @@ def vaccination(*segments: str) -> Immunization:
     return found[0]
 
 
+GIVEN = rxa(
+    f6="0.5",
+    f7="mL^milliliter^UCUM",
+    f9="00^New record^NIP001~^left arm sore",
+    f10="55^Osei^Ama",
+    f11="^^^X68",
+    f15="Z0860BB",
+    f16="20241104",
+    f17="CSL^CSL Behring^MVX",
+    f20="CP",
+    f21="A",
+    f22="20240502",
+)
+
+
 def test_vaccination_is_mapped_field_by_field() -> None:
     event = map_segments(
         ORC,
-        rxa(
-            f6="0.5",
-            f7="mL^milliliter^UCUM",
-            f9="00^New record^NIP001~^left arm sore",
-            f10="55^Osei^Ama",
-            f11="^^^X68",
-            f15="Z0860BB",
-            f16="20241104",
-            f17="CSL^CSL Behring^MVX",
-            f20="CP",
-            f21="A",
-            f22="20240502",
-        ),
+        GIVEN,
         "RXR|C28161^Intramuscular^NCIT|LD^Left deltoid^HL70163",
         "OBX|1|CE|64994-7^Eligibility^LN|1|V05^VFC^HL70064||||||F",
         "NTE|1||told the parent",
     )
     assert event.kind == "immunization.recorded"
     found = event.immunizations[0]
-    assert [each.value for each in found.observations] == ["VFC"]
-    assert found.observations[0].notes == ("told the parent",)
-    assert event.observations == ()
+    assert [(each.value, each.notes) for each in found.observations] == [("VFC", ("told the parent",))]
     assert found == Immunization(
         code=Concept(code="140", system="CVX", text="Influenza"),
         identifier=Identifier(value="F1", system="IIS"),

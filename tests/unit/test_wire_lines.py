@@ -58,7 +58,9 @@ def test_blank_lines_do_not_count_when_a_segment_follows() -> None:
     assert message.get("NTE-3") == "text  "
 
 
-@pytest.mark.parametrize("tail", ["\x1c\r", "\r\x1c\r", "\r\x1c", "\r\n\x1c\r\n", "\x1c", "\0\0\0", "\r\x1a"])
+@pytest.mark.parametrize(
+    "tail", ["\x1c\r", "\r\x1c\r", "\r\x1c", "\r\n\x1c\r\n", "\x1c\r\n", "\0\0\0", "\r\x1a"]
+)
 def test_framing_and_fillers_do_not_count_when_they_end_the_message(tail: str) -> None:
     message = read(f"PID|1||x{tail}")
     assert message.get("PID-3") == "x"

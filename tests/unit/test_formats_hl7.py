@@ -1,0 +1,89 @@
+"""This module shows that HL7 files come apart into their messages, and that nothing between them is lost."""
+
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.errors import MessageError, NotAccepted
+from broker.formats.hl7 import Hl7, Hl7Spec
+from broker.formats.reading import Piece, no_index
+from broker.message import Inbound
+from broker.wire.charset import Charset
+
+MESSAGE = b"MSH|^~\\&|EPIC|MERCY|H|P|20260101||ADT^A01|M%d|P|2.5\rPID|1||0012\r"
+
+
+def split(data: bytes) -> list[Piece]:
+    return list(Hl7().split(io.BytesIO(data), "batch.hl7"))
+
+
+def test_batch_comes_apart_and_its_own_segments_do_not_count() -> None:
+    data = (
+        b"FHS|^~\\&|A\rBHS|^~\\&|B\r"
+        + MESSAGE % 1
+        + MESSAGE % 2
+        + b"BTS|2\rBHS|^~\\&|C\r"
+        + MESSAGE % 3
+        + b"BTS|9\rFTS|2\r"
+    )
+    found = split(data)
+    assert [piece.body for piece in found] == [MESSAGE % 1, MESSAGE % 2, MESSAGE % 3]
+    assert [piece.line for piece in found] == [3, 5, 9]
+    assert not any(piece.reason for piece in found)
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"])
+def test_messages_are_found_whatever_ends_their_lines(end: bytes) -> None:
+    data = (MESSAGE % 1 + MESSAGE % 2).replace(b"\r", end)
+    assert [piece.body for piece in split(data)] == [(MESSAGE % number).replace(b"\r", end) for number in (1, 2)]
+
+
+def test_mark_and_framing_are_taken_off() -> None:
+    assert [piece.body for piece in split(b"\xef\xbb\xbf\x0b" + MESSAGE % 1 + b"\x1c\r")] == [MESSAGE % 1]
+
+
+def test_stray_text_is_told_with_its_line_and_the_messages_are_read() -> None:
+    found = split(b"hello\r" + MESSAGE % 1 + b"BTS|1\rstray\r")
+    assert [(piece.line, bool(piece.reason)) for piece in found] == [(1, True), (2, False), (5, True)]
+    assert (found[0].body, found[2].body) == (b"hello", b"stray")
+
+
+@pytest.mark.parametrize("data", [b"", b"\r\n", b"a,b\n1,2\n", b"FHS|^~\\&|\rFTS|0\r"])
+def test_file_without_a_message_is_refused(data: bytes) -> None:
+    with pytest.raises(MessageError, match="no HL7 message"):
+        split(data)
+
+
+def test_wide_file_is_one_message() -> None:
+    data = (MESSAGE % 1).decode().encode("utf-16")
+    assert [piece.body for piece in split(data)] == [data]
+
+
+def test_message_that_is_too_large_is_told_and_the_next_is_read() -> None:
+    found = split(MESSAGE % 1 + b"NTE|1||" + b"x" * (17 << 20) + b"\r" + MESSAGE % 2)
+    assert [bool(piece.reason) for piece in found] == [True, False]
+    assert found[1].body == MESSAGE % 2
+    assert len(found[0].body) < 1 << 17
+
+
+@given(st.lists(st.integers(0, 200_000), min_size=1, max_size=6))
+@settings(deadline=None, max_examples=25)
+def test_messages_are_whole_wherever_the_reads_cut_them(sizes: list[int]) -> None:
+    messages = [MESSAGE % number + b"NTE|1||" + b"y" * size + b"\r" for number, size in enumerate(sizes)]
+    assert [piece.body for piece in split(b"".join(messages))] == messages
+
+
+def test_message_is_kept_by_sender_and_control_id() -> None:
+    reading = Hl7().read(Inbound(channel="x", body=MESSAGE % 7), no_index)
+    assert reading == ("ADT^A01", (b"EPIC", b"MERCY", b"M7"), "M7", ())
+    with pytest.raises(MessageError):
+        Hl7().read(Inbound(channel="x", body=b"nonsense"), no_index)
+    with pytest.raises(NotAccepted):
+        Hl7().read(Inbound(channel="x", body=b"MSH|^~\\&|A|B|C|D|2026||ADT|1|P|9.9\r"), no_index)
+
+
+def test_charset_of_the_listener_overrules_the_message() -> None:
+    body = MESSAGE % 1 + b"NTE|1||\xe4\r"
+    assert Hl7Spec().build(Charset("8859/1")).document(body, 0.0).message.get("NTE-3") == "ä"

@@ -1,0 +1,123 @@
+"""This module shows which files of a folder are taken, and where they go."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from broker.errors import NotReady
+from listeners.inbox import Inbox
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Inbox:
+    made = make(tmp_path)
+    made.open()
+    return made
+
+
+def make(folder: Path, pattern: str = "*.csv") -> Inbox:
+    return Inbox(folder, pattern, working=folder / ".w", done=folder / "done", failed=folder / "failed")
+
+
+def claim(inbox: Inbox) -> Path | None:
+    """Claim the one file that waits."""
+    [seen] = inbox.waiting()
+    return inbox.claim(seen)
+
+
+def test_only_whole_plain_files_that_match_are_taken(inbox: Inbox, tmp_path: Path) -> None:
+    for name in ("a.csv", "b.txt", ".c.csv", "d.csv.part", "e.CSV"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "f.csv").mkdir()
+    (tmp_path / "g.csv").symlink_to("/etc/passwd")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(tmp_path / "h.csv"))
+        assert [seen.name for seen in inbox.waiting()] == ["a.csv"]
+
+
+def test_unfinished_files_are_left_alone_even_if_they_match(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.filepart").write_text("x")
+    assert not make(tmp_path, "*").waiting()
+
+
+def test_older_files_come_first(inbox: Inbox, tmp_path: Path) -> None:
+    for age, name in enumerate(("new.csv", "b.csv", "old.csv")):
+        (tmp_path / name).write_text("x")
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    assert [seen.name for seen in inbox.waiting()] == ["old.csv", "b.csv", "new.csv"]
+
+
+def test_file_is_claimed_once_and_found_again_after_a_crash(inbox: Inbox, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x")
+    [seen] = inbox.waiting()
+    path = inbox.claim(seen)
+    assert path is not None
+    assert path.read_text() == "x"
+    assert inbox.claim(seen) is None
+    assert not inbox.waiting()
+    inbox.close()
+    after = make(tmp_path)
+    after.open()
+    assert after.begun() == [path]
+
+
+def test_claim_never_overwrites_a_file_that_is_being_read(inbox: Inbox, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("first")
+    path = claim(inbox)
+    (tmp_path / "a.csv").write_text("second")
+    assert claim(inbox) is None
+    assert path is not None
+    assert (path.read_text(), (tmp_path / "a.csv").read_text()) == ("first", "second")
+
+
+def test_file_is_not_claimed_when_it_is_another_than_was_seen(inbox: Inbox, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x")
+    [seen] = inbox.waiting()
+    (tmp_path / "a.csv").write_text("longer")
+    assert inbox.claim(seen) is None
+    assert (tmp_path / "a.csv").exists()
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_earlier_files_of_the_same_name_stay(inbox: Inbox, tmp_path: Path, well: bool) -> None:
+    for text in ("1", "2", "3"):
+        (tmp_path / "a.csv").write_text(text)
+        path = claim(inbox)
+        assert path is not None
+        inbox.end(path, well=well)
+    kept = list((tmp_path / ("done" if well else "failed")).iterdir())
+    assert sorted(path.read_text() for path in kept) == ["1", "2", "3"]
+    assert all(path.suffix == ".csv" for path in kept)
+
+
+def test_file_is_removed_where_it_is_not_kept(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path, "*", working=tmp_path / ".w", done=None, failed=tmp_path / "failed")
+    inbox.open()
+    (tmp_path / "a").write_text("x")
+    path = claim(inbox)
+    assert path is not None
+    inbox.end(path, well=True)
+    assert not path.exists()
+
+
+def test_file_is_seen_to_be_written_while_somebody_has_it_open(inbox: Inbox, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with path.open("w"):
+        assert inbox.is_written("a.csv")
+    assert not inbox.is_written("a.csv")
+    with path.open():
+        assert not inbox.is_written("a.csv")
+    assert not inbox.is_written("gone.csv")
+
+
+def test_folder_is_refused_when_another_engine_has_it_or_it_is_missing(inbox: Inbox, tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match="another engine reads this folder"):
+        make(tmp_path).open()
+    with pytest.raises(NotReady, match="no such folder"):
+        make(tmp_path / "none").open()
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "done").write_text("in the way")
+    with pytest.raises(NotReady, match="cannot be made"):
+        make(tmp_path / "x").open()
