@@ -50,10 +50,12 @@ def told(
     return delivery(number, event)
 
 
-def merged(number: int, survivor: str, retired: str, *others: Identifier, **fields: Any) -> Delivery:
-    """Return a delivery that merges one patient into another (A40)."""
+def merged(
+    number: int, survivor: str, retired: str, *others: Identifier, kind: str = "patient.merged", **fields: Any
+) -> Delivery:
+    """Return a delivery that merges one patient into another (A40), or changes a record number (A47)."""
     event = Event(
-        kind="patient.merged",
+        kind=kind,
         source=Source(application="ADT", facility="MERCY"),
         patient=Patient(mrn=mrn(survivor), **fields),
         merge=Merge(mrn=mrn(retired), identifiers=(mrn(retired), *others)),

@@ -218,6 +218,14 @@ def test_merge_lets_the_old_number_resolve_to_the_survivor(store: Connection) ->
     ]
 
 
+def test_record_number_that_changed_keeps_its_patient(store: Connection) -> None:
+    changed = merged(2, "NEW", "OLD", kind="patient.identifier_changed")
+    deliver(store, told(1, "OLD", family="Okafor", encounter=visit("V1")), changed, told(3, "OLD", sex="female"))
+    (patient,) = find(store, "NEW")
+    assert find(store, "OLD") == [patient]
+    assert (patient.mrn, patient.sex, len(patient.encounters)) == (mrn("NEW"), "female", 1)
+
+
 def test_encounter_goes_on_under_the_survivor_after_a_merge(store: Connection) -> None:
     deliver(store, told(1, "OLD", "encounter.admitted", encounter=visit("V1")), merged(2, "NEW", "OLD"))
     deliver(store, told(3, "NEW", "encounter.discharged", encounter=visit("V1")))
