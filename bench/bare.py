@@ -39,10 +39,13 @@ class BareIntake:
             body=inbound.body,
         )
 
-        def committed(done: "asyncio.Future[Accepted]") -> None:
-            promise.set_result(Receipt(message_id=done.result().id))
+        def committed(told: Accepted | Exception) -> None:
+            if isinstance(told, Exception):
+                promise.set_exception(told)
+            else:
+                promise.set_result(Receipt(message_id=told.id))
 
-        self._store.accept(message).add_done_callback(committed)
+        self._store.accept(message, committed)
         return promise
 
     def quarantine(self, channel: str, peer: str, reason: str, data: bytes) -> None:

@@ -56,7 +56,7 @@ _DISCARD_DELIVERIES: Final = (
 )
 
 
-def discard(connection: Connection, sealer: Sealer, act: Act, channels: dict[int, int]) -> Done:
+def discard(connection: Connection, sealer: Sealer, act: Act) -> Done:
     """Give dead letters up for good; what was to follow them is cancelled, and their lanes go on."""
     ids = [(identifier, act.at) for identifier in act.ids]
     messages = connection.bulk(*_DISCARD_MESSAGES, ids)
@@ -66,6 +66,7 @@ def discard(connection: Connection, sealer: Sealer, act: Act, channels: dict[int
     counts = Counts()
     for row in messages:
         counts[row[1], 0, "discarded"] += 1
+    channels: dict[int, int] = dict(connection.rows("SELECT id, channel_id FROM route"))
     for row in deliveries:
         counts[channels[row[1]], row[1], "discarded"] += 1
     count(connection, counts, act.at)
@@ -96,7 +97,9 @@ class Registered:
     routes: dict[str, int]
 
 
-def register(connection: Connection, name: str, digest: str, content: str, destinations: Sequence[str]) -> Registered:
+def register(
+    connection: Connection, _sealer: Sealer, name: str, digest: str, content: str, destinations: Sequence[str]
+) -> Registered:
     """Note a channel's revision and destinations, if they are new."""
     channel = _number(connection, "channel", "name = ?", (name,), "name")
     revision = _number(
@@ -178,7 +181,7 @@ _UNSEND: Final = (
 )
 
 
-def unsend(connection: Connection, ids: Sequence[int], now: float) -> int:
+def unsend(connection: Connection, _sealer: Sealer, ids: Sequence[int], now: float) -> int:
     """Put back what was marked as sending but never begun; nothing of it was on the wire."""
     return len(connection.bulk(*_UNSEND, [(identifier, now) for identifier in ids]))
 

@@ -1,4 +1,4 @@
-"""This module ends the process at a named place, so that tests can see what a crash there leaves behind.
+"""This module ends the engine at a named place, so that tests can see what a crash there leaves behind.
 
 ``HANDOFF_CRASH=accept.committed:17`` kills the process (SIGKILL) the 17th time that place is reached. Without the
 variable a crash point does nothing.
@@ -29,6 +29,12 @@ POINTS: Final = (
 
 _NAME, _, _HIT = os.environ.get("HANDOFF_CRASH", "").partition(":")
 _left = int(_HIT or 1)
+_others: list[int] = []  # processes that die with this one
+
+
+def end_with_us(process: int) -> None:
+    """Let a crash point in this process kill another one first: a crash takes the whole engine."""
+    _others.append(process)
 
 
 def crash_point(name: str) -> None:
@@ -37,4 +43,5 @@ def crash_point(name: str) -> None:
     if _NAME and name == _NAME:
         _left -= 1
         if _left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            for process in (*_others, os.getpid()):
+                os.kill(process, signal.SIGKILL)

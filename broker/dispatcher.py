@@ -37,6 +37,7 @@ class Dispatcher:
         store: Store,
         sealer: Sealer,
         channel: str,
+        number: int,
         route: int,
         plan: RoutePlan,
         notify: Callable[[Notice], None],
@@ -45,6 +46,7 @@ class Dispatcher:
         self._store = store
         self._sealer = sealer
         self._channel = channel
+        self._number = number  # of the channel in the store
         self.route = route
         self.plan = plan
         self._notify = notify
@@ -153,7 +155,9 @@ class Dispatcher:
         now = time.time()
         # What arrived before this has used up its time without one attempt.
         oldest = max(0, (int((now - self.plan.policy.expire) * 1000) - EPOCH_MS) << 22)
-        self._claim = self._store.claim(Claim(route=self.route, limit=limit, now=now, oldest=oldest))
+        self._claim = self._store.claim(
+            Claim(channel=self._number, route=self.route, limit=limit, now=now, oldest=oldest)
+        )
         self._claim.add_done_callback(self._claimed)
 
     def _claimed(self, future: "asyncio.Future[Claims]") -> None:
@@ -185,32 +189,32 @@ class Dispatcher:
             self._recorded(claimed, outcome, started, ended) for claimed, outcome in zip(batch, outcomes, strict=True)
         ]
         self._judge(outcomes)
-        futures = [self._store.record(unit) for unit in records]
-        routes: frozenset[int] = frozenset()
-        for unit, future in zip(records, futures, strict=True):
-            routes |= await self._settle(unit, future)
+        routes = {
+            route
+            for unit, told in zip(records, await self._store.record(records), strict=True)
+            for route in self._settle(unit, told)
+        }
         if routes:
-            self._woken(routes)
+            self._woken(frozenset(routes))
         self._tell(records, ended - started)
 
-    async def _settle(self, unit: Recorded, future: "asyncio.Future[frozenset[int]]") -> frozenset[int]:
-        try:
-            routes = await future
-        except StoreFatal:
-            return frozenset()
-        except StoreError as error:
-            self._notify(Bug(where=f"record {unit.id}", error=str(error)))
-            return frozenset()
+    def _settle(self, unit: Recorded, told: Sequence[int] | Exception) -> Sequence[int]:
+        if isinstance(told, Exception):
+            if not isinstance(told, StoreFatal):  # then the engine stops, and says why
+                error = str(told) if isinstance(told, StoreError) else type(told).__name__
+                self._notify(Bug(where=f"record {unit.id}", error=error))
+            return ()
         if unit.due_at is not None:
             self._due = min(self._due, unit.due_at) if self._due is not None else unit.due_at
-            return routes - {self.route}
-        return routes
+            return [route for route in told if route != self.route]
+        return told
 
     def _recorded(self, claimed: Claimed, outcome: Outcome, started: float, ended: float) -> Recorded:
         state, due = self._next(claimed, outcome, ended)
         delivery = claimed.delivery
         return Recorded(
             id=delivery.id,
+            channel=self._number,
             route=self.route,
             lane=claimed.lane,
             number=delivery.attempt,
@@ -282,17 +286,16 @@ class Dispatcher:
     async def recover(self, interrupted: Sequence[Interrupted]) -> None:
         """Record as unknown what an earlier run left on the wire; nobody can say whether it took effect."""
         now = time.time()
-        futures = []
+        records = []
         for found in interrupted:
             delivery = Delivery(
                 id=found.id, route=self.route, key="", request=b"", attempt=found.number, first_at=found.first_at
             )
             outcome = Unknown("the engine stopped while this was being sent")
-            claimed = Claimed(delivery, found.lane, found.spent)
-            unit = self._recorded(claimed, outcome, found.sent_at, now)
-            futures.append(self._store.record(unit))
-        if futures:
-            await asyncio.gather(*futures)
+            records.append(self._recorded(Claimed(delivery, found.lane, found.spent), outcome, found.sent_at, now))
+        for told in await self._store.record(records):
+            if isinstance(told, Exception):
+                raise told
 
 
 def _detail(outcome: Outcome) -> bytes:

@@ -104,7 +104,14 @@ class Engine:
         pump = Pump(self.store, self.sealer, worker, program, self.notify, self._offer, self._take)
         dispatchers = [
             Dispatcher(
-                self.store, self.sealer, channel.name, registered.routes[plan.name], plan, self.notify, self._wake
+                self.store,
+                self.sealer,
+                channel.name,
+                registered.channel,
+                registered.routes[plan.name],
+                plan,
+                self.notify,
+                self._wake,
             )
             for plan in channel.routes
         ]

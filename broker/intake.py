@@ -64,8 +64,7 @@ class StoreIntake:
         except NotAccepted as refusal:
             promise.set_exception(refusal)
             return promise
-        committed = self._store.accept(message)
-        committed.add_done_callback(lambda done: self._committed(door, message, done, promise))
+        self._store.accept(message, lambda told: self._committed(door, message, told, promise))
         return promise
 
     def _read(self, inbound: Inbound, door: Door) -> NewMessage:
@@ -93,18 +92,16 @@ class StoreIntake:
         )
 
     def _committed(
-        self, door: Door, message: NewMessage, done: "asyncio.Future[Accepted]", promise: "asyncio.Future[Receipt]"
+        self, door: Door, message: NewMessage, told: Accepted | Exception, promise: "asyncio.Future[Receipt]"
     ) -> None:
-        error = done.exception()
-        if error is None:
-            accepted = done.result()
-            if not accepted.duplicate:
+        if isinstance(told, Accepted):
+            if not told.duplicate:
                 door.hand_over(message.id, message.received_at, message.body)
-            self._note(door.name, accepted)
+            self._note(door.name, told)
             if not promise.done():
-                promise.set_result(Receipt(message_id=accepted.id, duplicate=accepted.duplicate))
+                promise.set_result(Receipt(message_id=told.id, duplicate=told.duplicate))
         elif not promise.done():
-            text = str(error) if isinstance(error, StoreError) else "the message could not be stored; send it again"
+            text = str(told) if isinstance(told, StoreError) else "the message could not be stored; send it again"
             promise.set_exception(NotAccepted(text, code="AE", condition=207))
 
     def _note(self, channel: str, accepted: Accepted) -> None:

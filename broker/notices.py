@@ -98,6 +98,18 @@ class MessageRefused(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFaulty(Notice):
+    """A batch is not what its trailer says, or holds segments without a message; its messages were taken one by one."""
+
+    level: ClassVar[str] = "warning"
+    channel: str
+    peer: str
+    messages: int
+    faults: int
+    reason: str  # of the first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlIdReused(Notice):
     """A sender used a control id again for other content; both messages were kept."""
 

@@ -159,24 +159,20 @@ class Pump:
             processed = await results
             now = time.time()
             finished = [self._finished(program, item, done, now) for item, done in zip(items, processed, strict=True)]
-            futures = [self._store.finish(unit) for unit in finished]
-            placed = [
-                one for unit, future in zip(finished, futures, strict=True) for one in await self._placed(unit, future)
-            ]
+            told = await self._store.finish(finished)
         finally:
             self._ahead.release()
-        self._offer(placed)
+        self._offer([one for unit, placed in zip(finished, told, strict=True) for one in self._placed(unit, placed)])
         self._tell(finished, time.monotonic() - began)
 
-    async def _placed(self, unit: Finished, future: "asyncio.Future[list[Placed]]") -> list[Placed]:
-        try:
-            return await future
-        except StoreFatal:
+    def _placed(self, unit: Finished, told: list[Placed] | Exception) -> list[Placed]:
+        if not isinstance(told, Exception):
+            return told
+        if isinstance(told, StoreFatal):
             return []  # the engine stops, and says why
-        except StoreError as error:
-            self._notify(Bug(where=f"finish {unit.id}", error=str(error)))
-            asyncio.get_running_loop().call_later(_AGAIN, self.again, [unit.id])
-            return [Placed(delivery, "", due=False) for delivery in unit.deliveries]
+        self._notify(Bug(where=f"finish {unit.id}", error=str(told) if isinstance(told, StoreError) else repr(told)))
+        asyncio.get_running_loop().call_later(_AGAIN, self.again, [unit.id])
+        return [Placed(delivery, "", due=False) for delivery in unit.deliveries]
 
     def _finished(self, program: Program, item: Item, done: Processed, now: float) -> Finished:
         wanted = [rendered for rendered in done.deliveries if 0 <= rendered.destination < len(program.routes)]

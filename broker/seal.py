@@ -33,7 +33,7 @@ class Sealer:
     """Seals, opens and hashes with keys derived from one master key."""
 
     def __init__(self, master: bytes) -> None:
-        self._master = master
+        self.master = master
         self._hour = lru_cache(maxsize=512)(self._make_hour)
         self._sender = self._hasher("sender")
         self._digest = self._hasher("digest")
@@ -94,7 +94,7 @@ class Sealer:
         return blake2b(key=self._derive(purpose), digest_size=size)
 
     def _derive(self, purpose: str) -> bytes:
-        return HKDF(algorithm=SHA256(), length=_KEY, salt=None, info=f"handoff {purpose}".encode()).derive(self._master)
+        return HKDF(algorithm=SHA256(), length=_KEY, salt=None, info=f"handoff {purpose}".encode()).derive(self.master)
 
 
 def _bound(version: bytes, table: str, row: int) -> bytes:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 if TYPE_CHECKING:
     from broker.formats.reading import Format
     from broker.parts import Destination, Listener, Renderer, Tools, Transform
+    from broker.wire.charset import Charset
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -97,8 +98,8 @@ class Spec(BaseModel):
 class FormatSpec(Spec):
     """What an analyst writes under ``format:``."""
 
-    def build(self, charset: str | None) -> "Format":
-        """Build the format; ``charset`` is the listener's, where that fixes one."""
+    def build(self, charset: "Charset | None") -> "Format":
+        """Build the format; ``charset`` is what the listener says of character sets, where that says anything."""
         raise NotImplementedError
 
 

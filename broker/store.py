@@ -1,109 +1,103 @@
-"""This module is the one durable place: one writer that takes everything that waits and commits it as a group.
+"""This module is the one durable place, seen from the loop: units of work go to the writer, and come back committed.
 
-A unit of work is handed over with `Store.accept`, `finish`, `record`, … and its future resolves after the commit that
-holds it. While one group commits the next one gathers, so an idle engine commits singly (0.3 ms) and a busy one commits
-hundreds at a time. The writer is one thread: SQLite allows no more, and on PostgreSQL it keeps the order of a lane free
-of the trap that sequence numbers become visible out of order.
+`Store.accept`, `finish`, `record`, … hand units over; what was asked for is told after the commit that holds them. All
+that is handed over in one turn of the loop goes to the writer's process as one frame (`broker.writer`), which takes
+everything that waits as one group: an idle engine commits singly (0.3 ms), a busy one hundreds of units at a time.
 """
 
 import asyncio
-import contextlib
-import threading
-import time
+import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-from broker import acts, writes
-from broker.crash import crash_point
-from broker.errors import StoreError, StoreFatal, StoreUnavailable
-from broker.keys import Keys
-from broker.notices import Committed, Notice
+from broker import acts
+from broker.delivery import Delivery
+from broker.errors import StoreError, StoreFatal
+from broker.link import Link
+from broker.notices import Bug, Committed, Notice
 from broker.seal import Sealer
 from broker.sql import Connection, connect
-from broker.units import Accepted, Act, Claim, Claims, Done, Finished, NewMessage, Placed, Quarantine, Recorded
+from broker.units import Accepted, Act, Claim, Claimed, Claims, Done, Finished, NewMessage, Placed, Quarantine, Recorded
 
-_GROUP: Final = 512  # most units in one transaction
-# Nobody waits for these, so they wait a moment for somebody else's commit: half as many syncs under load.
-_PATIENT: Final = frozenset({"finish", "record"})
-_PATIENCE: Final = 0.003  # seconds
-_PAUSE: Final = 0.5  # seconds between attempts to reach a database that is away
+# Takes the value of the item at a place of a unit, or why it was not committed; says whether more is to come.
+_Told = Callable[[int, Any], bool | None]
 
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    kind: str
-    item: Any
-    future: "asyncio.Future[Any]"
+_ENDED: Final = "store: its writer's process ended; nothing acknowledged is lost; start again"
 
 
 class Store:
     """The engine's store; every method but `open` and `close` may be called from the loop only."""
 
-    def __init__(self, url: str, sealer: Sealer, notify: Callable[[Notice], None]) -> None:
+    def __init__(self, url: str, sealer: Sealer, notify: Callable[[Notice], None], *, inside: bool = False) -> None:
+        """``inside`` keeps the writer in a thread of this process, so that tests can reach it."""
         self._url = url
         self._sealer = sealer
         self._notify = notify
-        self._queue: SimpleQueue[_Unit | None] = SimpleQueue()
-        self._channels: dict[int, int] = {}  # route -> channel
-        self._keys = Keys()
-        self._connections: list[Connection] = []  # that are open: a failed start has not got to all of them
+        self._inside = inside
+        self._pending: dict[int, _Told] = {}
+        self._number = 0
+        self._out: list[tuple[int, str, Sequence[Any]]] = []
+        self._closing = False
         self._fatal: StoreFatal | None = None
+        self._connection: Connection | None = None
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
-        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self.dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
         self.on_fatal: Callable[[StoreError], None] = lambda _error: None
 
     async def open(self) -> None:
         """Connect and begin to write; the database has been migrated. Raises `NotReady`."""
         self._loop = asyncio.get_running_loop()
-        self._writer = await self._loop.run_in_executor(None, lambda: connect(self._url, alone=True))
-        self._connections.append(self._writer)
-        await self._loop.run_in_executor(None, self._keys.load, self._writer)
+        opened: asyncio.Future[None] = self._loop.create_future()
+        self._pending[0] = lambda _place, value: _resolve(opened, value)  # the writer's first answer
+        self._link = Link(self._answered, self._ended)
+        await self._link.open("broker.writer:serve", inside=self._inside)
+        self._link.send((self._url, self._sealer.master))
+        await opened
         self._reader = await self._loop.run_in_executor(self._reads, lambda: connect(self._url, writer=False))
-        self._connections.append(self._reader)
-        self._thread.start()
+        self._connection = self._reader
 
     async def close(self) -> None:
         """Commit what was handed over, then let go of the database."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            await self._loop.run_in_executor(None, self._thread.join)
-        for connection in self._connections:
-            await self._loop.run_in_executor(self._reads, connection.close)
+        self._closing = True
+        if hasattr(self, "_link"):
+            self._flush()
+            await self._link.close()
+        if self._connection is not None:
+            await self._loop.run_in_executor(self._reads, self._connection.close)
         self._reads.shutdown()
 
-    def accept(self, message: NewMessage) -> "asyncio.Future[Accepted]":
-        """Commit a message, or find that it was committed before."""
-        return self._put("accept", message)
+    def accept(self, message: NewMessage, told: Callable[[Accepted | Exception], None]) -> None:
+        """Commit a message, or find that it was committed before; ``told`` is called after the commit.
 
-    def finish(self, finished: Finished) -> "asyncio.Future[list[Placed]]":
-        """Commit what the steps made of a message."""
-        return self._put("finish", finished)
+        Those of one group are told in one turn of the loop, in the order in which they were handed over.
+        """
+        self._hand_over("accept", (tuple(message),), lambda _place, value: told(_accepted(value)))
 
-    def record(self, recorded: Recorded) -> "asyncio.Future[frozenset[int]]":
-        """Commit how an attempt ended; resolves to the routes with work due because of the whole group."""
-        return self._put("record", recorded)
+    def finish(self, finished: Sequence[Finished]) -> "asyncio.Future[list[list[Placed] | Exception]]":
+        """Commit what the steps made of messages: for each, where its deliveries went, or why it was not committed."""
+        items = [(*unit[:-1], [tuple(delivery) for delivery in unit.deliveries]) for unit in finished]
+        return self._all("finish", items, lambda place, value: _placed(finished[place], value))
+
+    def record(self, recorded: Sequence[Recorded]) -> "asyncio.Future[list[Sequence[int] | Exception]]":
+        """Commit how attempts ended: for each, the routes that have work due because of it and of its group."""
+        return self._all("record", [tuple(unit) for unit in recorded], lambda _place, value: value)
 
     def claim(self, claim: Claim) -> "asyncio.Future[Claims]":
-        """Commit due deliveries of a route as sending."""
-        return self._put("claim", claim)
+        """Take due heads of lanes and mark them as sending."""
+        return self._one("claim", tuple(claim), lambda value: self._claims(claim.route, value))
 
     def quarantine(self, quarantine: Quarantine) -> "asyncio.Future[None]":
         """Commit bytes that never became a message."""
-        return self._put("quarantine", quarantine)
+        return self._one("quarantine", tuple(quarantine), lambda value: value)
 
     def act(self, act: Act) -> "asyncio.Future[Done]":
         """Commit what an operator does."""
-        if act.act == "replay":
-            return self.call(acts.replay, self._sealer, act)
-        return self.call(acts.discard, self._sealer, act, self._channels)
+        return self.call(acts.replay if act.act == "replay" else acts.discard, act)
 
     def call(self, function: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":
-        """Run ``function(connection, *args)`` in a transaction of the writer."""
-        return self._put("call", (function, args))
+        """Run ``function(connection, sealer, *args)``, of a module's top level, in a transaction of the writer."""
+        return self._one("call", pickle.dumps((function, args)), pickle.loads)
 
     async def read(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run ``function(connection, *args)`` on the reader's connection, beside the writer."""
@@ -112,157 +106,131 @@ class Store:
     async def register(self, name: str, digest: str, content: str, destinations: Sequence[str]) -> acts.Registered:
         """Note a channel's revision and destinations."""
         registered: acts.Registered = await self.call(acts.register, name, digest, content, destinations)
-        self._channels |= dict.fromkeys(registered.routes.values(), registered.channel)
         return registered
 
-    def _put(self, kind: str, item: Any) -> "asyncio.Future[Any]":
-        future = self._loop.create_future()
-        self._queue.put(_Unit(kind, item, future))
+    def _claims(self, route: int, value: Any) -> Claims:
+        claimed, next_due = value
+        key = self._sealer.delivery_key
+        return Claims(
+            tuple(
+                Claimed(
+                    Delivery(
+                        id=found, route=route, key=key(found), request=request, attempt=attempt, first_at=first_at
+                    ),
+                    lane,
+                    spent,
+                )
+                for found, request, attempt, first_at, lane, spent in claimed
+            ),
+            next_due,
+        )
+
+    def _one(self, kind: str, item: Any, read: Callable[[Any], Any]) -> "asyncio.Future[Any]":
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._hand_over(kind, (item,), lambda _place, value: _resolve(future, _read(read, value)))
         return future
 
-    # The writer's thread.
-
-    def _run(self) -> None:
-        unit = self._queue.get()
-        while unit is not None:
-            group = [unit]
-            unit = self._gather(group)
-            self._commit(group)
-            if unit is _MORE:
-                unit = self._queue.get()
-
-    def _gather(self, group: list[_Unit]) -> _Unit | None:
-        """Add what waits to a group; return what comes after it: the mark for more, or None for the end."""
-        until = time.monotonic() + _PATIENCE if group[0].kind in _PATIENT else 0.0
-        while len(group) < _GROUP:
-            try:
-                unit = (
-                    self._queue.get(timeout=max(until - time.monotonic(), 0.0)) if until else self._queue.get_nowait()
-                )
-            except Empty:
-                break
-            if unit is None:
-                return None
-            group.append(unit)
-            if unit.kind not in _PATIENT:
-                until = 0.0
-        return _MORE
-
-    def _commit(self, group: list[_Unit]) -> None:
-        began = time.monotonic()
-        try:
-            results = self._apply(group)
-        except StoreFatal as error:
-            self._fatal = error
-            self._resolve([(unit, error) for unit in group])
-            self._loop.call_soon_threadsafe(self.on_fatal, error)
-        except StoreUnavailable as error:
-            self._wait(group, error)
-            self._guard(lambda: self._keys.load(self._writer))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others of the group must not suffer from it
-            if len(group) == 1:
-                self._resolve([(group[0], error)])
-            else:
-                for unit in group:
-                    self._commit([unit])
+    def _all(self, kind: str, items: Sequence[Any], read: Callable[[int, Any], Any]) -> "asyncio.Future[list[Any]]":
+        several = _Several(self._loop.create_future(), len(items), read)
+        if items:
+            self._hand_over(kind, items, several)
         else:
-            self._resolve(results, Committed(units=len(group), seconds=time.monotonic() - began))
-            if self._keys.is_full():
-                self._guard(self._sort_keys)
+            several.future.set_result([])
+        return several.future
 
-    def _guard(self, work: Callable[[], None]) -> None:
-        """Do work of our own that nobody waits for; what fails is done again at the next occasion."""
-        try:
-            work()
-        except StoreFatal as error:
-            self._loop.call_soon_threadsafe(self.on_fatal, error)
-        except StoreError:
-            time.sleep(_PAUSE)
-
-    def _wait(self, group: list[_Unit], error: StoreUnavailable) -> None:
-        # Senders keep what was not acknowledged and send it again; everything else waits here for the database.
-        self._resolve([(unit, error) for unit in group if unit.kind == "accept"])
-        time.sleep(_PAUSE)
-        rest = [unit for unit in group if unit.kind != "accept"]
-        if rest:
-            self._commit(rest)
-
-    def _apply(self, group: list[_Unit]) -> list[tuple[_Unit, Any]]:
+    def _hand_over(self, kind: str, items: Sequence[Any], told: _Told) -> None:
+        self._number += 1
+        self._pending[self._number] = told
         if self._fatal is not None:
-            raise self._fatal  # what comes later must not overtake what failed: a lane would get out of order
-        kinds: dict[str, list[_Unit]] = {}
-        for unit in group:
-            kinds.setdefault(unit.kind, []).append(unit)
-        counts = writes.Counts()
-        results: list[tuple[_Unit, Any]] = []
-        self._fresh: list[NewMessage] = []
-        with self._writer.transaction():
-            for kind, apply in self._KINDS:
-                if units := kinds.get(kind):
-                    results += zip(units, apply(self, [unit.item for unit in units], counts), strict=True)
-            writes.count(self._writer, counts, time.time())
-        # Only what is committed may be known: a duplicate is acknowledged without being stored.
-        self._keys.add(self._fresh)
-        for kind in kinds:
-            crash_point(_COMMITTED.get(kind, ""))
-        return results
+            self._loop.call_soon(self._refuse, self._number, self._fatal)
+            return
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append((self._number, kind, items))
 
-    def _sort_keys(self) -> None:
-        with self._writer.transaction():
-            self._keys.sort(self._writer)
-        self._keys.forget()
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if out and self._fatal is None:
+            self._link.send(out)
 
-    def _accept(self, items: list[NewMessage], counts: writes.Counts) -> Sequence[Accepted]:
-        accepted, self._fresh = writes.accept(self._writer, self._sealer, self._keys, items, counts)
-        return accepted
+    def _answered(self, answer: Any) -> None:
+        values, errors, units, seconds = answer
+        for number, place, value in values:
+            self._tell(number, place, value)
+        for number, place, data in errors:
+            error = pickle.loads(data)  # noqa: S301 - from a process of our own
+            if isinstance(error, StoreFatal):
+                self.on_fatal(error)
+            self._tell(number, place, error)
+        if units:
+            self._notify(Committed(units=units, seconds=seconds))
 
-    def _finish(self, items: list[Finished], counts: writes.Counts) -> Sequence[list[Placed]]:
-        return writes.finish(self._writer, self._sealer, items, counts)
+    def _tell(self, number: int, place: int, value: Any) -> None:
+        told = self._pending.pop(number, None)
+        if told is None:
+            return  # something of the writer's own, which nobody waits for
+        try:
+            if told(place, value):
+                self._pending[number] = told
+        except Exception as error:  # noqa: BLE001 - one's mistake must not keep the others from being told
+            self._notify(Bug(where="store", error=type(error).__name__))
 
-    def _record(self, items: list[Recorded], counts: writes.Counts) -> Sequence[frozenset[int]]:
-        due = writes.record(self._writer, self._sealer, items, counts, self._channels)
-        return [due] * len(items)
+    def _ended(self) -> None:
+        """Note that the writer has gone: what it did not answer may or may not have been committed."""
+        self._fatal = StoreFatal(_ENDED)
+        if self._connection is not None and not self._closing:  # else `open` says what is wrong
+            self.on_fatal(self._fatal)
+        for number in list(self._pending):
+            self._refuse(number, self._fatal)
 
-    def _claim(self, items: list[Claim], counts: writes.Counts) -> Sequence[Claims]:
-        return [writes.claim(self._writer, self._sealer, item, counts, self._channels[item.route]) for item in items]
-
-    def _quarantine(self, items: list[Quarantine], counts: writes.Counts) -> Sequence[None]:
-        writes.quarantine(self._writer, self._sealer, items, counts)
-        return [None] * len(items)
-
-    def _call(self, items: list[Any], _counts: writes.Counts) -> Sequence[Any]:
-        return [function(self._writer, *args) for function, args in items]
-
-    # The order in which a group is applied: what an attempt's end sets free can be claimed in the same group.
-    _KINDS: Final = (
-        ("accept", _accept),
-        ("finish", _finish),
-        ("record", _record),
-        ("claim", _claim),
-        ("quarantine", _quarantine),
-        ("call", _call),
-    )
-
-    def _resolve(self, results: Sequence[tuple[_Unit, Any]], notice: Notice | None = None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._set_results, results, notice)
-
-    def _set_results(self, results: Sequence[tuple[_Unit, Any]], notice: Notice | None) -> None:
-        for unit, result in results:
-            if unit.future.done():
-                continue
-            if isinstance(result, Exception):
-                unit.future.set_exception(result)
-            else:
-                unit.future.set_result(result)
-        if notice is not None:
-            self._notify(notice)
+    def _refuse(self, number: int, error: StoreError) -> None:
+        told = self._pending.get(number)
+        if isinstance(told, _Several):
+            for place in told.left():
+                self._tell(number, place, error)
+        else:
+            self._tell(number, 0, error)
 
 
-_MORE: Final = _Unit("", None, None)  # type: ignore[arg-type]  # a mark: the queue went on after this group
-_COMMITTED: Final = {
-    "accept": "accept.committed",
-    "finish": "finish.committed",
-    "claim": "claim.committed",
-    "record": "record.committed",
-}
+class _Several:
+    """Collects the values of a unit of several items; its future has them once the last one has come."""
+
+    __slots__ = ("_left", "_read", "_values", "future")
+
+    def __init__(self, future: "asyncio.Future[list[Any]]", count: int, read: Callable[[int, Any], Any]) -> None:
+        self.future = future
+        self._read = read
+        self._left = count
+        self._values: list[Any] = [_Several] * count  # stands for a value that has not come
+
+    def __call__(self, place: int, value: Any) -> bool:
+        self._values[place] = value if isinstance(value, Exception) else self._read(place, value)
+        self._left -= 1
+        if not self._left:
+            _resolve(self.future, self._values)
+        return self._left > 0
+
+    def left(self) -> list[int]:
+        """Return the places whose values have not come."""
+        return [place for place, value in enumerate(self._values) if value is _Several]
+
+
+def _read(read: Callable[[Any], Any], value: Any) -> Any:
+    return value if isinstance(value, Exception) else read(value)
+
+
+def _resolve(future: "asyncio.Future[Any]", value: Any) -> None:
+    if future.done():
+        return
+    if isinstance(value, Exception):
+        future.set_exception(value)
+    else:
+        future.set_result(value)
+
+
+def _accepted(value: Any) -> Accepted | Exception:
+    return value if isinstance(value, Exception) else Accepted(*value)
+
+
+def _placed(finished: Finished, values: Any) -> list[Placed]:
+    return [Placed(delivery, *value) for delivery, value in zip(finished.deliveries, values, strict=True)]

@@ -1,16 +1,22 @@
 """This module holds the values that go into and come out of the store's units of work.
 
-Nothing changes them once they are made; they are not frozen because Python makes frozen ones five times slower, and
-several are made for every message.
+What goes in is tuples with names: they cross to the writer's process as plain tuples. Nothing changes the others
+either; they are not frozen because Python makes frozen dataclasses five times slower, and several are made for every
+message.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from broker.delivery import Delivery
 
 
-@dataclass(slots=True, kw_only=True)
-class NewMessage:
+def _brief(unit: Any) -> str:
+    """Say which unit it is, without the body that it carries."""
+    return f"{type(unit).__name__}(id={unit.id})"
+
+
+class NewMessage(NamedTuple):
     """A message to commit; ``hashes`` are its search hashes."""
 
     id: int
@@ -20,8 +26,11 @@ class NewMessage:
     peer: str
     sender: int
     digest: int
-    body: bytes = field(repr=False)
+    body: bytes
     hashes: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:  # noqa: D105 - see `_brief`
+        return _brief(self)
 
 
 @dataclass(slots=True)
@@ -33,8 +42,7 @@ class Accepted:
     reused: bool = False  # its control id was used before, for other content
 
 
-@dataclass(slots=True, kw_only=True)
-class NewDelivery:
+class NewDelivery(NamedTuple):
     """A delivery to insert; ``eager`` says that it may begin at once if its lane is free."""
 
     id: int
@@ -42,11 +50,13 @@ class NewDelivery:
     lane: int
     after: int | None
     eager: bool
-    request: bytes = field(repr=False)
+    request: bytes
+
+    def __repr__(self) -> str:  # noqa: D105 - see `_brief`
+        return _brief(self)
 
 
-@dataclass(slots=True, kw_only=True)
-class Finished:
+class Finished(NamedTuple):
     """What the steps made of a message: its new state, where it stopped, and its deliveries."""
 
     id: int
@@ -59,6 +69,9 @@ class Finished:
     reason: str | None = None
     deliveries: tuple[NewDelivery, ...] = ()
 
+    def __repr__(self) -> str:  # noqa: D105 - see `_brief`
+        return _brief(self)
+
 
 @dataclass(slots=True)
 class Placed:
@@ -69,11 +82,11 @@ class Placed:
     due: bool
 
 
-@dataclass(slots=True, kw_only=True)
-class Recorded:
+class Recorded(NamedTuple):
     """How an attempt ended, and the state that follows from it."""
 
     id: int
+    channel: int
     route: int
     lane: int
     number: int
@@ -85,7 +98,10 @@ class Recorded:
     due_at: float | None = None
     reason: str | None = None
     location: str | None = None
-    detail: bytes = field(default=b"", repr=False)
+    detail: bytes = b""
+
+    def __repr__(self) -> str:  # noqa: D105 - see `_brief`
+        return _brief(self)
 
 
 @dataclass(slots=True)
@@ -97,10 +113,10 @@ class Claimed:
     spent: int
 
 
-@dataclass(slots=True, kw_only=True)
-class Claim:
+class Claim(NamedTuple):
     """A request for work of one route: up to ``limit`` heads of lanes that are due; what is past its age expires."""
 
+    channel: int
     route: int
     limit: int
     now: float
@@ -115,8 +131,7 @@ class Claims:
     next_due: float | None
 
 
-@dataclass(slots=True, kw_only=True)
-class Quarantine:
+class Quarantine(NamedTuple):
     """Bytes that never became a message."""
 
     id: int
@@ -125,7 +140,10 @@ class Quarantine:
     peer: str
     reason: str
     size: int
-    body: bytes = field(repr=False)
+    body: bytes
+
+    def __repr__(self) -> str:  # noqa: D105 - see `_brief`
+        return _brief(self)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,27 +7,16 @@ unknown safe to try again.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from broker.crash import crash_point
-from broker.delivery import Delivery
 from broker.keys import Keys, pack
 from broker.seal import Sealer
 from broker.sql import Connection
-from broker.units import (
-    Accepted,
-    Claim,
-    Claimed,
-    Claims,
-    Finished,
-    NewDelivery,
-    NewMessage,
-    Placed,
-    Quarantine,
-    Recorded,
-)
+from broker.units import Claim, Finished, NewDelivery, NewMessage, Quarantine, Recorded
 
 Counts = Counter[tuple[int, int, str]]  # (channel, route or 0, name)
+Place = tuple[str, bool]  # where a new delivery went: its state, and whether it is due
 
 _MESSAGE: Final = (
     "message (id, channel_id, state, received_at, type, peer, sender, digest, hashes)",
@@ -38,20 +27,23 @@ _CONTENT: Final = ("content (id, data)", "bigint bytea")
 
 def accept(
     connection: Connection, sealer: Sealer, keys: Keys, units: Sequence[NewMessage], counts: Counts
-) -> tuple[list[Accepted], list[NewMessage]]:
-    """Insert messages, unless the same bytes came under the same key before; also return those inserted."""
+) -> tuple[list[tuple[int, bool, bool]], list[NewMessage]]:
+    """Insert messages, unless the same bytes came under the same key before.
+
+    Returns what `broker.units.Accepted` says of each, and those that were inserted.
+    """
     known = keys.known(connection, (unit.sender for unit in units))
     results, fresh = [], []
     for unit in units:
         earlier = known[unit.sender]
         first = next((found for digest, found in earlier if digest == unit.digest), None)
         if first is None:
-            results.append(Accepted(unit.id, reused=bool(earlier)))
+            results.append((unit.id, False, bool(earlier)))
             earlier.append((unit.digest, unit.id))
             fresh.append(unit)
         else:
             # The same id means that an earlier try of this very unit did commit.
-            results.append(Accepted(first, duplicate=first != unit.id))
+            results.append((first, first != unit.id, False))
             counts[unit.channel, 0, "duplicate"] += first != unit.id
     connection.append(*_MESSAGE, [_message(unit) for unit in fresh])
     connection.append(*_CONTENT, [(unit.id, sealer.seal("content", unit.id, unit.body)) for unit in fresh])
@@ -80,7 +72,7 @@ _DELIVERY: Final = (
 )
 
 
-def finish(connection: Connection, sealer: Sealer, units: Sequence[Finished], counts: Counts) -> list[list[Placed]]:
+def finish(connection: Connection, sealer: Sealer, units: Sequence[Finished], counts: Counts) -> list[list[Place]]:
     """Write what the steps made of messages, and their deliveries; a message that is done already is left alone."""
     alike: dict[tuple[object, ...], list[int]] = {}
     for unit in units:
@@ -93,12 +85,12 @@ def finish(connection: Connection, sealer: Sealer, units: Sequence[Finished], co
         counts[unit.channel, 0, unit.state] += 1
     placed = _place(connection, sealer, [d for unit in fresh for d in unit.deliveries], {u.id: u.at for u in fresh})
     crash_point("finish.inserted")
-    return [[placed.get(d.id) or Placed(d, "", due=False) for d in unit.deliveries] for unit in units]
+    return [[placed.get(d.id, ("", False)) for d in unit.deliveries] for unit in units]
 
 
 def _place(
     connection: Connection, sealer: Sealer, deliveries: Sequence[NewDelivery], at: dict[int, float]
-) -> dict[int, Placed]:
+) -> dict[int, Place]:
     lanes = {(d.route, d.lane) for d in deliveries}
     taken = {(row[0], row[1]) for row in connection.bulk(*_TAKEN, list(lanes))}
     placed, rows = {}, []
@@ -111,7 +103,7 @@ def _place(
         due = now if head and not begins else None
         state = "sending" if begins else "waiting"
         rows.append((d.id, d.route, d.lane, state, True, d.after, due, int(begins), int(begins), started, started))
-        placed[d.id] = Placed(d, state, due is not None)
+        placed[d.id] = (state, due is not None)
     connection.append(*_DELIVERY, rows)
     connection.append(*_CONTENT, [(d.id, sealer.seal("content", d.id, d.request)) for d in deliveries])
     return placed
@@ -141,9 +133,7 @@ _PROMOTE: Final = (
 )
 
 
-def record(
-    connection: Connection, sealer: Sealer, units: Sequence[Recorded], counts: Counts, channels: dict[int, int]
-) -> frozenset[int]:
+def record(connection: Connection, sealer: Sealer, units: Sequence[Recorded], counts: Counts) -> frozenset[int]:
     """Write how attempts ended; return the routes that have work due because of it."""
     alike: dict[tuple[object, ...], list[int]] = {}
     for u in units:
@@ -156,9 +146,9 @@ def record(
     now = fresh[0].ended_at if fresh else 0.0
     due = promote(connection, lanes, now) | {u.route for u in fresh if u.due_at is not None}
     for unit in fresh:
-        counts[channels[unit.route], unit.route, "attempt"] += 1
+        counts[unit.channel, unit.route, "attempt"] += 1
         if unit.state != "waiting":
-            counts[channels[unit.route], unit.route, unit.state] += 1
+            counts[unit.channel, unit.route, unit.state] += 1
     crash_point("record.updated")
     return due
 
@@ -199,33 +189,25 @@ _REQUESTS: Final = ("WITH v(id) AS ({v}) SELECT c.id, c.data FROM v JOIN content
 _NEXT: Final = "SELECT min(due_at) FROM delivery WHERE route_id = ? AND due_at IS NOT NULL"
 
 
-def claim(connection: Connection, sealer: Sealer, unit: Claim, counts: Counts, channel: int) -> Claims:
-    """Move due lane heads of a route to sending; what is past its age and was never tried expires instead."""
+def claim(connection: Connection, sealer: Sealer, unit: Claim, counts: Counts) -> tuple[list[Any], float | None]:
+    """Move due lane heads of a route to sending; what is past its age and was never tried expires instead.
+
+    Returns ``(id, request, attempts, first attempt at, lane, spent)`` of each, and when the next one is due.
+    """
     expired = connection.rows(_EXPIRE, (unit.now, unit.route, unit.now, unit.oldest))
     if expired:
-        counts[channel, unit.route, "expired"] += len(expired)
+        counts[unit.channel, unit.route, "expired"] += len(expired)
         cancel_after(connection, [row[0] for row in expired], unit.now)
         promote(connection, {(unit.route, row[1]) for row in expired}, unit.now)
     due = connection.rows(_DUE, (unit.route, unit.now, unit.limit))
     begun = connection.bulk(*_BEGIN, [(row[0], unit.now) for row in due])
     requests: dict[int, bytes] = dict(connection.bulk(*_REQUESTS, [(row[0],) for row in begun]))
-    claimed = tuple(
-        Claimed(
-            Delivery(
-                id=found,
-                route=unit.route,
-                key=sealer.delivery_key(found),
-                request=sealer.open("content", found, bytes(requests[found])),
-                attempt=attempts,
-                first_at=first_at,
-            ),
-            lane,
-            spent,
-        )
+    claimed = [
+        (found, sealer.open("content", found, bytes(requests[found])), attempts, first_at, lane, spent)
         for found, lane, attempts, spent, first_at in sorted(begun)
-    )
+    ]
     crash_point("claim.updated")
-    return Claims(claimed, connection.rows(_NEXT, (unit.route,))[0][0])
+    return claimed, connection.rows(_NEXT, (unit.route,))[0][0]
 
 
 _CANCEL: Final = (

@@ -13,6 +13,7 @@ from broker.message import Document
 from broker.notices import Notice
 from broker.parts import Intake, Tools
 from config.channel import ChannelPlan, DeliverPlan, load_channel
+from config.profiles import load_profile
 from config.program import Compiled, Exit, Program
 from config.settings import Settings
 from transforms.kit import Kit
@@ -22,7 +23,7 @@ def build_program(tree: dict[str, Any], folder: Path) -> Program:
     """Build the pure half of a channel: steps, conditions and renderers. Raises `ConfigError` or `ExpressionError`."""
     plan = load_channel(tree)
     form = plan.format.build(plan.listen)
-    kit = Kit(folder, form)
+    kit = Kit(folder, form, load_profile)
     steps = [(step.name, step.spec.build(kit)) for step in plan.steps]
     order = kit.expression(plan.order) if plan.order is not None else None
     return Program(steps, order, [_exit(kit, deliver) for deliver in plan.deliver], form.document)

@@ -87,6 +87,7 @@ STEPS: Final[Parts[StepSpec]] = Parts(
     "step",
     StepSpec,
     {
+        "validate": "transforms.validate:ValidateSpec",
         "filter": "transforms.filter:FilterSpec",
         "set": "transforms.set:SetSpec",
         "canonical": "transforms.canonical:CanonicalSpec",

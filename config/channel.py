@@ -16,6 +16,7 @@ from broker.errors import ConfigError
 from broker.formats.reading import Format
 from broker.retry import RetryPolicy
 from broker.spec import DestinationSpec, Expression, FormatSpec, ListenerSpec, Seconds, Spec, StepSpec
+from broker.wire.charset import Charset
 from config import catalog
 from config.findings import Finding, did_you_mean, has_errors, report
 from config.marks import Keys, Mark, Marks, Source, show
@@ -101,8 +102,14 @@ class FormatPlan:
 
     def build(self, listen: ListenPlan | None) -> Format:
         """Build what reads the messages; the listener may fix their character set."""
-        charset = getattr(listen.spec, "charset", _FROM_MESSAGE) if listen is not None else _FROM_MESSAGE
-        return self.spec.build(None if charset == _FROM_MESSAGE else str(charset))
+        spec = listen.spec if listen is not None else None
+        fixed = getattr(spec, "charset", _FROM_MESSAGE)
+        charset = Charset(
+            "" if fixed == _FROM_MESSAGE else str(fixed),
+            getattr(spec, "default_charset", None) or "",
+            getattr(spec, "undecodable", "refuse"),
+        )
+        return self.spec.build(None if charset == Charset() else charset)
 
 
 @dataclass(frozen=True, slots=True)

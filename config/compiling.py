@@ -11,11 +11,13 @@ from broker.formats.reading import Format
 from config.channel import DeliverPlan, Draft, StepPlan
 from config.findings import Finding, did_you_mean, shown
 from config.marks import Keys, Mark, Marks, Source, show
+from config.profiles import read_profile
 from transforms.dictionary import check_location
 from transforms.expression import Compiled, compile_expression
 from transforms.kit import Kit
 from transforms.mistakes import ExpressionError
 from transforms.policy import ROOTS
+from transforms.profile import Profile
 from transforms.scan import Source as ReadText
 from transforms.scan import read_expression, read_template
 from transforms.script import ScriptError
@@ -44,11 +46,17 @@ class CheckingKit(Kit):
         super().__init__(Path(shown(folder)), form)
         self.files: dict[str, bytes] = {}  # by their path below the folder
         self._mistakes: list[_Mistake] = []
+        self._in_files: list[Finding] = []
 
     def taken(self) -> list[_Mistake]:
         """Return the mistakes since the last call."""
         mistakes, self._mistakes = self._mistakes, []
         return mistakes
+
+    def taken_in_files(self) -> list[Finding]:
+        """Return what was found since the last call in files that have places of their own."""
+        findings, self._in_files = self._in_files, []
+        return findings
 
     def expression(self, text: str) -> Compiled:
         """Compile an expression, or note its mistake."""
@@ -80,6 +88,25 @@ class CheckingKit(Kit):
         if not isinstance(compiled, Rendering) or not compiled.file:  # a file was looked at by `template`
             self._check_locations(text, read_template(text))
         return compiled
+
+    def profile(self, text: str, version: str = "") -> Profile:
+        """Read a profile, or note its mistakes, which are in the file itself."""
+        try:
+            content = self._read(text)
+        except ExpressionError as error:
+            self._mistakes.append(_Mistake(text, "E204", error))
+            return Profile()
+        profile, findings = read_profile(content.encode(), shown(self.folder / text.strip()), version)
+        self._in_files += findings
+        return profile or Profile()
+
+    def resource(self, name: str, zone: str | None = None) -> Callable[[Any], str]:
+        """Look a standard resource up, or note its mistake."""
+        try:
+            return super().resource(name, zone)
+        except ExpressionError as error:
+            self._note(error.source, "E202", error)
+            return lambda _: "null"
 
     def script(self, name: str) -> Callable[..., Any]:
         """Look for a function in a script, which is read and not run; note what is wrong with it."""
@@ -206,6 +233,7 @@ class Compiling:
         self._report(keys)
 
     def _report(self, keys: Keys) -> None:
+        self.findings += self.kit.taken_in_files()
         for mistake in self.kit.taken():
             self._tell(keys, mistake)
 

@@ -26,6 +26,7 @@ CODES: Final = {
     "E204": "A file of the channel is missing or outside the channels folder.",
     "E205": "A script that cannot be used.",
     "E206": "A part that cannot be built as it is written.",
+    "E207": "A profile that says what HL7 does not have.",
     "E301": "A gateway or server that handoff.yaml does not have.",
     "E302": "`after` names a destination that is not there.",
     "E303": "Destinations that wait for each other.",
@@ -44,7 +45,7 @@ CODES: Final = {
 }
 
 _LONGEST_LINE: Final = 200  # characters of a source line that are shown
-_SUGGESTED_KEYS: Final = 12
+_SUGGESTED_KEYS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)

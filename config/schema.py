@@ -7,6 +7,7 @@ from broker.spec import Spec
 from config.catalog import DESTINATIONS, FORMATS, LISTENERS, STEPS
 from config.channel import ChannelSpec, DeliverSpec
 from config.settings import SettingsSpec
+from transforms.profile import Profile
 
 _DIALECT: Final = "http://json-schema.org/draft-07/schema#"
 
@@ -28,6 +29,13 @@ def settings_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     schema = _of(SettingsSpec, definitions)
     return {"$schema": _DIALECT, "title": "Settings of Handoff", **schema, "definitions": definitions}
+
+
+def profile_schema() -> dict[str, Any]:
+    """Return the schema of a profile of validation."""
+    definitions: dict[str, Any] = {}
+    schema = _of(Profile, definitions)
+    return {"$schema": _DIALECT, "title": "A profile of validation", **schema, "definitions": definitions}
 
 
 def _of(spec: type[Spec], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -1,16 +1,11 @@
 """This module makes the one event loop: uvloop, with Twisted's reactor installed on it before anything imports that."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-
-# A thread that waits for Python's lock asks for it after this long. The writer comes back from the disk hundreds of
-# times a second; with the default of 5 ms it would queue behind the loop every time.
-_SWITCH = 0.0005
 
 
 def install() -> asyncio.AbstractEventLoop:
@@ -25,7 +20,6 @@ def install() -> asyncio.AbstractEventLoop:
     reactor: Any = installed
     reactor.seconds = time.monotonic  # timers must not follow the wall clock back
     reactor.startRunning(installSignalHandlers=False)
-    sys.setswitchinterval(_SWITCH)
     return loop
 
 

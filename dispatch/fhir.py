@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from urllib.parse import parse_qsl, quote
 
 import orjson
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from broker.errors import ConfigError, StepError
+from broker.fhir.search import search_of
 from broker.spec import DestinationSpec, Seconds, Template
 from dispatch.fhir_answer import Match, classed, named, read_matches
 from dispatch.fhir_check import faults, read_resource, warm
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE: Final = "application/fhir+json"
 
+_RESOURCE: Final = re.compile(r"[A-Za-z]{2,60}")
+_BUNDLE: Final = "Bundle"
 _FORM: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}=.")
 _COMMA: Final = re.compile(r"(?<!\\),")
 _NO_VALUE: Final = re.compile(r"(.*[^\\])?\|", re.DOTALL)  # system| finds everything of that system
@@ -40,10 +43,19 @@ class FhirSpec(DestinationSpec):
     unknown: ClassVar[str] = "hold"
 
     server: str = Field(description="Name of the server, as under `servers:` in handoff.yaml.")
-    resource: Template = Field(description="The resource as JSON: the path of a .j2 file, or inline.")
+    resource: Template = Field(
+        description="The resource: a name such as Patient, Encounter or Bundle writes the event the standard way; else "
+        "JSON, as the path of a .j2 file or inline."
+    )
     search: Template | None = Field(
         default=None,
-        description="How to find what is there already, such as `identifier={{ patient.mrn.system }}|{{ … }}`.",
+        description="How to find what is there already, such as `identifier={{ patient.mrn.system }}|{{ … }}`. "
+        "Left out, a resource by name is found by its first identifier.",
+    )
+    zone: str | None = Field(
+        default=None,
+        description="IANA time zone of times that came without an offset, for a resource by name; without it only "
+        "their day is written, because FHIR allows no local times.",
     )
     on_match: Literal["update", "keep"] = Field(default="update", description="What to do with the one that is there.")
     validate_: bool = Field(default=True, alias="validate", description="Check the resource against the FHIR model.")
@@ -60,7 +72,20 @@ class FhirSpec(DestinationSpec):
 
     def unknown_policy(self) -> str:
         """Return ``retry`` when a search can find what an earlier attempt did, else ``hold``."""
-        return "hold" if self.search is None else "retry"
+        return "hold" if self.search is None and not self.is_named else "retry"
+
+    @property
+    def is_named(self) -> bool:
+        """Tell whether ``resource`` is a name, and no template."""
+        return _RESOURCE.fullmatch(self.resource.strip()) is not None
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "FhirSpec":
+        if self.zone is not None and not self.is_named:
+            raise ValueError("zone belongs to a resource by name; in a template write event | fhir('…', zone='…')")
+        if self.search is not None and self.resource.strip() == _BUNDLE:
+            raise ValueError("a Bundle has a search for each of its resources; leave `search` out")
+        return self
 
     def build(self, tools: "Tools") -> "Destination":
         """Build the sending half; raise `ConfigError` when the server is missing or incomplete."""
@@ -68,11 +93,14 @@ class FhirSpec(DestinationSpec):
 
     def build_renderer(self, kit: Any) -> "Renderer":
         """Build the pure half: the resource checked, the search encoded."""
-        resource = kit.template(str(self.resource), kind="json")
+        if self.is_named:
+            resource = kit.resource(self.resource.strip(), self.zone)
+        else:
+            resource = kit.template(str(self.resource), kind="json")
         search = kit.template(str(self.search), kind="search") if self.search is not None else None
         if self.validate_ and not getattr(kit, "only_checks", False):  # a check renders nothing
             warm(str(getattr(resource, "text", self.resource)))
-        return ResourceRenderer(resource, search, check=self.validate_)
+        return ResourceRenderer(resource, search, check=self.validate_, own_search=self.is_named)
 
 
 def encode_search(rendered: str) -> str:
@@ -93,6 +121,7 @@ class ResourceRenderer:
     resource: Any
     search: Any = None
     check: bool = True
+    own_search: bool = False  # without ``search``, the resource is found by its own identifier
 
     def __call__(self, document: "Document") -> bytes:
         """Return the request; raise `StepError` when the resource is not JSON or not FHIR."""
@@ -104,7 +133,12 @@ class ResourceRenderer:
                 message = f"fhir: the rendered {resource['resourceType']} is not valid: {'; '.join(found)}"
                 raise StepError(message, location=found[0].partition(" ")[0])
         search = "" if self.search is None else encode_search(str(self.search(document)))
-        return orjson.dumps({"resource": text, "search": search, "type": resource["resourceType"]})
+        if self.own_search and self.search is None and resource["resourceType"] != _BUNDLE:
+            search = search_of(resource)
+        request = {"resource": text, "search": search, "type": resource["resourceType"]}
+        if resource.get("type") == "transaction" and resource["resourceType"] == _BUNDLE:
+            request["transaction"] = True
+        return orjson.dumps(request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +210,9 @@ class FhirServer:
         request = orjson.loads(delivery.request)
         write = _Write(request["type"], request["resource"].encode(), request["search"], delivery.key)
         if not write.search:
-            answer = await self._request(write, "POST", write.kind, body=write.body)
+            # A transaction goes to the server's base itself (FHIR R4 http.html#transaction).
+            path = "" if request.get("transaction") else write.kind
+            answer = await self._request(write, "POST", path, body=write.body)
             return classed(answer, self._peer, write.kind, time.time())
         # Conditional create is a race on many servers (two at once make two), so two are never under way at once.
         async with self._turn(f"{write.kind}?{write.search}"):
@@ -252,4 +288,5 @@ class FhirServer:
         token = reveal(self._server.token)
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        return await self._http.exchange(method, f"{self._server.base}/{path}", headers, body)
+        address = f"{self._server.base}/{path}" if path else self._server.base
+        return await self._http.exchange(method, address, headers, body)

@@ -105,6 +105,8 @@ def _succeeded(answer: Answer, peer: str, kind: str, name: str, issues: list[tup
     if any(severity in {"error", "fatal"} for severity, _, _ in issues):
         codes = ", ".join(dict.fromkeys(code for _, code, _ in issues))
         return Unknown(f"{reason} with an error inside ({codes})", response=answer.body)
+    if kind == "Bundle" and _json(answer.body).get("type") == "transaction-response":
+        return Delivered(response=answer.body)  # all of it, or the status would be another
     if answer.body.strip() and _json(answer.body).get("resourceType") not in {kind, "OperationOutcome"}:
         return Unknown(f"{reason} with something other than FHIR inside", response=answer.body)
     found = named(answer, kind)

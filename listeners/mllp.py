@@ -6,7 +6,7 @@ import socket
 import time
 from typing import Any, ClassVar, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -18,6 +18,7 @@ from broker.parts import Tools
 from broker.spec import Bytes, Endpoint, ListenerSpec, Seconds
 from broker.wire.charset import codec_of
 from listeners.mllp_connection import Connection, Limits
+from listeners.mllp_exchange import Manner
 
 _BACKLOG: Final = 512
 _STOP_WITHIN: Final = 10.0  # seconds for what was accepted before a stop to be committed and answered
@@ -37,20 +38,37 @@ class MllpSpec(ListenerSpec):
     acknowledge: Literal["stored"] = Field(
         "stored", description="When a sender gets its answer: `stored` means once the message is committed to disk."
     )
+    mode: Literal["MSH-15", "original"] = Field(
+        "MSH-15",
+        description="Acknowledgment mode: `MSH-15` does what each message asks for in MSH-15 and MSH-16; `original` "
+        "answers each once with AA, AE or AR, for senders that ask for what they do not understand.",
+    )
+    release: Literal[1, 2] = Field(
+        1, description="Release of MLLP: with 2, a commit block says for every frame whether it was kept."
+    )
     charset: str = Field(
         "MSH-18",
         description="Character set of the messages: `MSH-18` believes each message; or a name that overrules it.",
     )
+    default_charset: str | None = Field(
+        None, description="Character set of messages whose MSH-18 is empty; without it, UTF-8 or else Windows-1252."
+    )
+    undecodable: Literal["refuse", "replace"] = Field(
+        "refuse",
+        description="What a byte that the character set does not have leads to: `refuse` the message, or read on and "
+        "`replace` the byte.",
+    )
     max_message: Bytes = Field(16 * 1024**2, gt=0, description="Largest message; a larger one is rejected (AR).")
+    max_batch: int = Field(10_000, ge=1, description="Most messages of a batch; a larger one is rejected whole (AR).")
     frame_deadline: Seconds = Field(30.0, gt=0, description="Longest time from a frame's first byte to its last.")
     idle: Seconds = Field(0.0, description="Close a connection on which nothing came for so long; 0 keeps it open.")
     connections: int = Field(1000, ge=1, description="Most connections at a time; further ones are turned away.")
     keepalive: Seconds = Field(60.0, description="Idle time after which TCP asks whether the peer lives; 0 never asks.")
 
-    @field_validator("charset")
+    @field_validator("charset", "default_charset")
     @classmethod
-    def _known(cls, value: str) -> str:
-        if value != "MSH-18":
+    def _known(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and (value != "MSH-18" or info.field_name != "charset"):
             try:
                 codec_of(value)
             except MessageError:
@@ -71,7 +89,10 @@ class MllpListener(Factory):
     def __init__(self, spec: MllpSpec, tools: Tools, reactor: Any = None) -> None:
         self.tools = tools
         self.reactor = reactor
-        self.limits = Limits(message=spec.max_message, frame_deadline=spec.frame_deadline, idle=spec.idle)
+        self.limits = Limits(
+            message=spec.max_message, batch=spec.max_batch, frame_deadline=spec.frame_deadline, idle=spec.idle
+        )
+        self.manner = Manner(original=spec.mode == "original", blocks=spec.release > 1)
         self._spec = spec
         self._connections: set[Connection] = set()
         self._listening: Any = None  # an IListeningPort

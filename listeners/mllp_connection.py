@@ -4,10 +4,8 @@ Frames are handed to the intake as they arrive, so a sender that does not wait f
 many may be open is bounded, and beyond that nothing is read. The order of answers is kept by a queue of exchanges.
 """
 
-import time
-from asyncio import Future
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from typing import Protocol as Shape
 
@@ -18,12 +16,23 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from broker.errors import MessageError, NotAccepted
-from broker.message import Inbound, Receipt
-from broker.notices import Bug, ConnectionClosed, ConnectionOpened, MessageRefused
+from broker.notices import ConnectionClosed, ConnectionOpened
 from broker.parts import Tools
-from broker.wire.ack import acknowledge, is_acknowledgment, reply_code
-from broker.wire.header import Header, read_header
-from broker.wire.mllp import CUT_OFF, Decoder, Empty, Frame, Item, Junk, Oversize, frame
+from broker.wire.ack import is_acknowledgment
+from broker.wire.batch import is_batch, split_batch
+from broker.wire.header import read_header
+from broker.wire.mllp import (
+    COMMITTED,
+    CUT_OFF,
+    NOT_COMMITTED,
+    Decoder,
+    Empty,
+    Frame,
+    Item,
+    Junk,
+    Oversize,
+)
+from listeners.mllp_exchange import BatchExchange, Exchange, Exchanges, Manner
 
 _OPEN_FRAMES: Final = 64  # messages of one connection that wait for their commit
 _OPEN_BYTES: Final = 32 * 1024**2
@@ -33,11 +42,12 @@ _LINGER: Final = 3.0  # seconds in which a peer may read our last answer before 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one connection may cost: bytes of a message, seconds of an open frame, seconds of silence (0: any)."""
+    """What one connection may cost: bytes of a message, messages of a batch, seconds of a frame, and of silence."""
 
     message: int
+    batch: int
     frame_deadline: float
-    idle: float
+    idle: float  # 0: any
 
 
 class Home(Shape):
@@ -45,6 +55,7 @@ class Home(Shape):
 
     tools: Tools
     limits: Limits
+    manner: Manner
     reactor: Any
 
     def opened(self, connection: "Connection") -> None:
@@ -55,16 +66,6 @@ class Home(Shape):
 
     def control_id(self) -> str:
         """Return a control id (MSH-10) that no other acknowledgment has."""
-
-
-@dataclass(slots=True)
-class Exchange:
-    """A message and the answer that it waits for: the intake's promise, or bytes that were clear at once."""
-
-    header: Header = field(repr=False)
-    body: bytes = field(repr=False)
-    promise: Future[Receipt] | None
-    answer: bytes = field(default=b"", repr=False)
 
 
 @implementer(IPushProducer)
@@ -78,8 +79,11 @@ class Connection(Protocol):
         self._tools = home.tools
         self.peer = peer
         self._decoder = Decoder(home.limits.message)
-        self._open: deque[Exchange] = deque()
+        self._exchanges = Exchanges(home.tools, peer, home.control_id, home.manner)
+        self._open: deque[Exchange | BatchExchange] = deque()
         self._open_bytes = 0
+        self._batch: BatchExchange | None = None  # the open one
+        self._held: deque[Item] = deque()  # what came behind it in the same read
         self._full = False  # as much is open as may be
         self._deaf = False  # the peer does not read our answers
         self._ending = ""  # why nothing more is taken
@@ -106,7 +110,9 @@ class Connection(Protocol):
             return  # it is read only so that the peer can see our last answer
         items = self._decoder.feed(data)
         for item in items:
-            if isinstance(item, Frame):
+            if self._batch is not None:
+                self._held.append(item)
+            elif isinstance(item, Frame):
                 self._take(item.payload)
             else:
                 self._explain(item)
@@ -124,7 +130,7 @@ class Connection(Protocol):
             self._timer = None
         junk = None if self._ending else self._decoder.close()
         if junk is not None:
-            self._quarantine(junk.reason, junk.data)
+            self._exchanges.quarantine(junk.reason, junk.data)
         self._home.closed(self)
         why = self._ending or f"the peer closed it ({reason.type.__name__ if reason.type else 'unknown'})"
         self._tools.notify(ConnectionClosed(channel=self._tools.channel, peer=self.peer, reason=why))
@@ -137,7 +143,7 @@ class Connection(Protocol):
         self._linger = linger
         junk = self._decoder.close()
         if junk is not None:
-            self._quarantine(reason if junk.reason == CUT_OFF else junk.reason, junk.data)
+            self._exchanges.quarantine(reason if junk.reason == CUT_OFF else junk.reason, junk.data)
         self._read_or_not()
         if not self._open:
             self._close()
@@ -163,54 +169,103 @@ class Connection(Protocol):
         """Do nothing: connectionLost follows."""
 
     def _take(self, body: bytes) -> None:
-        """Hand a message to the intake; the answer follows its promise."""
+        """Hand a message, or a batch of them, to the intake; the answer follows its promise."""
         try:
             header = read_header(body)
         except MessageError as error:
-            # Frames behind it are not taken: whoever sent them sees that no answer came, and sends them again.
-            self._refuse_bytes(str(error), body, error.condition, code="")
-            self.finish("a frame was not HL7", linger=True)
+            if is_batch(body):
+                self._take_batch(body)
+            elif not self._take_block(body):
+                self._take_nonsense(body, error)
             return
-        if is_acknowledgment(header, body):
-            self._quarantine("an acknowledgment came where messages are expected; it is not answered", body)
+        # Beyond this search for a second MSH a batch costs nothing where there is none.
+        if (body.find(b"MSH", 3) >= 0 or header.wide) and is_batch(body):
+            self._take_batch(body)
             return
-        promise = self._tools.intake.accept(
-            Inbound(
-                channel=self._tools.channel,
-                body=body,
-                peer=self.peer,
-                received_at=time.time(),
-                header=header,
-            )
-        )
-        self._open.append(Exchange(header, body, promise))
-        self._open_bytes += len(body)
-        promise.add_done_callback(self._answer)
-        if len(self._open) >= _OPEN_FRAMES or self._open_bytes >= _OPEN_BYTES:
+        exchange = self._exchanges.begin(body, header)
+        if exchange.promise is None:
+            self._open.append(exchange)
+            self._answer()
+        else:
+            self._admit(exchange)
+
+    def _admit(self, exchange: Exchange | BatchExchange) -> None:
+        """Take an exchange into the row; read no more where much is open."""
+        self._open.append(exchange)
+        self._open_bytes += exchange.size
+        assert exchange.promise is not None  # noqa: S101 - for the types
+        exchange.promise.add_done_callback(self._answer)
+        if len(self._open) >= _OPEN_FRAMES or self._open_bytes >= _OPEN_BYTES or self._batch is not None:
             self._full = True
             self._read_or_not()
+
+    def _take_batch(self, body: bytes) -> None:
+        """Hand the messages of a batch in; what is behind it waits, so that messages stay in order."""
+        try:
+            batch = split_batch(body, self._home.limits.batch)
+        except MessageError as error:
+            self._take_nonsense(body, error)
+            return
+        self._batch = BatchExchange(self._exchanges, batch, len(body))
+        self._admit(self._batch)
+
+    def _take_block(self, body: bytes) -> bool:
+        """Take a commit block with which a peer of release 2 says whether it kept our acknowledgment."""
+        if not self._home.manner.blocks or body not in {COMMITTED, NOT_COMMITTED}:
+            return False
+        if body == NOT_COMMITTED:
+            reason = "the peer did not keep our acknowledgment; when it sends its message again, it gets the same"
+            self._exchanges.refuse("", 0, reason)
+        return True
+
+    def _take_nonsense(self, body: bytes, error: MessageError) -> None:
+        """Keep what is no message, and close.
+
+        Frames behind it are not taken: whoever sent them sees that no answer came, and sends them again.
+        """
+        reason = str(error)
+        if body in {COMMITTED, NOT_COMMITTED}:
+            reason = "a commit block of MLLP release 2 came; set listen.mllp.release, or let the peer speak release 1"
+        self._exchanges.refuse_bytes(reason, body, error.condition, code="")
+        self._held.clear()
+        self._open.append(Exchange(None, b"", None, refused=True))
+        self.finish("a frame was not HL7", linger=True)
+        self._answer()
 
     def _explain(self, item: Item) -> None:
         """Deal with what is not a whole frame."""
         if isinstance(item, Junk):
-            self._quarantine(item.reason, item.data)
+            self._exchanges.quarantine(item.reason, item.data)
         elif isinstance(item, Oversize):
             self._refuse_oversize(item.head)
         elif isinstance(item, Empty):
-            self._refused("", 0, "an empty frame came; it is not answered")
+            self._exchanges.refuse("", 0, "an empty frame came; it is not answered")
+            self._open.append(Exchange(None, b"", None, refused=True))
+            self._answer()
 
     def _refuse_oversize(self, head: bytes) -> None:
         reason = f"the message is larger than {self._home.limits.message} bytes (listen.mllp.max_message)"
-        self._refuse_bytes(reason, head, 207)
+        self._exchanges.refuse_bytes(reason, head, 207)
         try:
             header = read_header(head)
         except MessageError:
             header = None
+        answer: tuple[bytes, ...] = ()
         if header is not None and header.control_id and not is_acknowledgment(header, head):
-            refusal = NotAccepted(reason, code="AR", condition=207)
-            self._open.append(Exchange(header, b"", None, self._refusal(header, refusal)))
+            answer = self._exchanges.refusal(header, NotAccepted(reason, code="AR", condition=207))
+        self._held.clear()
+        self._open.append(Exchange(header, b"", None, answer=answer, refused=True))
         self.finish("a message was too large", linger=True)
         self._answer()
+
+    def _take_held(self) -> None:
+        """Take what came behind a batch, now that its messages are in."""
+        while self._held and self._batch is None:
+            item = self._held.popleft()
+            if isinstance(item, Frame):
+                self._take(item.payload)
+            else:
+                self._explain(item)
 
     def _answer(self, _done: object = None) -> None:
         """Write every answer that is due, in order and at once."""
@@ -218,15 +273,18 @@ class Connection(Protocol):
         waiting = self._open
         while waiting and (waiting[0].promise is None or waiting[0].promise.done()):
             exchange = waiting.popleft()
-            self._open_bytes -= len(exchange.body)
+            self._open_bytes -= exchange.size
             answer = self._answer_to(exchange)
             if answer:
                 answers.append(answer)
+        if answers and not self._gone:
+            self._write(b"".join(answers) if len(answers) > 1 else answers[0])
+        if self._held:
+            self._take_held()
         if self._gone:
             return
-        if answers:
-            self._write(b"".join(answers) if len(answers) > 1 else answers[0])
-        if self._full and len(waiting) <= _OPEN_FRAMES // 2 and self._open_bytes <= _OPEN_BYTES // 2:
+        few = len(waiting) <= _OPEN_FRAMES // 2 and self._open_bytes <= _OPEN_BYTES // 2
+        if self._full and few and self._batch is None:
             self._full = False
             self._read_or_not()
         if self._ending and not waiting:
@@ -246,52 +304,14 @@ class Connection(Protocol):
         if data:
             transport.write(data)
 
-    def _answer_to(self, exchange: Exchange) -> bytes:
-        promise = exchange.promise
-        if promise is None:
-            return exchange.answer
-        if promise.cancelled():
+    def _answer_to(self, exchange: Exchange | BatchExchange) -> bytes:
+        if exchange is self._batch:
+            self._batch = None
+        if exchange.promise is not None and exchange.promise.cancelled():
+            self._held.clear()
             self.finish("the engine stops")
             return b""
-        error = promise.exception()
-        if error is None:
-            code = reply_code(exchange.header, "AA")
-            if code is None:
-                return b""
-            return frame(acknowledge(exchange.header, code, self._home.control_id(), time.time()))
-        if not isinstance(error, NotAccepted):
-            self._tools.notify(Bug(where="intake.accept", error=type(error).__name__))
-            error = NotAccepted("the message could not be stored; send it again", code="AE", condition=207)
-        self._refuse_bytes(str(error), exchange.body, error.condition, error.code)
-        return self._refusal(exchange.header, error)
-
-    def _refusal(self, header: Header, error: NotAccepted) -> bytes:
-        code = reply_code(header, error.code)
-        if code is None:
-            return b""
-        return frame(
-            acknowledge(
-                header,
-                code,
-                self._home.control_id(),
-                time.time(),
-                text=str(error),
-                condition=error.condition,
-                location=error.location,
-            )
-        )
-
-    def _refuse_bytes(self, reason: str, body: bytes, condition: int, code: str = "AR") -> None:
-        self._refused(code, condition, reason)
-        self._quarantine(reason, body)
-
-    def _refused(self, code: str, condition: int, reason: str) -> None:
-        self._tools.notify(
-            MessageRefused(channel=self._tools.channel, peer=self.peer, code=code, condition=condition, reason=reason)
-        )
-
-    def _quarantine(self, reason: str, data: bytes) -> None:
-        self._tools.intake.quarantine(self._tools.channel, self.peer, reason, data)
+        return self._exchanges.written(exchange)
 
     def _read_or_not(self) -> None:
         """Read unless something speaks against it; an open frame's time does not run while nothing is read."""

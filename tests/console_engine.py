@@ -84,7 +84,7 @@ async def serving(data: Path) -> AsyncIterator[Practice]:
     """Serve a console over an empty store in ``data``."""
     url = f"sqlite:///{data}/handoff.db"
     await asyncio.to_thread(migrate, url)
-    store = Store(url, SEALER, lambda _notice: None)
+    store = Store(url, SEALER, lambda _notice: None, inside=True)
     await store.open()
     registered = await store.register(
         "adt", "digest-1", '{"channel": {"steps": [{"filter": "x"}, {"set": {}}]}}', ["prm", "ehr"]

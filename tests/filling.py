@@ -8,6 +8,7 @@ from broker import ids
 from broker.seal import Sealer
 from broker.store import Store
 from broker.units import Finished, NewDelivery, NewMessage, Recorded
+from tests.committing import accept, finish, record
 
 SEALER = Sealer(b"k" * 32)
 BASE = (1 << 60) + 54321 * 64  # large ids: small ones hide mistakes
@@ -39,7 +40,7 @@ class Filling:
             body=body,
             hashes=(SEALER.search_hash("adt", "control_id", control_id), SEALER.search_hash("adt", "mrn", mrn)),
         )
-        return (await self.store.accept(message)).id
+        return (await accept(self.store, message)).id
 
     async def finish(self, message: int, state: str = "processed", **stopped: str) -> None:
         """End the steps; a processed message gets a delivery to prm and one to ehr that waits for it."""
@@ -48,7 +49,8 @@ class Filling:
         ehr = NewDelivery(
             id=message + 2, route=routes["ehr"], lane=message, after=message + 1, eager=True, request=b"b"
         )
-        await self.store.finish(
+        await finish(
+            self.store,
             Finished(
                 id=message,
                 channel=self.registered.channel,
@@ -57,15 +59,17 @@ class Filling:
                 at=time.time(),
                 deliveries=(prm, ehr) if state == "processed" else (),
                 **stopped,
-            )
+            ),
         )
 
     async def end(self, message: int, state: str, outcome: str, reason: str | None = None) -> None:
         """Record the first attempt of the delivery to prm."""
         now = time.time()
-        await self.store.record(
+        await record(
+            self.store,
             Recorded(
                 id=message + 1,
+                channel=self.registered.channel,
                 route=self.registered.routes["prm"],
                 lane=message,
                 number=1,
@@ -77,5 +81,5 @@ class Filling:
                 due_at=now + 60 if state == "waiting" else None,
                 reason=reason,
                 location="PID-3" if reason else None,
-            )
+            ),
         )

@@ -1,6 +1,7 @@
 """This module is an MLLP listener without sockets: a transport, a clock and an intake that a test moves by hand."""
 
 import asyncio
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -136,3 +137,21 @@ def answers(wire: Wire) -> list[tuple[str | None, str | None]]:
     read = [Message.parse(item.payload) for item in items if isinstance(item, Frame)]
     assert len(read) == len(items)
     return [(answer.get("MSA-1"), answer.get("MSA-2")) for answer in read]
+
+
+def frames(wire: Wire) -> list[bytes]:
+    """Return the payloads of what was written."""
+    return [item.payload for item in Decoder(1 << 24).feed(wire.value()) if isinstance(item, Frame)]
+
+
+def codes(payload: bytes) -> list[tuple[str, str]]:
+    """Return MSA-1 and MSA-2 of every acknowledgment in a payload."""
+    return [(found[1].decode(), found[2].decode()) for found in re.finditer(rb"\rMSA\|(\w+)\|([^|\r]*)", payload)]
+
+
+async def kept(bench: Bench) -> None:
+    """Keep every promise, also those that are only made when others are kept."""
+    while numbers := [number for number, promise in enumerate(bench.promises) if not promise.done()]:
+        await bench.keep(*numbers)
+        for _ in range(3):
+            await turn()

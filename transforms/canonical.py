@@ -4,16 +4,18 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 from pydantic import AfterValidator, Field
 
-from broker.canonical.model import Encounter, Event, Identifier, Patient
+from broker.canonical.model import WITHOUT_PATIENT, Appointment, Encounter, Event, Identifier, Patient
 from broker.errors import StepError
 from broker.message import Document
 from broker.spec import Expression, StepSpec
 from transforms.expression import Compiled
-from transforms.map_adt import map_adt
+from transforms.map_cda import map_cda
+from transforms.map_fhir import map_fhir
+from transforms.map_message import map_message
 from transforms.map_row import RowMapping, compile_kind, completed, no_mapping
 from transforms.mistakes import nearest
 from transforms.policy import fields_of
@@ -21,6 +23,11 @@ from transforms.policy import fields_of
 if TYPE_CHECKING:
     from broker.parts import Transform
 
+# Formats that have a standard mapping, besides HL7 v2.
+_STANDARD: Final[dict[str, Callable[[Document], Event]]] = {
+    "fhir": lambda document: map_fhir(document.message),
+    "cda": lambda document: map_cda(document.message),
+}
 # The types of fields that one expression can fill.
 _SETTABLE: Final = (str, bool, Identifier)
 
@@ -42,7 +49,7 @@ def _check_names(kind: type, overrides: dict[str, Expression]) -> dict[str, Expr
 class CanonicalSpec(StepSpec):
     """Maps the message to a canonical event; single fields can be mapped by expressions instead.
 
-    ADT with A01 A02 A03 A04 A05 A08 A11 A13 A28 A31 A40 is mapped; any other message fails, so filter it out before.
+    A message whose type has no standard mapping fails, so filter it out before.
     """
 
     kind: str = Field(
@@ -56,6 +63,14 @@ class CanonicalSpec(StepSpec):
     encounter: Annotated[dict[str, Expression], AfterValidator(partial(_check_names, Encounter))] = Field(
         default={}, description="Fields of the encounter, each with an expression that replaces the standard mapping."
     )
+    appointment: Annotated[dict[str, Expression], AfterValidator(partial(_check_names, Appointment))] = Field(
+        default={},
+        description="Fields of the appointment, each with an expression that replaces the standard mapping.",
+    )
+    strict: bool = Field(
+        default=False,
+        description="Whether a date or time that is none fails the message; else event.unread names its place.",
+    )
 
     def build(self, kit: Any) -> "Transform":
         """Build the step; raise `ExpressionError` for a mistake in an expression."""
@@ -63,15 +78,20 @@ class CanonicalSpec(StepSpec):
             self._mapping(kit),
             tuple(_override(Patient, name, kit.expression(text)) for name, text in self.patient.items()),
             tuple(_override(Encounter, name, kit.expression(text)) for name, text in self.encounter.items()),
+            tuple(_override(Appointment, name, kit.expression(text)) for name, text in self.appointment.items()),
             frozenset(self.patient),
+            self.strict,
         )
 
-    def _mapping(self, kit: Any) -> RowMapping | None:
+    def _mapping(self, kit: Any) -> Callable[[Document], Event] | None:
         if kit.format.kind == "hl7":
             return None
-        if not self.kind:
+        if self.kind:
+            return RowMapping(compile_kind(self.kind, kit), kit.format.kind, bool(self.encounter))
+        standard = _STANDARD.get(kit.format.kind)
+        if standard is None:
             raise no_mapping(kit.format.kind)
-        return RowMapping(compile_kind(self.kind, kit), kit.format.kind, bool(self.encounter))
+        return standard
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +118,18 @@ class Override:
 class Canonical:
     """The step."""
 
-    mapping: RowMapping | None = None  # of messages that have no standard mapping
+    mapping: Callable[[Document], Event] | None = None  # None: that of HL7 v2
     patient: tuple[Override, ...] = ()
     encounter: tuple[Override, ...] = ()
+    appointment: tuple[Override, ...] = ()
     own: frozenset[str] = frozenset()  # the fields of the patient that are overridden
+    strict: bool = False
 
     def __call__(self, document: Document) -> Document:
         """Return the document with its event; raise `StepError` with the location where it cannot be mapped."""
-        event = map_adt(document.message, self.own) if self.mapping is None else self.mapping(document)
+        event = map_message(document.message, self.own) if self.mapping is None else self.mapping(document)
+        if self.strict and event.unread:
+            _refuse(event.unread)
         result = Document(
             message=document.message, received_at=document.received_at, event=event, values=document.values
         )
@@ -113,12 +137,21 @@ class Canonical:
             result.event = event = _replaced(event, "patient", event.patient, self.patient, result)
         if self.encounter and event.encounter is not None:
             result.event = event = _replaced(event, "encounter", event.encounter, self.encounter, result)
-        if self.mapping is not None:
+        if self.appointment and event.appointment is not None:
+            result.event = event = _replaced(event, "appointment", event.appointment, self.appointment, result)
+        if isinstance(self.mapping, RowMapping):
             result.event = completed(event, document)
-        elif event.patient.mrn is None:
+        elif event.patient.mrn is None and event.kind not in WITHOUT_PATIENT:
             text = "PID-3 has no identifier of type MR, PI or PT, nor one without a type; map patient.mrn in this step"
             raise StepError(text, step="canonical", location="PID-3")
         return result
+
+
+def _refuse(unread: tuple[str, ...]) -> NoReturn:
+    text = (
+        f"{', '.join(unread)}: not the date, time or number that must be there; correct it at the sender or map it here"
+    )
+    raise StepError(text, step="canonical", location=unread[0])
 
 
 def _replaced(event: Event, part: str, owner: Any, overrides: tuple[Override, ...], document: Document) -> Event:

@@ -45,6 +45,11 @@ class Reader:
         self._subcomponent = separators.subcomponent or _NOWHERE
         self._escape = separators.escape or _NOWHERE
 
+    @property
+    def escape(self) -> str:
+        """The escape character, or one that no message has where this one defines none."""
+        return self._escape
+
     def repetitions(self, field: str) -> list[str]:
         """Return the repetitions of a field, none for an empty field or explicit null."""
         if not field or field == NULL:
@@ -61,6 +66,33 @@ class Reader:
             part = unescape(part, self._separators, self._encoding)
         part = part.strip()
         return part if part and part != NULL else None
+
+    def plain(self, part: str) -> str | None:
+        """Return the value of a part that is not divided any further: ``&`` in it is a character like any other."""
+        if self._escape in part:
+            part = unescape(part, self._separators, self._encoding)
+        part = part.strip()
+        return part if part and part != NULL else None
+
+    def split(self, repetition: str, count: int) -> list[str]:
+        """Return the first ``count`` components as sent, empty where there are fewer."""
+        return _padded(repetition.split(self._component, count), count)
+
+    def head(self, repetition: str, count: int) -> list[str]:
+        """Return up to ``count`` components as sent; the last one has all that follows."""
+        return repetition.split(self._component, count - 1)
+
+    def raised(self, component: str) -> str:
+        """Return a component whose subcomponents are components of their own: a data type inside a data type."""
+        return component.replace(self._subcomponent, self._component)
+
+    def pieces(self, repetition: str) -> list[str]:
+        """Return every component, and where it has subcomponents each of them, as sent."""
+        return self.raised(repetition).split(self._component)
+
+    def divides(self, part: str) -> bool:
+        """Tell whether a part has components or subcomponents."""
+        return self._component in part or self._subcomponent in part
 
     def first(self, field: str) -> str | None:
         """Return the value of a field's first component in its first repetition."""
@@ -195,6 +227,12 @@ def reader_of(message: Message) -> Reader:
 @lru_cache(maxsize=64)
 def _reader(separators: Separators, encoding: str) -> Reader:
     return Reader(separators, encoding)
+
+
+def padded(fields: list[str], count: int) -> list[str]:
+    """Return the fields of a segment with at least number ``count``."""
+    missing = count + 1 - len(fields)
+    return fields + [""] * missing if missing > 0 else fields
 
 
 def _padded(parts: list[str], count: int) -> list[str]:

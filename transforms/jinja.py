@@ -21,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from broker.canonical import model
 from broker.formats.tree import Items, Tree
+from transforms.jinja_events import Hl7
 from transforms.jinja_filters import FILTERS, INNER_FILTERS, JSON_FILTERS, Json, Refused, as_json, bounded, plain
 
 # The fields of every type of the canonical model: all that an expression can see of an object.
@@ -167,7 +168,7 @@ def _finish_json(value: Any) -> str:
 
 
 def _finish_hl7(value: Any) -> str:
-    return bounded(plain(value).translate(_HL7))
+    return value if type(value) is Hl7 else bounded(plain(value).translate(_HL7))
 
 
 def _finish_url(value: Any) -> str:

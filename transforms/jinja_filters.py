@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-import orjson
 from jinja2 import Undefined
 
+from transforms.jinja_events import EVENT_FILTERS
 from transforms.phone import e164
 from transforms.times import date_by, fhir_date
+from transforms.to_fhir import as_text
 
 _POSSESSIVE: Final = re.compile(r"'S\b")
 LIMIT: Final = 1_000_000  # characters of any one value, and of a rendered template
@@ -157,18 +158,24 @@ def as_json(value: Any) -> Json:
     """Return a value as JSON text."""
     if isinstance(value, Undefined):
         str(value)  # raises: the name is not defined
-    return Json(bounded(orjson.dumps(value, default=_exactly).decode()))
-
-
-def _exactly(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return orjson.Fragment(str(value))
-    raise TypeError
+    return Json(bounded(as_text(value)))
 
 
 def inside_json_string(value: Any) -> Json:
     """Return a value as it stands between the quotes of a JSON string."""
     return Json(as_json(plain(value))[1:-1])
+
+
+def _refusing(write: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a filter whose own errors, which hold no value, are told as they are."""
+
+    def apply(value: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return write(value, *args, **options)
+        except (TypeError, ValueError) as error:
+            raise Refused(str(error)) from None
+
+    return apply
 
 
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
@@ -188,6 +195,7 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "trim": _on_text(str.strip),
     "truncate": _truncate,
     "upper": _on_text(lambda text: bounded(text.upper())),
+    **{name: _refusing(write) for name, write in EVENT_FILTERS.items()},
 }
 
 # Only where the output is JSON.

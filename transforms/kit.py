@@ -11,11 +11,17 @@ from broker.formats.hl7 import Hl7
 from broker.formats.reading import Format
 from broker.message import Document
 from transforms.expression import Compiled, compile_expression
+from transforms.jinja_events import mistake_in
 from transforms.mistakes import ExpressionError, nearest
+from transforms.profile import Profile
+from transforms.scope import event_of
 from transforms.script import ScriptError, View
 from transforms.template import Rendering, compile_template, compile_value
+from transforms.to_fhir import as_text, fhir_of
 
 _SUFFIX: Final = ".j2"
+# read_profile(content, name, version of HL7 or nothing) -> the profile; it raises a HandoffError.
+ReadProfile = Callable[[bytes, str, str], Profile]
 
 C = TypeVar("C", Compiled, Rendering)
 
@@ -23,12 +29,14 @@ C = TypeVar("C", Compiled, Rendering)
 class Kit:
     """Compiles for one channel; ``folder`` is where its templates and scripts are, ``format`` what its messages are.
 
-    Steps are built in order, and `declare` makes the names of a `set` known to what is built later.
+    ``read_profile`` reads profiles, which are YAML. Steps are built in order, and `declare` makes the names of a `set`
+    known to what is built later.
     """
 
-    def __init__(self, folder: Path, form: Format | None = None) -> None:
+    def __init__(self, folder: Path, form: Format | None = None, read_profile: ReadProfile | None = None) -> None:
         self.folder = folder
         self.format = form or Hl7()
+        self._read_profile = read_profile
         self._names: list[str] = []
         self._known: dict[str, Any] = dict(self.format.names)  # all names, and what is known of their values
         self._scripts: dict[Path, ModuleType] = {}
@@ -84,6 +92,13 @@ class Kit:
             raise ExpressionError(text, source=compiled.text, position=position, length=len(location), hint=hint)
         return compiled
 
+    def resource(self, name: str, zone: str | None = None) -> Callable[[Document], str]:
+        """Return what writes a document's event as a FHIR resource, in JSON; raise `ExpressionError` for a mistake."""
+        word, wrong, hint = mistake_in("fhir", [name], {"zone": zone} if zone else {})
+        if wrong:
+            raise _mistake(word, wrong, hint)
+        return lambda document: as_text(fhir_of(event_of(document), name, zone))
+
     def script(self, name: str) -> Callable[[View], Any]:
         """Return a function by ``path/below/folder.py:function``; raise `ScriptError` when it cannot be had."""
         path, _, function = name.partition(":")
@@ -95,6 +110,13 @@ class Kit:
             functions = [key for key, value in vars(module).items() if isinstance(value, FunctionType)]
             raise _script_mistake(name, f"{path} has no function {function}", nearest(function, functions))
         return found
+
+    def profile(self, text: str, version: str = "") -> Profile:
+        """Return the profile of validation in a file below the folder; raise `HandoffError` for what is wrong."""
+        content = self._read(text).encode()
+        if self._read_profile is None:
+            raise _mistake(text, "profiles cannot be read here")
+        return self._read_profile(content, text, version)
 
     def _module(self, name: str, path: Path) -> ModuleType:
         if path not in self._scripts:

@@ -1,15 +1,29 @@
-"""This module maps ADT messages (A01 A02 A03 A04 A05 A08 A11 A13 A28 A31 A40) to canonical events."""
+"""This module maps ADT messages, A01 to A62, to canonical events."""
 
 from dataclasses import replace
-from functools import lru_cache
-from typing import Final, NoReturn
+from typing import Final
 
-from broker.canonical.model import Encounter, Event, Identifier, Merge, Patient, Source
-from broker.errors import StepError
+from broker.canonical.model import Encounter, Event, Location, Merge, Patient
 from broker.wire.er7 import Message
-from transforms.hl7_types import Reader, reader_of
-from transforms.map_encounter import PV1_FIELDS, PV2_FIELDS, map_encounter, time_of
-from transforms.map_patient import PID_FIELDS, choose_record_number, map_patient
+from transforms.hl7_types import reader_of
+from transforms.map_circumstances import circumstances
+from transforms.map_coverage import coverage
+from transforms.map_lists import allergies_of, conditions_of
+from transforms.map_loose import loose_observations
+from transforms.map_merge import merge_of
+from transforms.map_people import related_people, roles
+from transforms.map_subject import (
+    Cleared,
+    encounter_of,
+    fail,
+    fields_of,
+    first_patient,
+    occurred_at,
+    patient_of,
+    second_patient,
+    source_of,
+    trigger_of,
+)
 
 TRIGGERS: Final = {
     "A01": "encounter.admitted",
@@ -17,130 +31,149 @@ TRIGGERS: Final = {
     "A03": "encounter.discharged",
     "A04": "patient.registered",
     "A05": "encounter.planned",
+    "A06": "encounter.class_changed",
+    "A07": "encounter.class_changed",
     "A08": "patient.updated",
+    "A09": "encounter.arriving",
+    "A10": "encounter.arriving",
     "A11": "encounter.admission_cancelled",
+    "A12": "encounter.transfer_cancelled",
     "A13": "encounter.discharge_cancelled",
+    "A14": "encounter.planned",
+    "A15": "encounter.transfer_planned",
+    "A16": "encounter.discharge_planned",
+    "A17": "encounter.swapped",
+    "A18": "patient.merged",
+    "A20": "bed.changed",
+    "A21": "encounter.leave_began",
+    "A22": "encounter.leave_ended",
+    "A23": "encounter.deleted",
+    "A24": "patient.linked",
+    "A25": "encounter.plan_cancelled",
+    "A26": "encounter.plan_cancelled",
+    "A27": "encounter.plan_cancelled",
     "A28": "patient.registered",
+    "A29": "patient.deleted",
+    "A30": "patient.merged",
     "A31": "patient.updated",
+    "A32": "encounter.updated",
+    "A33": "encounter.updated",
+    "A34": "patient.merged",
+    "A35": "patient.account_moved",
+    "A36": "patient.merged",
+    "A37": "patient.unlinked",
+    "A38": "encounter.plan_cancelled",
+    "A39": "patient.merged",
     "A40": "patient.merged",
+    "A41": "patient.account_moved",
+    "A42": "patient.account_moved",
+    "A43": "patient.account_moved",
+    "A44": "patient.account_moved",
+    "A45": "patient.account_moved",
+    "A46": "patient.identifier_changed",
+    "A47": "patient.identifier_changed",
+    "A48": "patient.identifier_changed",
+    "A49": "patient.identifier_changed",
+    "A50": "patient.account_moved",
+    "A51": "patient.identifier_changed",
+    "A52": "encounter.leave_ended",
+    "A53": "encounter.leave_began",
+    "A54": "encounter.updated",
+    "A55": "encounter.updated",
+    "A60": "allergy.recorded",
+    "A61": "encounter.updated",
+    "A62": "encounter.updated",
 }
-# These tell about a person; a PV1 in them is there for the message's grammar alone.
-_WITHOUT_ENCOUNTER: Final = frozenset({"A28", "A31", "A40"})
-_MSH_FIELDS: Final = 12
-_EVN_FIELDS: Final = 6
-_MRG_FIELDS: Final = 1
-_KEPT: Final = 8192  # segments of each kind, about 5 kB each: the patients that a large hospital has on one day
+# These tell about a person. A PV1 in them is mostly there for the message's grammar alone: then it has no visit number.
+_ABOUT_PERSONS: Final = frozenset({"A24", "A28", "A29", "A31", "A37", "A39", "A46", "A47", "A48"})
+_MERGING: Final = frozenset({"patient.merged"})
+_WITH_MRG: Final = frozenset({"patient.merged", "patient.account_moved", "patient.identifier_changed"})
+_WITH_TWO: Final = frozenset({"patient.linked", "patient.unlinked"})
+_NPU_FIELDS: Final = 2
 
 
 def map_adt(message: Message, without: frozenset[str] = frozenset()) -> Event:
     """Return the event that an ADT message tells; ``patient.mrn`` is None when PID has no usable identifier.
 
-    Raises `StepError` with the location for a trigger that is not mapped, a missing PID or MRG, and a date of birth or
-    death that is no date; ``without`` names fields of the patient that are not to be read, since something else does.
+    Raises `StepError` with the location for a trigger that is not mapped, a missing PID or MRG, and for a message that
+    tells about more patients than one event can. ``without`` names fields of the patient that are not to be read, since
+    something else does.
     """
-    read = reader_of(message)
-    header = _fields(message, "MSH", _MSH_FIELDS) or _fail("MSH", "MSH is missing")
-    event = _fields(message, "EVN", _EVN_FIELDS) or [""] * (_EVN_FIELDS + 1)
-    trigger = _trigger(header, event, read)
-    patient, cleared = _patient(read, _text(message, "PID"), message.separators.field, without)
+    trigger = trigger_of(message, TRIGGERS)
+    kind = TRIGGERS[trigger]
+    if trigger == "A20":
+        return _bed(message, kind)
+    patient, cleared, merge, linked = _people(message, trigger, kind, without)
     encounter = None
-    if trigger not in _WITHOUT_ENCOUNTER and (visit := _text(message, "PV1")):
-        planned = _text(message, "PV2") if trigger == "A05" else ""
-        encounter, emptied = _encounter(read, trigger, visit, planned, message.separators.field)
-        cleared += emptied
+    if kind not in _MERGING:
+        encounter, emptied = encounter_of(message, trigger)
+        if encounter is not None and encounter.identifier is None and trigger in _ABOUT_PERSONS:
+            encounter = None
+        elif emptied:
+            cleared += emptied
+    if message.texts("ROL"):
+        patient, encounter = with_roles(message, patient, encounter)
     return Event(
-        kind=TRIGGERS[trigger],
-        occurred_at=time_of(event[6], read) or time_of(event[2], read) or time_of(header[7], read),
-        source=_source(read, header, trigger),
+        kind=kind,
+        occurred_at=occurred_at(message),
+        source=source_of(message),
         patient=patient,
         encounter=encounter,
-        merge=_merge(message, patient, read) if trigger == "A40" else None,
+        merge=merge,
+        linked=linked,
         cleared=cleared,
+        observations=loose_observations(message) + circumstances(message),
+        conditions=conditions_of(message),
+        allergies=allergies_of(message),
+        coverage=coverage(message),
+        related_people=related_people(message),
     )
 
 
-# A hospital sends the same PID and PV1 again and again while a patient is with it, so what they gave last is kept.
-@lru_cache(maxsize=_KEPT)
-def _patient(read: Reader, segment: str, separator: str, without: frozenset[str]) -> tuple[Patient, tuple[str, ...]]:
-    if not segment:
-        _fail("PID", "PID is missing, so nobody can say whom this is about")
-    cleared: list[str] = []
-    return map_patient(_padded(segment.split(separator), PID_FIELDS), read, cleared, without), tuple(cleared)
+def _people(
+    message: Message, trigger: str, kind: str, without: frozenset[str]
+) -> tuple[Patient, Cleared, Merge | None, Patient | None]:
+    """Return whom the message is about, what is cleared of them, what was merged, and who was linked."""
+    if kind in _WITH_MRG:
+        patient, cleared = first_patient(message, without)
+        return patient, cleared, merge_of(message, patient, needed=kind in _MERGING), None
+    if kind in _WITH_TWO:
+        patient, cleared = first_patient(message, without)
+        return patient, cleared, None, second_patient(message)
+    if trigger == "A17" and len(message.texts("PID")) > 1:
+        fail("PID", "the message swaps the beds of two patients; it must be split into two transfers (A02), one each")
+    patient, cleared = patient_of(message, without)
+    if trigger == "A29":
+        patient = replace(patient, active=False)
+    return patient, cleared, None, None
 
 
-@lru_cache(maxsize=_KEPT)
-def _encounter(
-    read: Reader, trigger: str, visit: str, planned: str, separator: str
-) -> tuple[Encounter, tuple[str, ...]]:
-    cleared: list[str] = []
-    expected = _padded(planned.split(separator), PV2_FIELDS) if planned else None
-    fields = _padded(visit.split(separator), PV1_FIELDS)
-    return map_encounter(trigger, fields, expected, read, cleared), tuple(cleared)
+def with_roles(message: Message, patient: Patient, encounter: Encounter | None) -> tuple[Patient, Encounter | None]:
+    """Fill in the people whom ROL names and PD1 and PV1 do not."""
+    found = roles(message)
+    if "general_practitioner" in found and patient.general_practitioner is None:
+        patient = replace(patient, general_practitioner=found["general_practitioner"][0])
+    if encounter is not None:
+        values = {
+            name: people if name == "consulting" else people[0]
+            for name, people in found.items()
+            if name != "general_practitioner" and not getattr(encounter, name)
+        }
+        encounter = replace(encounter, **values) if values else encounter  # type: ignore[arg-type]
+    return patient, encounter
 
 
-def _text(message: Message, name: str) -> str:
-    """Return the first segment of a name as sent, or nothing."""
-    segment = message.first(name)
-    return segment.text if segment is not None else ""
-
-
-def _fields(message: Message, name: str, count: int) -> list[str] | None:
-    """Return the fields of the first segment of a name as sent, up to at least number ``count``."""
-    segment = message.first(name)
-    return _padded(segment.fields, count) if segment is not None else None
-
-
-def _padded(fields: list[str], count: int) -> list[str]:
-    missing = count + 1 - len(fields)
-    return fields + [""] * missing if missing > 0 else fields
-
-
-def _trigger(header: list[str], event: list[str], read: Reader) -> str:
-    code, trigger = read.first(header[9]), read.component(header[9], 2) or read.first(event[1])
-    if code != "ADT" or trigger not in TRIGGERS:
-        found = f"{code or ''}^{trigger or ''}" if _is_code(code) and _is_code(trigger) else "another message type"
-        _fail("MSH-9", f"the canonical step maps ADT with {' '.join(TRIGGERS)}, not {found}; filter it out before")
-    return trigger
-
-
-def _is_code(text: str | None) -> bool:
-    return not text or (len(text) == 3 and text.isascii() and text.isalnum())  # noqa: PLR2004 - such as A01
-
-
-def _source(read: Reader, header: list[str], trigger: str) -> Source:
-    application, facility, version = _sender(read, header[3], header[4], header[12])
-    return Source(
-        application=application,
-        facility=facility,
-        control_id=read.first(header[10]) or "",
-        message_type=f"ADT^{trigger}",
-        version=version,
+def _bed(message: Message, kind: str) -> Event:
+    """Return what A20 says: a bed's status, which concerns no patient."""
+    if message.first("NPU") is None:
+        fail("NPU", "NPU is missing, so nobody can say which bed this is about")
+    read, fields = reader_of(message), fields_of(message, "NPU", _NPU_FIELDS)
+    location = read.location(fields[1]) or fail("NPU-1", "NPU-1 names no place")
+    bed: Location = replace(location, status=read.first(fields[2]))
+    return Event(
+        kind=kind,
+        occurred_at=occurred_at(message),
+        source=source_of(message),
+        patient=Patient(),
+        encounter=Encounter(location=bed),
     )
-
-
-@lru_cache(maxsize=1024)
-def _sender(read: Reader, application: str, facility: str, version: str) -> tuple[str, str, str]:
-    return read.first(application) or "", read.first(facility) or "", read.first(version) or ""
-
-
-def _merge(message: Message, patient: Patient, read: Reader) -> Merge:
-    if len(message.segments("MRG")) > 1 or len(message.segments("PID")) > 1:
-        _fail("MRG", "the message merges several patients; it must be split into one message each")
-    fields = _fields(message, "MRG", _MRG_FIELDS) or _fail("MRG-1", "MRG is missing, so nobody can say who was merged")
-    found = [identifier for part in read.repetitions(fields[1]) if (identifier := read.identifier(part))]
-    identifiers = tuple(_completed(identifier, patient.mrn) for identifier in found)
-    mrn = choose_record_number(identifiers)
-    if mrn is None:
-        _fail("MRG-1", "MRG-1 has no identifier of type MR, PI or PT, nor one without a type")
-    return Merge(identifiers=identifiers, mrn=mrn)
-
-
-def _completed(identifier: Identifier, survivor: Identifier | None) -> Identifier:
-    """Fill in what MRG-1 leaves out: it must have the authority and type of PID-3 (HL7 v2.5.1, 3.6.2)."""
-    if survivor is None or identifier.system or identifier.type:
-        return identifier
-    return replace(identifier, system=survivor.system, type=survivor.type)
-
-
-def _fail(location: str, text: str) -> NoReturn:
-    raise StepError(text, step="canonical", location=location)

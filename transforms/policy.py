@@ -8,16 +8,26 @@ from typing import Any, Final
 
 from jinja2 import nodes
 
-from broker.canonical.model import Encounter, Event, Patient
+from broker.canonical.model import Account, Appointment, ClinicalDocument, Encounter, Event, Patient, Referral
 from broker.formats.reading import Columns
+from broker.wire.lines import is_name
 from transforms.jinja import FIELDS, StrictEnvironment
+from transforms.jinja_events import EVENT_FILTERS, mistake_in
 from transforms.mistakes import nearest
 from transforms.phone import region_mistake
 from transforms.scan import Source
 from transforms.times import pattern_mistake
 
 # What the names that are always there stand for.
-ROOTS: Final[dict[str, type]] = {"event": Event, "patient": Patient, "encounter": Encounter}
+ROOTS: Final[dict[str, type]] = {
+    "event": Event,
+    "patient": Patient,
+    "encounter": Encounter,
+    "appointment": Appointment,
+    "referral": Referral,
+    "document": ClinicalDocument,
+    "account": Account,
+}
 MOST_FILTERS: Final = 8  # in one expression
 MOST_NESTED_LOOPS: Final = 2
 
@@ -139,6 +149,8 @@ class Policy:
             hint = nearest(name, self._names)
             if name.upper() + "-" in self._source.text.upper():
                 hint = "HL7 locations are written in capitals, such as PID-5.1"
+            elif name.isupper() and is_name(name):
+                hint = f"if {name} is a segment, a field follows after a hyphen, such as {name}-3.1"
             raise self._mistake_at(node, name, f"{name} is not defined", hint)
 
     def _check_filter(self, node: nodes.Filter) -> None:
@@ -147,6 +159,8 @@ class Policy:
             raise self._mistake_at(node, node.name, f"{node.name} is not a filter", nearest(node.name, known))
         if node.dyn_args is not None or node.dyn_kwargs is not None or node.node is None:
             raise self._refused(node)
+        if node.name in EVENT_FILTERS:
+            self._check_event_filter(node)
         if node.name == "phone" and node.args and isinstance(node.args[0], nodes.Const):
             mistake = region_mistake(str(node.args[0].value))
             if mistake:
@@ -155,6 +169,15 @@ class Policy:
             mistake = pattern_mistake(str(node.args[0].value))
             if mistake:
                 raise self._mistake_at(node.args[0], "", mistake)
+
+    def _check_event_filter(self, node: nodes.Filter) -> None:
+        keywords: list[Any] = list(node.kwargs)  # Jinja says Pair and means Keyword
+        options = {keyword.key: _constant(keyword.value) for keyword in keywords}
+        word, wrong, hint = mistake_in(node.name, [_constant(argument) for argument in node.args], options)
+        if not wrong and self._type(node.node) not in {None, Event}:
+            wrong, hint = f"{node.name} writes an event, and nothing else", f"write event | {node.name}"
+        if wrong:
+            raise self._mistake_at(node, word or node.name, wrong, hint)
 
     def _type(self, node: nodes.Node | None) -> Any:
         """Return what an expression is known to give, and raise for a field that the canonical model has not."""
@@ -202,6 +225,10 @@ class Policy:
     def _refused(self, node: nodes.Node) -> Exception:
         text = _IN_WORDS.get(type(node), f"{type(node).__name__.lower()} is not allowed here")
         return self._source.mistake(text, node.lineno, 1, "filters follow after |, such as PID-5.1 | title")
+
+
+def _constant(node: nodes.Node) -> Any:
+    return node.value if isinstance(node, nodes.Const) else None
 
 
 def _walk(node: nodes.Node) -> Iterator[nodes.Node]:

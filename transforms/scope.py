@@ -38,7 +38,9 @@ def event_of(document: Document) -> Event:
     """Return the canonical event, or raise `StepError` when no step made one."""
     event = document.event
     if event is None:
-        raise StepError("there is no event yet: put a canonical step before what uses event, patient or encounter")
+        raise StepError(
+            "there is no event yet: put a canonical step before what uses event, patient, encounter and the like"
+        )
     return event
 
 
@@ -46,4 +48,8 @@ _ROOTS: Final[dict[str, Getter]] = {
     "event": event_of,
     "patient": lambda document: event_of(document).patient,
     "encounter": lambda document: event_of(document).encounter,
+    "appointment": lambda document: event_of(document).appointment,
+    "referral": lambda document: event_of(document).referral,
+    "document": lambda document: event_of(document).document,
+    "account": lambda document: event_of(document).account,
 }

@@ -56,7 +56,7 @@ class View:
         if self._hl7 is None:
             if not isinstance(self.message, Message):
                 raise StepError("the message is no HL7; read document.message", step="script")
-            text = self.message.raw.decode(self.message.encoding).strip("\ufeff\x0b\x1c\r\n")
+            text = self.message.raw.decode(self.message.encoding, "replace").strip("\ufeff\x0b\x1c\r\n")
             self._hl7 = hl7.parse(text.replace("\r\n", "\r").replace("\n", "\r"))
         return self._hl7
 

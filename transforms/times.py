@@ -16,14 +16,35 @@ _STAMP: Final = re.compile(
 _WHOLE: Final = 14  # YYYYMMDDHHMMSS
 _OFFSET: Final = re.compile(r"([+-](?:0\d|1[0-4]))([0-5]\d)\Z", re.ASCII)
 _ISO: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?\Z", re.ASCII)
+# As people write it, where there is one way to read it: Aug 15, 1942 and 15-AUG-1942, but not 08/15/1942.
+_WRITTEN: Final = re.compile(
+    r"(?:([A-Z]{3,9})\.?\s+(\d{1,2}),?\s+|(\d{1,2})[\s-]([A-Z]{3,9})\.?,?[\s-])(\d{4})\Z", re.ASCII | re.IGNORECASE
+)
+_MONTHS: Final = (
+    "january", "february", "march", "april", "may", "june",
+    "july", "august", "september", "october", "november", "december",
+)  # fmt: skip
 
 
 @lru_cache(maxsize=4096)
 def fhir_date(text: str) -> str | None:
-    """Return an HL7 date or time (or a date that is FHIR's already) as FHIR partial date; None when it is neither."""
+    """Return an HL7 date or time as FHIR partial date; None when it is none.
+
+    A date that is FHIR's already, or one with the month in English, is read as well.
+    """
     text = text.strip()
     match = _STAMP.match(text) or _ISO.match(text)
-    return _date_of(match) if match else None
+    return _date_of(match) if match else _written(text)
+
+
+def _written(text: str) -> str | None:
+    match = _WRITTEN.match(text)
+    if match is None:
+        return None
+    name = (match[1] or match[4]).lower()
+    number = next((at for at, month in enumerate(_MONTHS, 1) if name in (month, month[:3], month[:4])), None)
+    month, day, year = f"{number or 0:02}", f"{int(match[2] or match[3]):02}", match[5]
+    return f"{year}-{month}-{day}" if number and year != "0000" and _exists(year, month, day) else None
 
 
 # What a pattern of a date may be made of besides plain characters (strptime's letters).

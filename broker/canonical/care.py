@@ -56,6 +56,8 @@ class Order:
     reason: Concept | None = None
     specimen: Concept | None = None
     notes: tuple[str, ...] = ()
+    ends_at: str | None = None
+    parent: Identifier | None = None  # ORC-8, by the placer's number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,7 @@ class Observation:
     performer: Practitioner | None = None
     components: tuple[ObservationPart, ...] = ()
     notes: tuple[str, ...] = ()
+    performing_organization: Organization | None = None  # OBX-23, or OBX-15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,9 @@ class Result:
     conclusion: str | None = None
     attachments: tuple[Attachment, ...] = ()
     notes: tuple[str, ...] = ()
+    parent: Identifier | None = None  # the report that this one follows from, by its filler's number (OBR-29)
+    parent_code: Concept | None = None  # and the observation in it (OBR-26), such as the organism of a sensitivity
+    parent_sub_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +168,7 @@ class Medication:
     code: Concept | None = None
     identifier: Identifier | None = None
     kind: str | None = None  # request, statement, dispense, administration
-    status: str | None = None  # active, on-hold, cancelled, completed, stopped, entered-in-error, unknown
+    status: str | None = None  # active, on-hold, cancelled, completed, stopped, not-done, entered-in-error, unknown
     intent: str | None = None  # order, plan, proposal; None: order
     control: str | None = None  # HL7 table 0119
     dosage: str | None = None  # in words
@@ -181,6 +187,12 @@ class Medication:
     prescriber: Practitioner | None = None
     reason: Concept | None = None
     notes: tuple[str, ...] = ()
+    order: Identifier | None = None  # of a dispense or administration: the request that it follows
+    performer: Practitioner | None = None  # who dispensed or gave it
+    lot: str | None = None
+    expires_on: str | None = None
+    manufacturer: Organization | None = None
+    ingredients: tuple[Concept, ...] = ()  # of a compound: RXC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from broker.canonical.care import (
     Referral,
     Result,
 )
+from broker.canonical.quick import quicken
 from broker.canonical.values import (
     Address,
     Attachment,
@@ -197,7 +198,11 @@ class Event:
     related_people: tuple[RelatedPerson, ...] = ()
     staff: tuple[Practitioner, ...] = ()  # MFN M02
     notes: tuple[str, ...] = ()  # NTE that belong to the message or patient
+    linked: Patient | None = None  # the other record of patient.linked and patient.unlinked
+    unread: tuple[str, ...] = ()  # places whose value was not what the standard has there, and was left out: PID-7
 
+
+quicken(*[kind for kind in list(vars().values()) if isinstance(kind, type) and kind.__module__.startswith(__package__)])
 
 KINDS = {
     "patient.registered": "A patient was registered (A04, A28; FHIR Patient created).",
@@ -208,18 +213,18 @@ KINDS = {
     "patient.deleted": "A patient's record was withdrawn (A29).",
     "patient.identifier_changed": "A patient's number changed (A46, A47, A48, A49, A51).",
     "patient.account_moved": "An account or visit was moved to another patient or merged (A35, A41 to A45, A50).",
-    "encounter.admitted": "A patient was admitted (A01, A06).",
+    "encounter.admitted": "A patient was admitted (A01).",
     "encounter.transferred": "A patient was moved (A02).",
     "encounter.discharged": "A stay or visit ended (A03).",
     "encounter.planned": "A stay was planned (A05, A14).",
-    "encounter.updated": "A stay's details changed (A54, A60 to A62; FHIR Encounter).",
+    "encounter.updated": "A stay's details changed (A32, A33, A54, A55, A61, A62; FHIR Encounter).",
     "encounter.class_changed": "An inpatient became an outpatient, or back (A06, A07).",
     "encounter.transfer_planned": "A move was planned (A15).",
     "encounter.discharge_planned": "A discharge was planned (A16).",
     "encounter.swapped": "Two patients changed beds (A17).",
     "encounter.arriving": "A patient is leaving for, or arriving from, somewhere else (A09, A10).",
-    "encounter.leave_began": "A patient went on leave (A21).",
-    "encounter.leave_ended": "A patient came back from leave (A22).",
+    "encounter.leave_began": "A patient went on leave, or did not come back after all (A21, A53).",
+    "encounter.leave_ended": "A patient came back from leave, or did not go after all (A22, A52).",
     "encounter.admission_cancelled": "An admission or registration was undone (A11).",
     "encounter.transfer_cancelled": "A move was undone (A12).",
     "encounter.discharge_cancelled": "A discharge was undone (A13).",
@@ -228,8 +233,8 @@ KINDS = {
     "appointment.requested": "A slot was asked for (SRM S01; FHIR Appointment proposed, pending).",
     "appointment.booked": "A slot was booked (S12).",
     "appointment.rescheduled": "A slot was moved to another time (S13).",
-    "appointment.updated": "A slot's details changed (S14, S16, S18, S19, S21 to S25).",
-    "appointment.cancelled": "A slot was cancelled (S15, S17, S20).",
+    "appointment.updated": "A slot's details changed (S14, S18 to S24).",
+    "appointment.cancelled": "A slot was cancelled, or will not come again (S15, S16, S17).",
     "appointment.no_show": "The patient did not come (S26).",
     "appointment.arrived": "The patient came, or the slot was used (FHIR Appointment arrived, checked-in, fulfilled).",
     "order.placed": "Something was ordered (ORM, OMG, OML: NW).",
@@ -257,7 +262,7 @@ KINDS = {
     "medication.administered": "A medication was given (RAS).",
     "medication.recorded": "A medication is said to be taken (FHIR MedicationStatement).",
     "condition.recorded": "A diagnosis or problem was told (PPR; FHIR Condition).",
-    "allergy.recorded": "An allergy was told (FHIR AllergyIntolerance).",
+    "allergy.recorded": "Allergies were told (A60; FHIR AllergyIntolerance).",
     "coverage.changed": "What pays for the patient changed (FHIR Coverage).",
     "related_person.changed": "Somebody related to the patient was told (FHIR RelatedPerson).",
     "account.opened": "An account was opened (BAR P01).",
@@ -269,9 +274,12 @@ KINDS = {
     "communication.recorded": "A message to or from a patient was told (FHIR Communication).",
     "summary.received": "A care summary came (C-CDA, CDA R2; FHIR document Bundle).",
     "staff.updated": "Somebody who works here was told (MFN M02; FHIR Practitioner).",
+    "bed.changed": "A bed's status changed (A20).",
     "query.asked": "Somebody asked (QBP, QRY).",
     "query.answered": "An answer to a query came (RSP and its like).",
     "acknowledgment.received": "An acknowledgment came as a message (ACK).",
 }
 # Kinds that may be about no patient; every other needs one with a medical record number.
-WITHOUT_PATIENT = frozenset({"staff.updated", "query.asked", "query.answered", "acknowledgment.received"})
+WITHOUT_PATIENT = frozenset(
+    {"staff.updated", "bed.changed", "query.asked", "query.answered", "acknowledgment.received"}
+)

@@ -32,6 +32,7 @@ class Concept:
     system: str = ""  # of ``code``, as sent
     text: str | None = None
     alternates: tuple[Coding, ...] = ()  # the same in other code systems
+    display: str | None = None  # the name of ``code``, where ``text`` has the sender's own words instead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ class Location:
     point_of_care: str | None = None
     room: str | None = None
     bed: str | None = None
+    status: str | None = None  # of the bed, HL7 table 0116: O occupied, U unoccupied, H housekeeping …
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

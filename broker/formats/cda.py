@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, ClassVar, Final
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from xml.etree.ElementTree import Element
 
 from broker.errors import MessageError
 from broker.formats.reading import Format, Index, Piece, Reading
 from broker.message import Document, Inbound
 from broker.spec import FormatSpec
+from broker.wire.charset import Charset
+from broker.wire.safe_xml import read_xml
 
 _NAMESPACE: Final = "{urn:hl7-org:v3}"
 _LARGEST: Final = 16 * 1024**2
@@ -20,7 +19,7 @@ _SHOWN: Final = 65_536
 class CdaSpec(FormatSpec):
     """Clinical documents (CDA R2, C-CDA) in XML; each file is one message."""
 
-    def build(self, charset: str | None) -> Format:  # noqa: ARG002 - XML says its encoding itself
+    def build(self, charset: Charset | None) -> Format:  # noqa: ARG002 - XML says its encoding itself
         """Build the format."""
         return Cda()
 
@@ -55,17 +54,7 @@ class Cda:
 
 
 def _root(body: bytes) -> Element:
-    if len(body) > _LARGEST:
-        raise MessageError(f"the document has more than {_LARGEST} bytes")
-    try:
-        root: Element = fromstring(body, forbid_dtd=True)
-    except ParseError as error:
-        line, column = error.position
-        raise MessageError(f"no XML at line {line}, column {column + 1}", location=f"line {line}") from None
-    except DefusedXmlException:
-        raise MessageError("the document declares a DTD or entities, which is not allowed; send it without") from None
-    except (ValueError, LookupError, RecursionError):
-        raise MessageError("the document cannot be decoded; its declared encoding must be the real one") from None
+    root = read_xml(body, largest=_LARGEST)
     if root.tag != f"{_NAMESPACE}ClinicalDocument":
         raise MessageError(
             "the root element is not ClinicalDocument of urn:hl7-org:v3, so this is no clinical document"

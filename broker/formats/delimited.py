@@ -11,8 +11,9 @@ from broker.formats.reading import Columns, Format, Index, Piece, Reading, no_in
 from broker.formats.rows import Origin, Packing, Row, decode_row, located, unpack
 from broker.formats.table import TableSpec, left_out, read_key, row_document, without_last
 from broker.message import Document, Inbound
+from broker.wire.charset import Charset
 from broker.wire.delimited import DELIMITERS, Dialect, Record, read_fields, read_records, sniff_delimiter
-from broker.wire.lines import SAMPLE, codec_for, errors_of, is_blank, is_wide, read_lines, refuse_foreign
+from broker.wire.text_lines import SAMPLE, codec_for, errors_of, is_blank, is_wide, read_lines, refuse_foreign
 
 _ONE: Final = r"^.$"
 _NAMED: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
@@ -42,7 +43,7 @@ class CsvSpec(TableSpec):
             raise ValueError("a name is there twice in `columns`; each column has its own name")
         return self
 
-    def build(self, charset: str | None) -> Format:  # noqa: ARG002 - files have their own `encoding`
+    def build(self, charset: Charset | None) -> Format:  # noqa: ARG002 - files have their own `encoding`
         """Build the format."""
         return Csv(self)
 

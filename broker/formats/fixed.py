@@ -12,7 +12,8 @@ from broker.formats.rows import Origin, Packing, Row, decode_row, located, unpac
 from broker.formats.table import TableSpec, left_out, read_key, row_document, without_last
 from broker.message import Document, Inbound
 from broker.spec import Spec
-from broker.wire.lines import SAMPLE, Line, codec_for, is_blank, is_wide, read_lines, refuse_foreign
+from broker.wire.charset import Charset
+from broker.wire.text_lines import SAMPLE, Line, codec_for, is_blank, is_wide, read_lines, refuse_foreign
 
 
 class ColumnSpec(Spec):
@@ -41,7 +42,7 @@ class FixedSpec(TableSpec):
                 raise ValueError(f"the columns {one!r} and {other!r} overlap; correct `start` or `length`")
         return self
 
-    def build(self, charset: str | None) -> Format:  # noqa: ARG002 - files have their own `encoding`
+    def build(self, charset: Charset | None) -> Format:  # noqa: ARG002 - files have their own `encoding`
         """Build the format."""
         return Fixed(self)
 

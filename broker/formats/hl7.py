@@ -8,6 +8,7 @@ from broker.formats.reading import Format, Index, Piece, Reading, no_index
 from broker.message import Document, Inbound
 from broker.spec import FormatSpec
 from broker.wire.ack import check_header
+from broker.wire.charset import Charset
 from broker.wire.er7 import Message
 from broker.wire.header import read_header
 
@@ -15,8 +16,8 @@ from broker.wire.header import read_header
 class Hl7Spec(FormatSpec):
     """HL7 v2 messages in their vertical-bar form, one or many in a file."""
 
-    def build(self, charset: str | None) -> Format:
-        """Build the format; ``charset`` overrules MSH-18."""
+    def build(self, charset: Charset | None) -> Format:
+        """Build the format; ``charset`` says what MSH-18 does not, or overrules it."""
         return Hl7(charset)
 
 
@@ -28,7 +29,7 @@ class Hl7:
 
     __slots__ = ("_charset",)
 
-    def __init__(self, charset: str | None = None) -> None:
+    def __init__(self, charset: Charset | None = None) -> None:
         self._charset = charset
 
     def read(self, inbound: Inbound, index: Index) -> Reading:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
 from broker.errors import MessageError, StepError
-from broker.wire.lines import errors_of
+from broker.wire.text_lines import errors_of
 
 _MARK: Final = b"%row "
 _FIRST: Final = re.compile(rb"%row file=(\S*) line=(\d+) ([^\n]*)\n")

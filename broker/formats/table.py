@@ -12,7 +12,7 @@ from broker.message import Document, Inbound
 from broker.spec import Bytes, FormatSpec
 from broker.wire.charset import codec_of
 from broker.wire.delimited import none_left_out
-from broker.wire.lines import is_blank
+from broker.wire.text_lines import is_blank
 
 T = TypeVar("T")
 

@@ -8,12 +8,14 @@ from typing import Any, BinaryIO, ClassVar, Final, Literal, NoReturn
 from pydantic import Field
 
 from broker.errors import MessageError
+from broker.fhir.check import read_resource
 from broker.formats.reading import Format, Index, Piece, Reading, no_index
 from broker.formats.rows import Origin, Packing, located, unpack
 from broker.formats.table import read_key, without_last
 from broker.message import Document, Inbound
 from broker.spec import Bytes, FormatSpec
-from broker.wire.lines import SAMPLE, Line, codec_for, is_blank, read_lines, refuse_foreign
+from broker.wire.charset import Charset
+from broker.wire.text_lines import SAMPLE, Line, codec_for, is_blank, read_lines, refuse_foreign
 
 _LARGEST: Final = 16 * 1024**2
 
@@ -45,7 +47,7 @@ class Items(list[Any]):
 class JsonSpec(FormatSpec):
     """JSON; each file is one message, `message` in expressions."""
 
-    def build(self, charset: str | None) -> Format:  # noqa: ARG002 - JSON is UTF-8
+    def build(self, charset: Charset | None) -> Format:  # noqa: ARG002 - JSON is UTF-8
         """Build the format."""
         return Json()
 
@@ -53,7 +55,7 @@ class JsonSpec(FormatSpec):
 class FhirSpec(FormatSpec):
     """FHIR R4 resources in JSON; each file is one message: `resource`, or its type (`Patient.id`) in expressions."""
 
-    def build(self, charset: str | None) -> Format:  # noqa: ARG002 - JSON is UTF-8
+    def build(self, charset: Charset | None) -> Format:  # noqa: ARG002 - JSON is UTF-8
         """Build the format."""
         return Json(fhir=True)
 
@@ -67,7 +69,7 @@ class NdjsonSpec(FormatSpec):
     blank: Literal["refuse", "skip"] = Field(default="refuse", description="What a blank line is: an error, or none.")
     max_row: Bytes = Field(default=1024**2, ge=1024, le=_LARGEST, description="Most characters of a line.")
 
-    def build(self, charset: str | None) -> Format:  # noqa: ARG002 - JSON is UTF-8
+    def build(self, charset: Charset | None) -> Format:  # noqa: ARG002 - JSON is UTF-8
         """Build the format."""
         return Ndjson(self)
 
@@ -88,6 +90,9 @@ class Json:
 
     def document(self, body: bytes, received_at: float) -> Document:
         """Return the document over what the JSON holds; raise `MessageError` where it is none."""
+        if self.kind == "fhir":
+            resource = read_resource(body)
+            return Document(message=resource, received_at=received_at, values=self.values(planted(resource), Origin()))
         message = read_tree(body, Origin())
         return Document(message=message, received_at=received_at, values=self.values(message, Origin()))
 
@@ -181,6 +186,13 @@ def read_tree(body: bytes, origin: Origin) -> Any:
     except (ValueError, ArithmeticError) as error:
         told = str(error) if type(error) is _Refused else "a number has too many digits"
         raise located(told, origin) from None
+
+
+def planted(value: Any) -> Any:
+    """Return a value of strict JSON with its objects as `Tree` and its arrays as `Items`."""
+    if type(value) is dict:
+        return Tree((name, planted(item)) for name, item in value.items())
+    return Items(map(planted, value)) if type(value) is list else value
 
 
 class _Refused(ValueError):

@@ -61,8 +61,11 @@ VERSIONS: Final = (
 )
 
 _ASSUMED: Final = "2.5.1"  # how an answer is written when the sender's version is not known
-_MSA_SEARCHED: Final = 8192  # MSA follows MSH at once, or a few short segments
+_MSA_SEARCHED: Final = 8192  # MSA follows MSH at once, or a few short segments:
+_BEFORE_MSA: Final = frozenset({b"SFT", b"UAC", b"ARV", b"NTE", b"ERR"})
+_LINE_END: Final = b"\r\n"
 _TEXT_LIMIT: Final = 80  # MSA-3 and ERR-1, HL7 v2.4
+_USER_LIMIT: Final = 250  # ERR-8, HL7 v2.5
 _CONDITIONS: Final[dict[str, tuple[bool, bool]]] = {  # HL7 table 0155: answer when (good, bad)
     "AL": (True, True),
     "NE": (False, False),
@@ -92,24 +95,51 @@ def is_acknowledgment(header: Header, body: bytes = b"") -> bool:
     """
     if header.message_code == b"ACK":
         return True
-    found = body.find(b"MSA" + header.definition[:1], 0, _MSA_SEARCHED)
-    return found > 0 and body[found - 1] in b"\r\n"
+    begin = 0
+    # Segment by segment, because looking for MSA in all of a message would cost more than all of this.
+    while True:
+        end = body.find(b"\r", begin, _MSA_SEARCHED)
+        line_feed = body.find(b"\n", begin, _MSA_SEARCHED if end < 0 else end)
+        if line_feed >= 0:
+            end = line_feed
+        if end < 0:
+            return False
+        begin = end + 1
+        name = body[begin : begin + 3]
+        if name == b"MSA":
+            return True
+        if name not in _BEFORE_MSA and name.strip(_LINE_END) == name:
+            return False
 
 
-def reply_code(header: Header, verdict: str) -> str | None:
-    """Return the code to answer with for a verdict AA, AE or AR, or None where the sender wants no answer.
+def is_enhanced(header: Header) -> bool:
+    """Tell whether a message asks for enhanced mode: MSH-15 or MSH-16 is valued (HL7 v2.5.1, 2.9.3)."""
+    return bool(header.accept_ack or header.application_ack)
 
-    With neither MSH-15 nor MSH-16 valued it is the verdict (original mode). Otherwise MSH-15 asks for the accept
-    acknowledgment (CA, CE, CR), and where that one is not due, MSH-16 for the application acknowledgment.
+
+def commit_code(header: Header, verdict: str) -> str | None:
+    """Return the code of the accept acknowledgment for a verdict AA, AE or AR: CA, CE or CR, or None if none is due.
+
+    It is due when the message is committed or refused, in enhanced mode only, by MSH-15.
     """
-    accept, application = header.accept_ack, header.application_ack
-    if not accept and not application:
-        return verdict
-    if _is_due(accept, verdict):
-        return "C" + verdict[1:]
-    if _is_due(application, verdict):
-        return verdict
-    return None
+    return "C" + verdict[1:] if _is_due(header.accept_ack, verdict) else None
+
+
+def application_code(header: Header, verdict: str) -> str | None:
+    """Return the code of the application acknowledgment for a verdict AA, AE or AR, or None if none is due.
+
+    In original mode it is the one answer, and always due; in enhanced mode MSH-16 decides, and it is a message of its
+    own that may come later than the accept acknowledgment.
+    """
+    return verdict if not is_enhanced(header) or _is_due(header.application_ack, verdict) else None
+
+
+def refusal_code(header: Header, verdict: str) -> str | None:
+    """Return the code to answer a refusal with: what was not committed is answered once, in the form asked for first.
+
+    No application ever sees the message, so no application acknowledgment follows a CE or CR.
+    """
+    return commit_code(header, verdict) or application_code(header, verdict)
 
 
 def acknowledge(
@@ -122,25 +152,41 @@ def acknowledge(
     condition: int | None = None,
     location: str = "",
     severity: str = "E",
+    diagnostic: str = "",
+    silent: bool = False,
 ) -> bytes:
     """Build the acknowledgment of a message, in its separators, version and character set.
 
     ``code`` is of table 0008, ``control_id`` our own MSH-10, ``at`` POSIX seconds. ``condition`` (table 0357) adds ERR
-    in the form of the sender's version, with ``text`` for people, ``location`` (``PID-3.1``) and ``severity`` (0516).
+    in the form of the sender's version, with ``text`` for people, ``location`` (``PID-3.1``), ``severity`` (0516) and
+    ``diagnostic``, what a help desk wants to know. ``silent`` says in MSH-15 and MSH-16 that nobody is to answer it, as
+    an application acknowledgment does in enhanced mode, where it is a message that could ask for that.
     """
     separator = header.definition[:1]
     echoed = (*header[2:6], header.trigger, header.processing_id, header.version, header.charset)
-    lead, kind, rest = _parts(header.definition, echoed)
+    lead, kind, rest = _parts(header.definition, echoed, silent)
     parts = [lead, _timestamp(int(at)), kind, control_id.encode("ascii"), rest, code.encode("ascii"), separator]
     parts.append(header.control_id)
     if text and _version_or_assumed(header) < (2, 7):
         parts += (separator, _escaped(header, text[:_TEXT_LIMIT]))
     parts.append(b"\r")
     if condition is not None:
-        parts.append(_error(header, condition, location, severity, text))
+        parts.append(_error(header, condition, location, severity, text, diagnostic))
     # The bytes of framing have no place in a value, and echoed they would break the frame that carries this answer.
     built = b"".join(parts).translate(None, b"\x0b\x1c")
-    return built.decode().encode(header.wide) if header.wide else built
+    return _widened(built, header.wide) if header.wide else built
+
+
+def timestamp(at: float) -> bytes:
+    """Write a time (POSIX seconds) as HL7 does, in UTC, to the second."""
+    return _timestamp(int(at))
+
+
+def _widened(built: bytes, codec: str) -> bytes:
+    wide = built.decode().encode(codec)
+    if b"\x0b" in wide or b"\x1c\r" in wide:  # in UTF-16 letters such as U+0B85 hold the bytes of framing
+        wide = built.decode().encode("ascii", "replace").decode().encode(codec)
+    return wide
 
 
 def _is_due(wish: bytes, verdict: str) -> bool:
@@ -152,29 +198,34 @@ def _is_due(wish: bytes, verdict: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _parts(definition: bytes, echoed: tuple[bytes, ...]) -> tuple[bytes, bytes, bytes]:
+def _parts(definition: bytes, echoed: tuple[bytes, ...], silent: bool) -> tuple[bytes, bytes, bytes]:  # noqa: FBT001
     """Return what stands before the time, between time and control id, and between control id and MSA-1."""
     bar, component = definition[:1], definition[1:2]
     application, facility, our_application, our_facility, trigger, processing_id, version, charset = echoed
-    kind = [b"ACK", trigger] if trigger else [b"ACK"]
-    if trigger and (_version(version, definition) or (2, 5)) >= (2, 4):
-        kind.append(b"ACK")
+    number = _version(version, definition) or (2, 5, 1)
+    kind = [b"ACK"]
+    if trigger and number >= (2, 2):  # MSH-9 has a second component since 2.2, and a third since 2.4
+        kind += [trigger, b"ACK"] if number >= (2, 4) else [trigger]
     lead = bar.join((b"MSH" + definition, our_application, our_facility, application, facility, b""))
     end = [b"", processing_id or b"P", version or _ASSUMED.encode()]
+    wishes = b"NE" if silent else b""
+    if charset or silent:
+        end += [b"", b"", wishes, wishes]
     if charset:
-        end += [b"", b"", b"", b"", b"", charset]
+        end += [b"", charset]
     return lead, bar + bar + component.join(kind) + bar, bar.join(end) + b"\rMSA" + bar
 
 
-def _error(header: Header, condition: int, location: str, severity: str, text: str) -> bytes:
+def _error(header: Header, condition: int, location: str, severity: str, text: str, diagnostic: str) -> bytes:
     bar, component = header.definition[:1], header.definition[1:2]
     code, name = str(condition).encode(), TABLE_0357.get(condition, TABLE_0357[207]).encode()
     place = _place(location)
     version = _version_or_assumed(header)
     if version < (2, 2):
-        return b"ERR" + bar + b" ".join((*place, code)) + b"\r"
+        return b"ERR" + bar + b" ".join((*place[:3], code)) + b"\r"
     if version < (2, 5):
-        place += [b""] * (3 - len(place))
+        # ERR-1 has room for segment, its number, and field; the code is the fourth component, whatever is known.
+        place = [*place, b"", b"", b""][:3]
         lower = header.separators.subcomponent.encode()
         identified = lower.join((code, name, b"HL70357")) if lower else code
         return b"ERR" + bar + component.join((*place, identified))[:_TEXT_LIMIT] + b"\r"
@@ -188,8 +239,8 @@ def _error(header: Header, condition: int, location: str, severity: str, text: s
                 severity.encode(),
                 b"",
                 b"",
-                b"",
-                _escaped(header, text),
+                _escaped(header, diagnostic),
+                _escaped(header, text[:_USER_LIMIT]),
             )
         ).rstrip(bar)
         + b"\r"

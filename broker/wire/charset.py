@@ -1,10 +1,12 @@
 """This module turns the name of a character set (MSH-18, HL7 table 0211) into a codec, and decodes strictly."""
 
 import codecs
+import re
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from broker.errors import MessageError
+from broker.wire import iso2022
 
 # HL7 table 0211 -> Python codec. `ISO IR87` and `ISO IR159` are the Japanese sets switched by escape sequences
 # (ISO 2022); `ISO IR14` (JIS X 0201) is what Shift JIS has in its single bytes.
@@ -25,6 +27,7 @@ TABLE_0211: Final[dict[str, str]] = {
     "8859/14": "iso8859-14",
     "8859/15": "iso8859-15",
     "ISO IR6": "ascii",
+    "ISO IR13": "shift_jis",
     "ISO IR14": "shift_jis",
     "ISO IR87": "iso2022_jp",
     "ISO IR159": "iso2022_jp_1",
@@ -38,6 +41,7 @@ TABLE_0211: Final[dict[str, str]] = {
 }
 # Names that senders write although the table has none of them.
 TOLERATED: Final[dict[str, str]] = {
+    "US-ASCII": "ascii",
     "UTF-8": "utf-8",
     "UTF8": "utf-8",
     "UTF-16": "utf-16",
@@ -47,7 +51,28 @@ TOLERATED: Final[dict[str, str]] = {
     "ISO-8859-15": "iso8859-15",
     "ISO IR100": "iso8859-1",
     "WINDOWS-1252": "cp1252",
+    "SHIFT_JIS": "shift_jis",
+    "EUC-JP": "euc_jp",
+    "EUC-KR": "euc_kr",
+    "GB18030": "gb18030",
+    "GB2312": "gb2312",
+    "GBK": "gbk",
+    "BIG5": "big5",
 }
+# The same in further spellings, such as `ISO_IR 100` (DICOM's), `iso8859_2`, `CP1250` and `UNICODE UTF8`.
+_SPELLINGS: Final = (
+    (re.compile(r"ISO[ _-]?IR[ _-]?(\d{1,3})"), "ISO IR{}"),
+    (re.compile(r"(?:ISO[ _-]?)?8859[ /_-](\d{1,2})"), "8859/{}"),
+    (re.compile(r"(?:UNICODE[ _-])?UTF[ _-]?(8|16|32)"), "UNICODE UTF-{}"),
+    (re.compile(r"(?:WINDOWS|CP)[ _-]?(125\d)"), "cp{}"),
+)
+# Numbers of the international register that the table has other names for.
+_REGISTER: Final[dict[str, str]] = {
+    "ISO IR58": "gb2312", "ISO IR100": "iso8859-1", "ISO IR101": "iso8859-2", "ISO IR109": "iso8859-3",
+    "ISO IR110": "iso8859-4", "ISO IR126": "iso8859-7", "ISO IR127": "iso8859-6", "ISO IR138": "iso8859-8",
+    "ISO IR144": "iso8859-5", "ISO IR148": "iso8859-9", "ISO IR149": "euc_kr", "ISO IR166": "iso8859-11",
+    "ISO IR192": "utf-8", "ISO IR203": "iso8859-15",
+}  # fmt: skip
 # In the table, but Python has no codec for it.
 WITHOUT_CODEC: Final = frozenset({"CNS 11643-1992", "8859/12"})
 
@@ -59,6 +84,11 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_WIDE_CODECS: Final = frozenset({"utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"})
+_NEVER_SWITCHED: Final = frozenset({"utf-8", "gb18030", *_WIDE_CODECS})
+_LONGEST_MARK: Final = 8
+_FRAMING: Final = b"\x0b\r\n"
+_BEGINNING: Final = re.compile(rb"([A-Z][A-Z0-9]{2})([!-/:-@\[-`{-~])")
 # How "MS" begins in the wide encodings when there is no mark.
 _WIDE: Final = (
     (b"M\0\0\0S\0\0\0", "utf-32-le"),
@@ -68,35 +98,69 @@ _WIDE: Final = (
 )
 
 
+class Charset(NamedTuple):
+    """How a channel reads its messages: ``fixed`` overrules MSH-18, ``default`` holds where MSH-18 says nothing.
+
+    ``undecodable`` says what becomes of a byte that the character set does not have: refuse the message, or replace the
+    byte by U+FFFD.
+    """
+
+    fixed: str = ""
+    default: str = ""
+    undecodable: str = "refuse"
+
+
 def codec_of(name: str) -> str:
     """Return the Python codec for a name of table 0211, a tolerated spelling, or a Python codec's own name.
 
     Raises `MessageError` (condition 103, location MSH-18) for a name that nobody knows.
     """
-    key = name.strip().upper()
-    found = TABLE_0211.get(key) or TOLERATED.get(key)
-    if found is None and key not in WITHOUT_CODEC and key.isascii():
-        found = _python_codec(name.strip())
-    if found is None:
-        text = "MSH-18: the character set is not one that can be read; send a name of HL7 table 0211, or set `charset`"
-        raise MessageError(text, location="MSH-18", condition=103)
+    found = _known(name.strip().upper())
+    if not found and name.strip().upper() not in WITHOUT_CODEC and name.isascii():
+        found = _python_codec(name.strip()) or ""
+    if not found:
+        raise _unknown()
     return found
 
 
-@lru_cache(maxsize=64)
-def codec_of_header(value: bytes) -> str:
-    """Return the codec for MSH-18 as sent ("" when not valued); the first repetition counts (HL7 v2.5.1, 2.15.9.18).
+@lru_cache(maxsize=256)
+def codec_of_header(value: bytes, repetition: str = "~") -> str:
+    """Return the codec for MSH-18 as sent ("" when not valued).
 
-    Only names of table 0211 and tolerated spellings count here: what a sender writes is not a name of Python's.
+    The first repetition counts, and is ASCII where further ones follow an empty one (HL7 v2.5.1, 2.15.9.18). Further
+    ones are the sets that escape sequences switch to; these say themselves which they mean. Only names of table 0211
+    and tolerated spellings count here: what a sender writes is not a name of Python's.
     """
-    name = value.partition(b"~")[0].strip().upper().decode("latin-1")
-    if not name or name == '""':
+    names = [name.strip() for name in value.upper().decode("latin-1").split(repetition or "\r")]
+    first = "" if names[0] == '""' else names[0]
+    further = [name for name in names[1:] if name and name != '""']
+    if not first and not further:
         return ""
+    if not first and further[0].startswith("UNICODE"):
+        first = further.pop(0)
+    codec = _known(first) if first else "ascii"
+    if not codec:
+        raise _unknown()
+    if further and codec not in _NEVER_SWITCHED:
+        return iso2022.PREFIX + codec
+    return codec
+
+
+def _unknown() -> MessageError:
+    text = "MSH-18: the character set is not one that can be read; send a name of HL7 table 0211, or set `charset`"
+    return MessageError(text, location="MSH-18", condition=103)
+
+
+def _known(name: str) -> str:
+    """Return the codec for a name in capitals, or "" for one that is neither in the table nor tolerated."""
     found = TABLE_0211.get(name) or TOLERATED.get(name)
-    if found is None:
-        text = "MSH-18: the character set is not one that can be read; send a name of HL7 table 0211, or set `charset`"
-        raise MessageError(text, location="MSH-18", condition=103)
-    return found
+    if found:
+        return found
+    for spelling, usual in _SPELLINGS:
+        if same := spelling.fullmatch(name):
+            name = usual.format(int(same[1]))
+            return TABLE_0211.get(name) or _REGISTER.get(name) or (name if name.startswith("cp") else "")
+    return ""
 
 
 def mark_of(raw: bytes) -> str:
@@ -110,28 +174,53 @@ def mark_of(raw: bytes) -> str:
     return ""
 
 
-def decode(raw: bytes, charset: bytes = b"", encoding: str | None = None, default: str = "") -> tuple[str, str]:
+def decode(
+    raw: bytes,
+    charset: bytes = b"",
+    encoding: str | Charset | None = None,
+    default: str = "",
+    repetition: str = "~",
+) -> tuple[str, str]:
     """Decode a message; return the text without a byte order mark, and the codec that was used.
 
     The order is: byte order mark, ``encoding`` (what the channel fixes), ``charset`` (MSH-18 as sent), ``default``, and
     last UTF-8 when the bytes are that, else Windows-1252, else ISO 8859/1. Raises `MessageError` at location MSH-18
     for an unknown name (condition 103) and for a byte that the character set does not have (condition 102).
     """
-    codec = "" if raw.startswith(b"MSH") else mark_of(raw)
+    errors, fixed = "strict", encoding
+    if isinstance(fixed, Charset):
+        fixed, default, undecodable = fixed
+        errors = "replace" if undecodable == "replace" else errors
+    codec, before = "", 0
+    if not raw.startswith(b"MSH"):
+        before = len(raw) - len(raw.lstrip(_FRAMING))
+        codec = mark_of(raw[before : before + _LONGEST_MARK])
     if not codec:
-        codec = codec_of(encoding) if encoding else codec_of_header(charset) or (codec_of(default) if default else "")
+        before = 0
+        codec = codec_of(fixed) if fixed else codec_of_header(charset, repetition)
+        codec = codec or (codec_of(default) if default else "")
+        if codec in _WIDE_CODECS:
+            codec = "utf-8"  # MSH was read byte by byte, so the name means Unicode, and not sixteen bits of it
+        elif codec.startswith(iso2022.PREFIX) and b"\x1b" not in raw:
+            codec = codec.removeprefix(iso2022.PREFIX)
     if not codec:
         return _guess(raw)
     try:
-        text = raw.decode(codec)
+        text = (raw[before:] if before else raw).decode(codec, errors)
     except UnicodeError as error:
-        offset = getattr(error, "start", 0)
-        message = (
-            f"MSH-18: the byte at offset {offset} is not {codec}; "
-            "correct the sender's character set, or set `charset` on the listener to what it really sends"
-        )
-        raise MessageError(message, location="MSH-18", condition=102) from None
+        raise _undecodable(raw, codec, before + getattr(error, "start", 0)) from None
     return text, codec
+
+
+def _undecodable(raw: bytes, codec: str, offset: int) -> MessageError:
+    line = raw[max(raw.rfind(b"\r", 0, offset), raw.rfind(b"\n", 0, offset)) + 1 : offset]
+    begin = _BEGINNING.match(line)
+    place = f" ({begin[1].decode()}-{line.count(begin[2])})" if begin and begin[1] != b"MSH" else ""
+    text = (
+        f"MSH-18: the byte at offset {offset}{place} is not {codec}; "
+        "correct the sender's character set, or set `charset` on the listener to what it really sends"
+    )
+    return MessageError(text, location="MSH-18", condition=102)
 
 
 def _guess(raw: bytes) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from broker.errors import MessageError
-from broker.wire.lines import Line
+from broker.wire.text_lines import Line
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 _LEAST: Final = 4096  # characters that are looked through for the end of a quote, however many were open before

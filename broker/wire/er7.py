@@ -3,138 +3,35 @@
 A message keeps its bytes as they came. Segments and fields are split when somebody asks for them, and then kept.
 """
 
-from collections.abc import Iterator
+import gc
 from typing import Final, Self
 
-from broker.wire.charset import decode
-from broker.wire.escape import unescape
+from broker.wire.charset import Charset, decode
+from broker.wire.groups import Group
 from broker.wire.header import Header, Separators, read_header
+from broker.wire.lines import SEGMENTS, beginnings, is_name, split, unwrap
 from broker.wire.location import Location
+from broker.wire.segment import LongSegment, Segment
 
-__all__ = ["Header", "Location", "Message", "Segment", "Separators", "read_header"]
+__all__ = ["Group", "Header", "Location", "Message", "Segment", "Separators", "read_header"]
 
-# Field 1 of these segments is the field separator itself, and field 2 is never split.
-_DEFINING: Final = frozenset({"MSH", "BHS", "FHS"})
-_DEFINED: Final = 2
-
-
-class Segment:
-    """One segment: ``name``, ``text`` (as sent), and ``fields``.
-
-    Fields are as sent (not unescaped) and numbered as in the standard; ``fields[0]`` is the name.
-    """
-
-    __slots__ = ("_encoding", "fields", "name", "separators", "text")
-
-    def __init__(self, name: str, text: str, separators: Separators, encoding: str) -> None:
-        self.name = name
-        self.text = text
-        self.separators = separators
-        self._encoding = encoding
-        self.fields = text.split(separators[0])
-        if name in _DEFINING:
-            self.fields.insert(1, separators[0])
-
-    def get(self, field: int, component: int = 1, subcomponent: int = 1, repetition: int = 1) -> str | None:
-        """Return a value by its numbers (from 1), decoded and unescaped, or None when it is not valued."""
-        if repetition == 1:
-            return self.first(field, component, subcomponent)
-        return self.at(Location(self.name, field, component, subcomponent, repetition=repetition))
-
-    def at(self, location: Location) -> str | None:
-        """Return the value at a location's field in this segment, whatever segment the location names.
-
-        Without a field that is the whole segment as sent; otherwise it reads as `Message.get` does.
-        """
-        number = location.field
-        if location.repetition <= 1 and location.condition is None:
-            return self.first(number, location.component, location.subcomponent)
-        if number >= len(self.fields) or self._is_definition(number):
-            return None
-        chosen = self._chosen(self.fields[number], location)
-        return self._part(chosen[0], location.component, location.subcomponent) if chosen else None
-
-    def first(self, field: int, component: int, subcomponent: int) -> str | None:
-        """Return a value of a field's first repetition; number 0 stands for the whole segment, or the first part."""
-        try:
-            value = self.fields[field]
-        except IndexError:
-            return None
-        if value.isalnum():  # the usual case: nothing in it separates or escapes
-            return (value if field else self.text) if component <= 1 and subcomponent <= 1 else None
-        if self._is_definition(field):
-            return value if field else self.text
-        separator = self.separators[2]
-        if separator and separator in value:
-            value = value[: value.index(separator)]
-        return self._part(value, component, subcomponent)
-
-    def every(self, location: Location) -> list[str]:
-        """Return the value of each repetition that the location does not exclude, where it is valued."""
-        number = location.field
-        if self._is_definition(number):
-            value = self.at(location)
-            return [] if value is None else [value]
-        chosen = self._chosen(self.fields[number], location) if number < len(self.fields) else []
-        values = [self._part(repetition, location.component, location.subcomponent) for repetition in chosen]
-        return [value for value in values if value is not None]
-
-    def repetitions(self, field: int) -> list[str]:
-        """Return the repetitions of a field as sent (not unescaped); an absent or empty field has none."""
-        value = self.fields[field] if field < len(self.fields) else ""
-        separator = self.separators.repetition
-        if not value:
-            return []
-        return value.split(separator) if separator and not self._is_definition(field) else [value]
-
-    def _is_definition(self, field: int) -> bool:
-        """Tell what is never taken apart: the separators in MSH, and field 0, which stands for the whole segment."""
-        return field <= _DEFINED and (not field or self.name in _DEFINING)
-
-    def _chosen(self, value: str, location: Location) -> list[str]:
-        """Return the repetitions of a field that a location chooses."""
-        separator = self.separators[2]
-        repetitions = value.split(separator) if separator else [value]
-        number = location.repetition
-        if number:
-            repetitions = repetitions[number - 1 : number]
-        condition = location.condition
-        if condition is None:
-            return repetitions
-        wanted, escape = condition.value, self.separators[3]
-        return [
-            repetition
-            for repetition in repetitions
-            # The first test is cheap and mostly decides; an escaped value may be spelt otherwise.
-            if (wanted in repetition or (escape and escape in repetition))
-            and self._part(repetition, condition.first, condition.second) == wanted
-        ]
-
-    def _part(self, value: str, component: int, subcomponent: int) -> str | None:
-        _, mark, _, escape, lower, _ = self.separators
-        try:
-            if component > 1:
-                value = value.split(mark, component)[component - 1]
-            elif mark in value:
-                value = value[: value.index(mark)]
-            if lower and lower in value:
-                value = value.split(lower, subcomponent or 1)[subcomponent - 1 if subcomponent else 0]
-            elif subcomponent > 1:
-                return None
-        except IndexError:
-            return None
-        if escape and escape in value:
-            value = unescape(value, self.separators, self._encoding)
-        return value or None
+_LONG: Final = 65_536  # characters from which on a segment is not copied
+_MANY: Final = 1_048_576  # characters of a message from which on it may have very many segments
+_BEGINNINGS: Final = frozenset(name + "|" for name in SEGMENTS)
+_BEFORE: Final = "\ufeff\x0b\r\n\t \0"
+_AFTER: Final = "\x1c\r\n\0\x1a"  # framing, and what files end with or are filled up with
+_STRAY: Final = frozenset("\x1c\0\x1a")
+_NO_TEXTS: Final[list[str]] = []
 
 
 class Message:
     """One message: its bytes as they came (``raw``), its header, and its values by location.
 
-    Lines end with CR, LF or both, and empty lines do not count. Nothing is checked beyond MSH.
+    Lines end with CR, LF or both, and empty lines do not count. A line that begins no segment belongs to the one before
+    it (see `broker.wire.lines`). Nothing is checked beyond MSH.
     """
 
-    __slots__ = ("_first", "_segments", "_text", "encoding", "header", "raw", "separators")
+    __slots__ = ("_first", "_lines", "_text", "_texts", "_whole", "encoding", "header", "raw", "separators")
 
     def __init__(self, raw: bytes, header: Header, text: str, encoding: str) -> None:
         """Take a message that was read; `parse` reads one."""
@@ -143,23 +40,27 @@ class Message:
         self.separators = header.separators
         self.encoding = encoding  # the codec that the bytes were decoded with
         if not text.startswith("MSH"):
-            text = text.lstrip("\ufeff\x0b\r\n\t \0")
+            text = text.lstrip(_BEFORE)
+        if not _STRAY.isdisjoint(text[-3:]):
+            text = text.rstrip(_AFTER)
         if "\n" in text:
-            text = text.replace("\n", "\r")
-        self._text = "\r" + text  # so that every segment has one in front
+            text = text.replace("\r\n", "\r").replace("\n", "\r")
+        self._text = text
         self._first: dict[str, Segment | None] = {}  # the first of each name that somebody asked for
-        self._segments: dict[str, list[Segment]] | None = None  # all of them by name, once somebody asked for more
+        self._lines: list[tuple[str, str]] | None = None  # name and text of all, once somebody asked for some
+        self._texts: dict[str, list[str]] | None = None  # the texts of each name
+        self._whole: Group | None = None  # all of them taken apart, once somebody asked for more
 
     @classmethod
-    def parse(cls, raw: bytes, encoding: str | None = None, header: Header | None = None) -> Self:
-        """Read a message; ``encoding`` (a codec, or a name of HL7 table 0211) overrules MSH-18.
+    def parse(cls, raw: bytes, encoding: str | Charset | None = None, header: Header | None = None) -> Self:
+        """Read a message; ``encoding`` (a codec, or a name of HL7 table 0211) overrules MSH-18, a `Charset` says more.
 
         ``header`` is its MSH, where that was read before.
 
         Raises `MessageError` where MSH cannot be read, or a byte does not belong to the character set.
         """
         header = header or read_header(raw)
-        text, codec = decode(raw, header.charset, encoding)
+        text, codec = decode(raw, header.charset, encoding, "", header.separators.repetition)
         return cls(raw, header, text, codec)
 
     def get(self, location: Location | str) -> str | None:
@@ -188,8 +89,7 @@ class Message:
         """
         if isinstance(location, str):
             location = Location.parse(location)
-        segments = self._with_name(location.segment)
-        return [value for segment in _chosen(segments, location) for value in segment.every(location)]
+        return self._group().all(location)
 
     def first(self, name: str) -> Segment | None:
         """Return the first segment of a name, without taking the others apart; None if there is none."""
@@ -197,58 +97,106 @@ class Message:
 
     def segments(self, name: str = "") -> list[Segment]:
         """Return the segments of a name, or all of them, in the order of the message."""
-        if name:
-            return list(self._with_name(name))
-        separator = self.separators.field
-        names = [line.partition(separator)[0] for line in self._text.split("\r") if line]
-        walk = {name: iter(self._with_name(name)) for name in names}
-        return [next(walk[name]) for name in names]
+        return self._group().segments(name)
+
+    def groups(self, name: str) -> list[Group]:
+        """Return the groups that segments of a name open, such as ``OBR``: each with what belongs to it.
+
+        A group ends at the next segment of the same level or a higher one; see `broker.wire.groups`.
+        """
+        return self._group().groups(name)
+
+    def segment_at(self, location: Location) -> Segment | None:
+        """Return the segment that a location is in; where it names no number, the first is meant."""
+        return self._group().segment_at(location)
+
+    def texts(self, name: str) -> list[str]:
+        """Return the segments of a name as sent, without taking them apart; the list is the message's own.
+
+        Every line is looked at once, so that a mapping can ask for everything that might be there.
+        """
+        texts = self._texts
+        if texts is None:
+            texts = self._texts = {}
+            for found, text in self._split():
+                texts.setdefault(found, []).append(text)
+        return texts.get(name, _NO_TEXTS)
+
+    def lines(self) -> list[str]:
+        """Return every segment as sent, in the order of the message, without taking anything apart."""
+        return [text for _, text in self._split()]
+
+    def _split(self) -> list[tuple[str, str]]:
+        if self._lines is None:
+            separator = self.separators[0]
+            lines = self._text.rstrip("\r").split("\r")
+            # The usual case is decided without a pattern: nothing but segments that HL7 knows.
+            if separator == "|" and _BEGINNINGS.issuperset([line[:4] for line in lines]):
+                self._lines = [(line[:3], line) for line in lines]
+            else:
+                self._lines = split(self._text, separator)
+        return self._lines
 
     def __repr__(self) -> str:
         """Show type and size alone: a message is patient data."""
         return f"Message({self.header.type}, {len(self.raw)} bytes)"
 
     def _get_chosen(self, location: Location) -> str | None:
-        name = location.segment
-        if location.occurrence <= 1 and location.which is None:
-            segment = self.first(name)
-        else:
-            segment = next(_chosen(self._with_name(name), location), None)
-        return None if segment is None else segment.at(location)
+        if location.occurrence <= 1 and location.which is None and location.within is None:
+            segment = self.first(location.segment)
+            return None if segment is None else segment.at(location)
+        return self._group().get(location)
 
     def _first_with_name(self, name: str) -> Segment | None:
         """Find the first segment of a name by searching: most are never asked for, and so never taken apart."""
-        segment: Segment | None = None
-        text = self._text
-        begin = text.find(f"\r{name}{self.separators.field}") + 1
-        if begin:
-            end = text.find("\r", begin)
-            line = text[begin:] if end < 0 else text[begin:end]
+        text, separator = self._text, self.separators[0]
+        segment: Segment | None
+        if name == "MSH":  # it is one line, whatever follows
+            line = text.partition("\r")[0]
             segment = Segment(name, line, self.separators, self.encoding)
-        elif f"\r{name}" in text:  # a segment without fields has no separator either
-            segment = next(iter(self._with_name(name)), None)
+        elif not (begin := text.find(f"\r{name}") + 1) and name:
+            segment = None
+        elif text[begin + 3 : begin + 4] != separator or (name not in SEGMENTS and not is_name(name)):
+            # Wrapped text that begins like it, or a segment without fields, which has no separator either.
+            segment = self._group().first(name)
+        else:
+            end = text.find("\r", begin)
+            # The usual cases are decided without a pattern: a segment that HL7 knows follows, or nothing does.
+            if (text[end + 1 : end + 5] not in _BEGINNINGS or separator != "|") and 0 <= end < len(text) - 1:
+                segment = self._last_or_wrapped(begin, name)
+            elif end - begin > _LONG or (end < 0 and len(text) - begin > _LONG):
+                segment = LongSegment(name, text, begin, end if end > 0 else len(text), self.separators, self.encoding)
+            else:
+                line = text[begin:end] if end > 0 else text[begin:]
+                segment = Segment(name, line, self.separators, self.encoding)
         self._first[name] = segment
         return segment
 
-    def _with_name(self, name: str) -> list[Segment]:
-        if self._segments is None:
-            self._segments = self._by_name()
-        return self._segments.get(name, [])
+    def _last_or_wrapped(self, begin: int, name: str) -> Segment:
+        text, separator = self._text, self.separators[0]
+        following = beginnings(separator).search(text, begin)
+        end = following.start() if following else len(text)
+        if text.find("\r", begin, end) >= 0:
+            text = unwrap(text[begin:end], separator)
+            begin, end = 0, len(text)
+        if end - begin > _LONG:
+            return LongSegment(name, text, begin, end, self.separators, self.encoding)
+        return Segment(name, text[begin:end], self.separators, self.encoding)
 
-    def _by_name(self) -> dict[str, list[Segment]]:
-        named: dict[str, list[Segment]] = {}
-        separators, encoding = self.separators, self.encoding
-        for line in self._text.split("\r"):
-            if line:
-                name = line.partition(separators.field)[0]
-                named.setdefault(name, []).append(Segment(name, line, separators, encoding))
-        return named
+    def _segment(self, name: str, text: str) -> Segment:
+        if len(text) > _LONG:
+            return LongSegment(name, text, 0, len(text), self.separators, self.encoding)
+        return Segment(name, text, self.separators, self.encoding)
 
-
-def _chosen(segments: list[Segment], location: Location) -> Iterator[Segment]:
-    which = location.which
-    for number, segment in enumerate(segments, 1):
-        if location.occurrence in (0, number) and (
-            which is None or segment.get(which.first, which.second or 1) == which.value
-        ):
-            yield segment
+    def _group(self) -> Group:
+        if self._whole is None:
+            # Looking through a million new objects for cycles costs three times what making them does.
+            paused = len(self._text) > _MANY and gc.isenabled()
+            if paused:
+                gc.disable()
+            try:
+                self._whole = Group([self._segment(name, text) for name, text in self._split()])
+            finally:
+                if paused:
+                    gc.enable()
+        return self._whole

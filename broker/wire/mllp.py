@@ -52,6 +52,10 @@ class Oversize:
 
 Item = Frame | Empty | Junk | Oversize
 
+# What a commit block of MLLP release 2 holds: whether the payload of a frame was kept.
+COMMITTED: Final = b"\x06"
+NOT_COMMITTED: Final = b"\x15"
+
 UNFINISHED: Final = "a new frame began before the last one ended"
 NOT_A_FRAME: Final = "bytes outside a frame"
 CUT_OFF: Final = "the connection ended inside a frame"

@@ -109,11 +109,12 @@ def reload(ctx: click.Context, /, *, as_json: bool) -> None:
 
 
 @click.command()
-def schema() -> None:
+@click.option("--profile", is_flag=True, help="Of profiles of validation instead.")
+def schema(*, profile: bool) -> None:
     """Print the JSON Schema of channel files, for editors."""
-    from config.schema import channel_schema  # noqa: PLC0415 - costs much, used here only
+    from config.schema import channel_schema, profile_schema  # noqa: PLC0415 - costs much, used here only
 
-    click.echo(json.dumps(channel_schema(), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(profile_schema() if profile else channel_schema(), indent=2, ensure_ascii=False))
 
 
 @click.command()

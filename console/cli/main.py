@@ -42,6 +42,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "sandbox": ("console.cli.sandbox:sandbox", "The practice SMS gateway and EHR."),
     "status": ("console.cli.look:status", "Show the running engine and its channels."),
     "reload": ("console.cli.engine:reload", "Let changed channel files take effect."),
+    "show": ("console.cli.files:show", "Show what files of messages hold, and what the engine makes of them."),
+    "explain": ("console.cli.explain:explain", "Explain a location, segment, structure or code table of HL7 v2."),
     "schema": ("console.cli.engine:schema", "Print the JSON Schema of channel files, for editors."),
     "version": ("console.cli.engine:version", "Print the version."),
 }

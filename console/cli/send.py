@@ -2,38 +2,20 @@
 
 import contextlib
 import socket
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from broker.errors import MessageError
-from broker.wire.header import Header, read_header
-from broker.wire.mllp import Decoder, Frame, frame
 from console.cli.client import Client, print_json
+from console.cli.exchange import Answer, Letter, exchange, letter_of
 from console.cli.look import as_json
 from console.cli.main import FINDINGS, UNREACHABLE, USAGE, Failure, Options
 
-_ACCEPTED: Final = frozenset({"AA", "CA"})
-_LARGEST: Final = 64 << 20
-_READ: Final = 65536
 _LOOKED_UP: Final = 20  # messages whose id is asked for
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The acknowledgment of one message."""
-
-    file: str
-    control_id: str
-    code: str
-    text: str
-    errors: tuple[dict[str, str], ...]
-    milliseconds: float
-    message_id: str | None = None
 
 
 @click.command()
@@ -59,22 +41,23 @@ def send(
 ) -> None:
     """Send HL7 messages over MLLP and show the acknowledgments.
 
-    Each FILE holds one message; line ends become those of HL7. Exit code 1 if one is not accepted, 4 if nobody answers.
+    Each FILE holds one message or one batch; line ends become those of HL7. What a message asks for in MSH-15 and
+    MSH-16 is waited for. Exit code 1 if one is not accepted, 4 if nobody answers.
     """
-    messages = [(path.name, *_message(path)) for path in files]
+    letters = [_letter(path, count) for path in files]
     place = to or _listener(options, channel)
-    answers = []
+    answers: list[Answer] = []
     with _connected(place, timeout) as connection:
         for turn in range(count):
-            for name, header, body in messages:
-                answers.append(_exchange(connection, name, *(_renamed(header, body, turn) if turn else (header, body))))
+            for letter in letters:
+                got = exchange(connection, _renamed(letter, turn) if turn else letter, timeout)
+                answers += got
                 if not as_json and count == 1:
-                    click.echo(_line(answers[-1]))
-    accepted = sum(answer.code in _ACCEPTED for answer in answers)
-    answers = _identified(options, answers)
+                    click.echo("\n".join(map(_line, got)))
+    accepted = sum(answer.accepted for answer in answers)
+    _identify(options, answers)
     if as_json:
-        shown = [{name: getattr(answer, name) for name in Answer.__slots__} for answer in answers]
-        print_json({"to": place, "sent": len(answers), "accepted": accepted, "answers": shown})
+        print_json({"to": place, "sent": len(answers), "accepted": accepted, "answers": list(map(asdict, answers))})
     elif count > 1:
         click.echo(f"{accepted} of {len(answers)} accepted")
     _hint(answers)
@@ -83,25 +66,29 @@ def send(
         raise Failure(message, FINDINGS)
 
 
-def _message(path: Path) -> tuple[Header, bytes]:
+def _letter(path: Path, count: int) -> Letter:
     body = path.read_bytes().strip(b"\r\n\x0b\x1c\0 ")
     if b"\n" in body:
         body = body.replace(b"\r\n", b"\r").replace(b"\n", b"\r")
-    body += b"\r"
     try:
-        return read_header(body), body
+        letter = letter_of(path.name, body + b"\r")
     except MessageError as error:
         message = f"{path}: {error}"
         raise Failure(message, USAGE) from None
+    if letter.batch and count > 1:
+        message = f"{path} is a batch, and --count is for single messages: a batch sent again is one of duplicates"
+        raise click.UsageError(message)
+    return letter
 
 
-def _renamed(header: Header, body: bytes, turn: int) -> tuple[Header, bytes]:
+def _renamed(letter: Letter, turn: int) -> Letter:
     """Return the message with a control id of its own: the same id and content again would be a duplicate."""
+    (header,) = letter.headers
     bar = header.definition[:1]
-    fields = body.split(bar, 10)  # MSH-10 is the tenth: MSH-1 is the separator itself
+    fields = letter.body.split(bar, 10)  # MSH-10 is the tenth: MSH-1 is the separator itself
     control_id = header.control_id[:12] + b"-%d" % turn
     fields[9] = control_id
-    return header._replace(control_id=control_id), bar.join(fields)
+    return replace(letter, body=bar.join(fields), headers=(header._replace(control_id=control_id),))
 
 
 def _listener(options: Options, channel: str | None) -> str:
@@ -138,58 +125,23 @@ def _connected(place: str, timeout: float) -> Iterator[socket.socket]:
         raise Failure(message, UNREACHABLE) from error
 
 
-def _exchange(connection: socket.socket, name: str, header: Header, body: bytes) -> Answer:
-    begun = time.perf_counter()
-    connection.sendall(frame(body))
-    decoder, control_id = Decoder(_LARGEST), header.control_id.decode("latin-1")
-    while data := connection.recv(_READ):
-        for item in decoder.feed(data):
-            if isinstance(item, Frame):
-                return _answer(name, control_id, item.payload, round((time.perf_counter() - begun) * 1000, 3))
-    message = "the connection was closed without an acknowledgment; the engine's log and `handoff quarantine` say why"
-    raise Failure(message, UNREACHABLE)
-
-
-def _answer(name: str, control_id: str, payload: bytes, took: float) -> Answer:
-    from broker.wire.er7 import Message  # noqa: PLC0415 - costs more than sending
-
-    try:
-        answer = Message.parse(payload)
-    except MessageError as error:
-        return Answer(name, control_id, "", f"the answer cannot be read: {error}", (), took)
-    code, text = answer.get("MSA-1") or "", answer.get("MSA-3") or ""
-    if (answer.get("MSA-2") or "") != control_id:
-        return Answer(name, control_id, "", f"the answer ({code}) is for another message", (), took)
-    return Answer(name, control_id, code, text, tuple(_errors(answer)), took)
-
-
-def _errors(answer: Any) -> Iterator[dict[str, str]]:
-    if not answer.segments("ERR"):
-        return
-    location = "-".join(part for part in (answer.get("ERR-2.1"), answer.get("ERR-2.3")) if part)
-    code = f"{answer.get('ERR-3.1') or ''} {answer.get('ERR-3.2') or ''}".strip()
-    yield {"location": location, "code": code, "text": answer.get("ERR-8") or ""}
-
-
 def _line(answer: Answer) -> str:
     told = [answer.text] if answer.text else []
     told += [" ".join(part for part in error.values() if part) for error in answer.errors]
-    line = f"{answer.code or '??'}  {answer.file}  control id {answer.control_id}  {answer.milliseconds:.1f} ms"
+    codes = " ".join(code or "??" for code in answer.codes) or ("--" if answer.accepted else "??")
+    line = f"{codes}  {answer.file}  control id {answer.control_id}  {answer.milliseconds:.1f} ms"
     return "\n    ".join([line, *told])
 
 
-def _identified(options: Options, answers: list[Answer]) -> list[Answer]:
-    """Return the answers with our ids, as far as the console can be asked."""
-    found: list[Answer] = []
+def _identify(options: Options, answers: list[Answer]) -> None:
+    """Note our ids with the answers, as far as the console can be asked."""
     try:
         client = Client.of(options)
         for answer in answers[:_LOOKED_UP]:
             rows = client.get("/messages", control_id=answer.control_id, limit=1)["messages"]
-            fields = {name: getattr(answer, name) for name in Answer.__slots__}
-            found.append(Answer(**(fields | {"message_id": rows[0]["id"] if rows else None})))
+            answer.message_id = rows[0]["id"] if rows else None
     except (Failure, click.ClickException) as error:
         click.echo(f"message ids are not known: {error.format_message()}", err=True)
-    return found + answers[len(found) :]
 
 
 def _hint(answers: list[Answer]) -> None:

@@ -28,6 +28,8 @@ _ELSEWHERE = Rejected(
     location="merge.mrn",
 )
 
+DELIVERED = Delivered()
+
 _APPLIED = ("SELECT delivery_id FROM applied WHERE delivery_id IN ({v})", "bigint")
 
 
@@ -69,8 +71,7 @@ class Batch:
                 raise CommitUnknown from error
             raise
         crash_point("prm.after_commit")
-        delivered = Delivered()
-        return [outcomes.get(delivery.id, delivered) for delivery in deliveries]
+        return [outcomes.get(delivery.id, DELIVERED) for delivery in deliveries]
 
     def _apply(self, events: Sequence[Said], outcomes: dict[int, Outcome]) -> None:
         if not events:

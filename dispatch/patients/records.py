@@ -18,8 +18,11 @@ _STATUS: Final = {
     "encounter.transferred": "in-progress",
     "encounter.discharged": "finished",
     "encounter.planned": "planned",
+    "encounter.class_changed": "in-progress",
     "encounter.admission_cancelled": "cancelled",
+    "encounter.transfer_cancelled": "in-progress",
     "encounter.discharge_cancelled": "in-progress",
+    "encounter.deleted": "cancelled",
 }
 _DERIVED: Final = {"names": {"family", "given"}, "telecom": {"mobile", "email"}}
 
@@ -165,6 +168,8 @@ def _status(kind: str, said: str | None, known: str | None) -> str | None:
     moved = _STATUS.get(kind)
     if moved is not None:
         return moved
+    if kind == "encounter.plan_cancelled" and said == "cancelled":  # the stay; else a move or discharge was planned
+        return said if known in {None, "planned"} else known
     if kind == "patient.registered":
         waiting = known in {None, "planned", "cancelled"}
         return said or ("arrived" if waiting else known)

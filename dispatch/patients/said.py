@@ -53,8 +53,12 @@ ENCOUNTER_KINDS: Final = frozenset(
         "encounter.transferred",
         "encounter.discharged",
         "encounter.planned",
+        "encounter.class_changed",
         "encounter.admission_cancelled",
+        "encounter.transfer_cancelled",
         "encounter.discharge_cancelled",
+        "encounter.plan_cancelled",
+        "encounter.deleted",
     }
 )
 
@@ -122,9 +126,19 @@ def frame(event: dict[str, Any]) -> bytes:
         _identifier(visit)[:2] if visit and visit["value"] else None,
         _digest([kind if kind in ENCOUNTER_KINDS else "", encounter], "encounter.", cleared),
         cleared,
-        _record_number((event.get("merge") or {}).get("mrn"), "merge.mrn") if kind == "patient.merged" else None,
+        _retired(kind, event.get("merge") or {}, patient),
     )
     return orjson.dumps(head) + b"\n" + orjson.dumps(event)
+
+
+def _retired(kind: str, merge: dict[str, Any], patient: dict[str, Any]) -> Key | None:
+    """Return the medical record number that ceases to be; one that was changed lives on in the new one."""
+    if kind == "patient.merged":
+        return _record_number(merge.get("mrn"), "merge.mrn")
+    if kind != "patient.identifier_changed" or not merge.get("mrn"):
+        return None
+    old, new = _identifier(merge["mrn"]), _identifier(patient["mrn"])
+    return old if old != new and old[2] == new[2] else None  # of another type: it names something else
 
 
 def read(delivery: Delivery) -> Said | Rejected:

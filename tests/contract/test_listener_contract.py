@@ -14,7 +14,7 @@ from broker.message import Inbound, Receipt
 from broker.notices import ConnectionClosed, ListenerStarted, Notice
 from broker.parts import Tools
 from broker.wire.er7 import Message
-from broker.wire.mllp import Decoder, Frame, frame
+from broker.wire.mllp import COMMITTED, Decoder, Frame, frame
 from listeners.mllp import MllpListener, MllpSpec
 from tests.reactor import reactor
 
@@ -72,7 +72,8 @@ class Sender:
             if not data:
                 raise EOFError
             self._frames += [item.payload for item in self._decoder.feed(data) if isinstance(item, Frame)]
-        read = Message.parse(self._frames.pop(0))
+        payload = self._frames.pop(0)
+        read = Message.parse(payload[payload.index(b"MSH") :])  # of a batch, the first
         return read.get("MSA-1"), read.get("MSA-2")
 
     async def close(self) -> None:
@@ -261,3 +262,42 @@ async def test_accepted_messages_stay_when_the_peer_goes_away(world: World) -> N
     await sender.close()
     await asyncio.wait_for(world.kept.changed.wait(), 10)
     assert any(isinstance(notice, ConnectionClosed) for notice in world.kept.notices)
+
+
+async def test_answers_are_those_asked_for_when_the_stream_is_cut_at_any_byte(world: World) -> None:
+    both = adt(1).replace(b"|2.5", b"|2.5|||AL|AL")
+    stream = frame(both) + frame(b"BHS|^~\\&|EPIC|MERCY|H|P\r" + adt(2) + adt(3) + b"BTS|2\r") + frame(adt(4))
+    sender = await world.connect()
+    for cut in range(1, len(stream), 3):
+        world.kept.messages.clear()
+        sender.send(stream[:cut])
+        await sender.writer.drain()
+        await asyncio.sleep(0)
+        sender.send(stream[cut:])
+        assert [await sender.answer(), await sender.answer()] == [("CA", "M1"), ("AA", "M1")]
+        assert [await sender.answer(), await sender.answer()] == [("AA", "M2"), ("AA", "M4")]
+        assert [inbound.body for inbound in world.kept.messages] == [both, adt(2), adt(3), adt(4)]
+    await sender.close()
+
+
+async def test_batches_and_messages_keep_their_order_when_many_are_sent_at_once(world: World) -> None:
+    numbers = iter(range(10_000))
+    sizes = [1, 200, 1, 1, 70, 2]
+    units = [[adt(next(numbers)) for _ in range(size)] for size in sizes * 5]
+    sender = await world.connect()
+    sender.send(b"".join(frame(b"".join(unit)) for unit in units))
+    first = 0
+    for unit in units:
+        assert await sender.answer() == ("AA", f"M{first}")
+        first += len(unit)
+    assert [inbound.body for inbound in world.kept.messages] == [body for unit in units for body in unit]
+    await sender.close()
+
+
+async def test_block_comes_when_it_is_kept_and_release_2_is_spoken(reactor: Any) -> None:
+    async with running(release=2) as world:
+        sender = await world.connect()
+        sender.send(frame(adt(1)) + frame(COMMITTED) + frame(adt(2)))
+        assert await sender.reader.readexactly(4) == frame(COMMITTED)
+        assert await sender.answer() == ("AA", "M1")
+        await sender.close()

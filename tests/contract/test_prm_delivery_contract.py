@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,15 +16,18 @@ from broker.canonical.model import Location, Telecom
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from broker.errors import NotReady, StoreError, StoreFatal, StoreUnavailable
 from broker.ids import show
+from broker.link import Link
 from broker.migrate import sqlalchemy_url
 from broker.parts import Destination, Tools
 from broker.sql import Connection, connect
+from dispatch.patients import applier
 from dispatch.patients import writer as writing
+from dispatch.patients.applier import TOO_LONG
 from dispatch.patients.apply import Batch
 from dispatch.patients.migrate import migrate
 from dispatch.patients.queries import find
 from dispatch.patients.schema import metadata
-from dispatch.patients.writer import TOO_LONG, Writer
+from dispatch.patients.writer import Writer
 from dispatch.prm import PatientStore, PrmSpec
 from tests.prm_events import merged, told, visit
 
@@ -63,6 +67,17 @@ def count(connection: Connection, table: str) -> int:
     return int(connection.rows(f"SELECT count(*) FROM {table}")[0][0])
 
 
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the writing half in this process, where a test can reach it."""
+    open_truly = Link.open
+
+    async def open_inside(self: Link, target: str) -> None:
+        await open_truly(self, target, inside=True)
+
+    monkeypatch.setattr(Link, "open", open_inside)
+
+
 @contextlib.contextmanager
 def failing(
     monkeypatch: pytest.MonkeyPatch, statement: str, error: Exception, *, after: bool = False
@@ -85,7 +100,7 @@ def failing(
         return connection
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "connect", connect_badly)
+        patch.setattr(applier, "connect", connect_badly)
         yield
 
 
@@ -131,14 +146,14 @@ async def test_event_of_another_shape_is_refused_alone(store: Destination, reade
 
 
 async def test_connection_is_made_anew_after_a_mistake_of_ours(
-    store_urls: str, monkeypatch: pytest.MonkeyPatch
+    store_urls: str, monkeypatch: pytest.MonkeyPatch, inside: None
 ) -> None:
     destination = build(store_urls)
     await destination.open()
     with monkeypatch.context() as patch:
         patch.setattr(Batch, "apply", lambda *_: 1 // 0)
-        with pytest.raises(ZeroDivisionError):
-            await destination.send([told(1, "1")])
+        (outcome,) = await destination.send([told(1, "1")])
+        assert outcome == Unknown("patient store: our own mistake (ZeroDivisionError); please report it")
     assert kinds(await destination.send([told(1, "1")])) == [Delivered]
     await destination.close()
 
@@ -154,7 +169,7 @@ async def test_nul_in_a_text_is_refused_where_the_database_cannot_keep_it(postgr
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreFatal("the disk is full"), StoreError("SQLITE_BUSY")])
 async def test_trouble_before_the_commit_is_safe_to_retry(
-    store_urls: str, monkeypatch: pytest.MonkeyPatch, error: StoreError
+    store_urls: str, monkeypatch: pytest.MonkeyPatch, inside: None, error: StoreError
 ) -> None:
     destination = build(store_urls)
     with failing(monkeypatch, "BEGIN" if store_urls.startswith("postgresql") else "BEGIN IMMEDIATE", error):
@@ -167,7 +182,7 @@ async def test_trouble_before_the_commit_is_safe_to_retry(
 
 @pytest.mark.parametrize("after", [True, False])
 async def test_failed_commit_is_unknown_and_can_be_sent_again(
-    store_urls: str, monkeypatch: pytest.MonkeyPatch, *, after: bool
+    store_urls: str, monkeypatch: pytest.MonkeyPatch, inside: None, *, after: bool
 ) -> None:
     destination, batch = build(store_urls), [told(1, "1"), told(2, "2")]
     with failing(monkeypatch, "COMMIT", StoreUnavailable("away"), after=after):
@@ -227,6 +242,23 @@ async def test_channels_share_the_writer_of_a_store(store_urls: str) -> None:
         (patient,) = find(connection, "1")
     assert sorted(event.channel for event in patient.timeline) == ["one", "two", "two"]
     assert not writing._writers
+
+
+async def test_a_writer_that_is_killed_leaves_the_outcome_unknown_and_comes_back(store_urls: str) -> None:
+    destination = build(store_urls)
+    await destination.open()
+    link = writing._writers[store_urls]._link
+    assert link is not None
+    assert link._process is not None
+    link._process.send_signal(signal.SIGSTOP)
+    sending = asyncio.ensure_future(destination.send([told(1, "1"), told(2, "2")]))
+    await asyncio.sleep(0.01)
+    link._process.kill()
+    assert kinds(await sending) == [Unknown] * 2
+    assert kinds(await destination.send([told(1, "1"), told(2, "2")])) == [Delivered] * 2
+    await destination.close()
+    with contextlib.closing(connect(store_urls, writer=False)) as connection:
+        assert count(connection, "patient_event") == 2
 
 
 async def test_send_before_open_is_a_mistake() -> None:

@@ -10,6 +10,7 @@ from broker import ids, queries
 from broker.keys import Keys
 from broker.migrate import migrate
 from broker.queries import Filter
+from broker.seal import Sealer
 from broker.sql import Connection
 from broker.store import Store
 from broker.units import Quarantine
@@ -20,7 +21,7 @@ from tests.filling import SEALER, Filling
 async def filling(store_urls: str) -> AsyncIterator[Filling]:
     """An open store on each database."""
     migrate(store_urls)
-    store = Store(store_urls, SEALER, lambda _notice: None)
+    store = Store(store_urls, SEALER, lambda _notice: None, inside=True)  # so that it can run `_sort`
     await store.open()
     try:
         yield Filling(store, await store.register("adt", "digest-1", '{"channel": {}}', ["prm", "ehr"]))
@@ -62,16 +63,16 @@ async def test_messages_are_narrowed_by_every_filter(filling: Filling) -> None:
     assert await found(since=time.time() + 100) == []
 
 
+def _sort(connection: Connection, _sealer: Sealer) -> None:
+    keys = Keys()
+    keys.load(connection)
+    keys.sort(connection)
+
+
 async def test_messages_are_found_by_index_after_their_hashes_were_sorted_too(filling: Filling) -> None:
     """Old and new messages are found alike."""
-
-    def sort(connection: Connection) -> None:
-        keys = Keys()
-        keys.load(connection)
-        keys.sort(connection)
-
     one = await filling.receive("C1", "77")
-    await filling.store.call(sort)
+    await filling.store.call(_sort)
     other = await filling.receive("C2", "77")
     rows = await filling.read(queries.messages, Filter(index=(("mrn", "77"),)))
     assert [row.id for row in rows] == [other, one]

@@ -1,6 +1,8 @@
 """The store keeps its promises on SQLite and on PostgreSQL alike."""
 
 import asyncio
+import contextlib
+import signal
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,10 +10,12 @@ from typing import Any
 import pytest
 
 from broker import acts, ids, keys
+from broker.errors import StoreFatal
 from broker.migrate import migrate
 from broker.seal import Sealer
 from broker.store import Store
 from broker.units import Act, Claim, Finished, NewDelivery, NewMessage, Placed, Quarantine, Recorded
+from tests.committing import accept, finish, record
 
 SEALER = Sealer(b"k" * 32)
 IDS = ids.Ids((1 << 60) + 12345)  # large ids from the start: small ones hide mistakes
@@ -43,7 +47,7 @@ class Bench:
     async def deliver(self, *routes: str, lane: str = "p1", eager: bool = False, after: str = "") -> list[Placed]:
         """Accept and finish a message with deliveries of one lane."""
         message = self.message(str(IDS.next()))
-        await self.store.accept(message)
+        await accept(self.store, message)
         places = {route: message.id + place for place, route in enumerate(routes, 1)}
         deliveries = tuple(
             NewDelivery(
@@ -56,7 +60,7 @@ class Bench:
             )
             for route in routes
         )
-        return await self.store.finish(self.finished(message.id, deliveries))
+        return await finish(self.store, self.finished(message.id, deliveries))
 
     def finished(self, message: int, deliveries: tuple[NewDelivery, ...] = (), state: str = "processed") -> Finished:
         """Return the end of a message's steps."""
@@ -71,7 +75,7 @@ class Bench:
 
     async def claim(self, route: str, limit: int = 10, oldest: int = 0) -> list[int]:
         """Claim, and return the ids."""
-        unit = Claim(route=self.routes[route], limit=limit, now=time.time() + 1, oldest=oldest)
+        unit = Claim(channel=self.channel, route=self.routes[route], limit=limit, now=time.time() + 1, oldest=oldest)
         return [claimed.delivery.id for claimed in (await self.store.claim(unit)).claimed]
 
     async def end(
@@ -79,9 +83,11 @@ class Bench:
     ) -> frozenset[int]:
         """Record the end of an attempt."""
         delivery = placed.delivery
-        return await self.store.record(
+        return await record(
+            self.store,
             Recorded(
                 id=delivery.id,
+                channel=self.channel,
                 route=delivery.route,
                 lane=delivery.lane,
                 number=1,
@@ -92,7 +98,7 @@ class Bench:
                 open=is_open,
                 due_at=due_at,
                 detail=b"said",
-            )
+            ),
         )
 
     async def rows(self, sql: str, *parameters: Any) -> list[Any]:
@@ -104,11 +110,11 @@ class Bench:
         return dict(await self.rows("SELECT state, count(*) FROM delivery GROUP BY state"))
 
 
-@pytest.fixture
-async def bench(store_urls: str) -> AsyncIterator[Bench]:
-    """An open store on each database."""
-    migrate(store_urls)
-    store = Store(store_urls, SEALER, lambda _notice: None)
+@contextlib.asynccontextmanager
+async def opened(url: str, *, inside: bool) -> AsyncIterator[Bench]:
+    """Open a store; ``inside`` has its writer where a test can reach it."""
+    await asyncio.to_thread(migrate, url)
+    store = Store(url, SEALER, lambda _notice: None, inside=inside)
     await store.open()
     try:
         yield Bench(store, await store.register("adt", "r1", "content", ["prm", "sms", "ehr"]))
@@ -116,11 +122,18 @@ async def bench(store_urls: str) -> AsyncIterator[Bench]:
         await store.close()
 
 
+@pytest.fixture
+async def bench(store_urls: str) -> AsyncIterator[Bench]:
+    """An open store on each database, with its writer in a process as always."""
+    async with opened(store_urls, inside=False) as store:
+        yield store
+
+
 async def test_accept_commits_sealed_and_finds_duplicates(bench: Bench) -> None:
     """The same bytes under the same key are one message; other bytes are another one, and noticed."""
-    first = await bench.store.accept(bench.message("1", b"MSH|secret"))
-    again = await bench.store.accept(bench.message("1", b"MSH|secret"))
-    other = await bench.store.accept(bench.message("1", b"MSH|changed"))
+    first = await accept(bench.store, bench.message("1", b"MSH|secret"))
+    again = await accept(bench.store, bench.message("1", b"MSH|secret"))
+    other = await accept(bench.store, bench.message("1", b"MSH|changed"))
     assert (first.duplicate, again.duplicate, other.duplicate) == (False, True, False)
     assert again.id == first.id
     assert other.reused
@@ -134,22 +147,27 @@ async def test_accept_commits_sealed_and_finds_duplicates(bench: Bench) -> None:
 
 async def test_accept_finds_duplicates_within_one_group(bench: Bench) -> None:
     """A hundred at once, of which half repeat, are fifty messages."""
-    futures = [bench.store.accept(bench.message(str(number % 50))) for number in range(100)]
+    futures = [accept(bench.store, bench.message(str(number % 50))) for number in range(100)]
     accepted = await asyncio.gather(*futures)
     assert sum(one.duplicate for one in accepted) == 50
     assert await bench.rows("SELECT count(*) FROM message") == [(50,)]
     assert await bench.rows("SELECT sum(value) FROM counter WHERE name = 'received'") == [(50,)]
 
 
-async def test_keys_are_sorted_in_and_still_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_are_sorted_in_and_still_found(store_urls: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Duplicates and search hashes are found in memory and in the index alike, and after a start."""
     monkeypatch.setattr(keys, "_BEHIND", 10)
-    first = await bench.store.accept(bench.message("1"))
+    async with opened(store_urls, inside=True) as bench:
+        await _look_for_sorted_keys(bench)
+
+
+async def _look_for_sorted_keys(bench: Bench) -> None:
+    first = await accept(bench.store, bench.message("1"))
     for number in range(2, 26):
-        await bench.store.accept(bench.message(str(number)))
-    again = await bench.store.accept(bench.message("1"))
+        await accept(bench.store, bench.message(str(number)))
+    again = await accept(bench.store, bench.message("1"))
     assert (again.duplicate, again.id) == (True, first.id)
-    assert (await bench.store.accept(bench.message("25"))).duplicate
+    assert (await accept(bench.store, bench.message("25"))).duplicate
     assert await bench.rows("SELECT count(*) FROM message_key") == [(20,)]
     for number in (1, 25):
         hashes = {SEALER.search_hash("a", "control_id", str(number))}
@@ -163,22 +181,18 @@ async def test_keys_are_sorted_in_and_still_found(bench: Bench, monkeypatch: pyt
 async def test_accept_of_the_same_unit_again_is_no_duplicate(bench: Bench) -> None:
     """A commit whose outcome was unknown can be tried again."""
     message = bench.message()
-    assert not (await bench.store.accept(message)).duplicate
-    assert not (await bench.store.accept(message)).duplicate
+    assert not (await accept(bench.store, message)).duplicate
+    assert not (await accept(bench.store, message)).duplicate
     assert await bench.rows("SELECT count(*) FROM message") == [(1,)]
 
 
 async def test_one_bad_unit_does_not_take_the_others_of_its_group_along(bench: Bench) -> None:
     """The group is taken apart and everything else commits."""
-
-    def broken(_connection: Any) -> None:
-        raise ZeroDivisionError
-
-    good = [bench.store.accept(bench.message(str(number))) for number in range(20)]
-    bad = bench.store.call(broken)
-    more = [bench.store.accept(bench.message(str(number))) for number in range(20, 40)]
+    good = [accept(bench.store, bench.message(str(number))) for number in range(20)]
+    bad = bench.store.call(acts.unsend, 1)  # an argument is missing
+    more = [accept(bench.store, bench.message(str(number))) for number in range(20, 40)]
     await asyncio.gather(*good, *more)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(TypeError):
         await bad
     assert await bench.rows("SELECT count(*) FROM message") == [(40,)]
 
@@ -186,10 +200,10 @@ async def test_one_bad_unit_does_not_take_the_others_of_its_group_along(bench: B
 async def test_finish_happens_once(bench: Bench) -> None:
     """A message that is done stays as it is, and its deliveries are not made twice."""
     message = bench.message()
-    await bench.store.accept(message)
+    await accept(bench.store, message)
     delivery = NewDelivery(id=message.id + 1, route=bench.routes["prm"], lane=1, after=None, eager=False, request=b"x")
-    first = await bench.store.finish(bench.finished(message.id, (delivery,)))
-    second = await bench.store.finish(bench.finished(message.id, (delivery,), state="failed"))
+    first = await finish(bench.store, bench.finished(message.id, (delivery,)))
+    second = await finish(bench.store, bench.finished(message.id, (delivery,), state="failed"))
     assert [one.state for one in first] == ["waiting"]
     assert [one.state for one in second] == [""]
     assert await bench.rows("SELECT state FROM message") == [("processed",)]
@@ -223,7 +237,7 @@ async def test_a_head_in_backoff_holds_its_lane_until_it_is_due(bench: Bench) ->
     await bench.deliver("prm")
     await bench.end(first, "waiting", is_open=True, due_at=time.time() + 3600)
     assert await bench.claim("prm") == []
-    later = Claim(route=bench.routes["prm"], limit=5, now=time.time() + 7200, oldest=0)
+    later = Claim(channel=bench.channel, route=bench.routes["prm"], limit=5, now=time.time() + 7200, oldest=0)
     claims = await bench.store.claim(later)
     assert [(one.delivery.id, one.delivery.attempt, one.spent) for one in claims.claimed] == [(first.delivery.id, 2, 2)]
     assert claims.claimed[0].delivery.request == b"request"
@@ -267,7 +281,7 @@ async def test_replay_takes_the_old_place_with_the_same_bytes(bench: Bench) -> N
     )
     assert done.count == 1
     assert done.routes == {bench.routes["prm"]}
-    unit = Claim(route=bench.routes["prm"], limit=5, now=time.time() + 1, oldest=0)
+    unit = Claim(channel=bench.channel, route=bench.routes["prm"], limit=5, now=time.time() + 1, oldest=0)
     (claimed,) = (await bench.store.claim(unit)).claimed
     assert claimed.delivery.id == first.delivery.id
     assert (claimed.delivery.attempt, claimed.spent) == (2, 1)
@@ -291,8 +305,8 @@ async def test_replay_waits_for_what_is_on_the_wire(bench: Bench) -> None:
 async def test_replay_of_a_failed_message_makes_it_received(bench: Bench) -> None:
     """And only failed ones; the act is audited with a chained mac."""
     message = bench.message()
-    await bench.store.accept(message)
-    await bench.store.finish(bench.finished(message.id, state="failed"))
+    await accept(bench.store, message)
+    await finish(bench.store, bench.finished(message.id, state="failed"))
     act = Act(act="replay", ids=(message.id, 99), actor="ops", reason="mended", at=time.time())
     assert (await bench.store.act(act)).messages == (message.id,)
     assert (await bench.store.act(act)).count == 0
@@ -316,7 +330,7 @@ async def test_what_was_never_tried_in_time_expires(bench: Bench) -> None:
 async def test_a_start_finds_what_an_earlier_run_left(bench: Bench) -> None:
     """Received messages, open deliveries, and what was on the wire."""
     received = bench.message("left")
-    await bench.store.accept(received)
+    await accept(bench.store, received)
     (sending,) = await bench.deliver("prm", eager=True)
     await bench.deliver("sms")
     found = await bench.store.read(acts.find)
@@ -346,3 +360,31 @@ async def test_register_is_stable(bench: Bench) -> None:
     assert (again.channel, again.revision, again.routes) == (bench.channel, bench.revision, bench.routes)
     newer = await bench.store.register("adt", "r2", "content", ["prm"])
     assert newer.revision != bench.revision
+
+
+async def test_a_writer_that_is_killed_fails_what_waits_and_says_so(store_urls: str) -> None:
+    """Nobody waits for ever, and what was committed before is there."""
+    async with opened(store_urls, inside=False) as bench:
+        await accept(bench.store, bench.message("1"))
+        fatal: list[Exception] = []
+        bench.store.on_fatal = fatal.append
+        process = bench.store._link._process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        accepting = accept(bench.store, bench.message("2"))
+        finishing = bench.store.finish([bench.finished(1), bench.finished(2)])
+        await asyncio.sleep(0)
+        process.kill()
+        with pytest.raises(StoreFatal, match="writer's process ended"):
+            await accepting
+        assert [type(one) for one in await finishing] == [StoreFatal, StoreFatal]
+        with pytest.raises(StoreFatal):
+            await accept(bench.store, bench.message("3"))
+        assert [type(one) for one in fatal] == [StoreFatal]
+        assert await bench.rows("SELECT count(*) FROM message") == [(1,)]
+
+
+async def test_a_unit_says_what_it_is_and_not_what_it_carries(bench: Bench) -> None:
+    """Units end up in tracebacks."""
+    message = bench.message(body=b"MSH|secret")
+    assert repr(message) == f"NewMessage(id={message.id})"

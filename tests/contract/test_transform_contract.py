@@ -17,6 +17,7 @@ from transforms.filter import FilterSpec
 from transforms.kit import Kit
 from transforms.script import ScriptSpec
 from transforms.set import SetSpec
+from transforms.validate import ValidateSpec
 
 CHANNELS = Path(__file__).parents[2] / "channels"
 CANARY = "Zyxwvut"
@@ -27,6 +28,7 @@ RAW = (
 
 # Each step, as a channel writes it: one that works on RAW, and one that fails or stops on it.
 STEPS: list[tuple[type[StepSpec], dict[str, Any], dict[str, Any]]] = [
+    (ValidateSpec, {}, {"level": "strict"}),
     (FilterSpec, {"expression": "MSH-9.2 == 'A04'"}, {"expression": "PID-5.1 | int"}),
     (SetSpec, {"ward": "PV1-3.1"}, {"ward": "PID-5.1 | date"}),
     (CanonicalSpec, {}, {"patient": {"deceased": "PID-5.1"}}),

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 import pytest
+import yaml
 
 from broker import states
 
@@ -22,6 +23,7 @@ WORDS: Final = (
     "outcome, receipt, acknowledgment, filtered, suppressed, held, dead letter, replay, revision, location, control id"
 )
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROFILE: Final = re.compile(r"# (profiles/[a-z-]+\.yaml)\n")  # a profile of validation begins with its path
 ABSENT_SECRETS: Final = {"E402", "E403"}  # variables and files that are on the reader's machine only
 LINK: Final = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 
@@ -189,6 +191,16 @@ def test_settings_are_those_that_are_read() -> None:
     assert {name for name in named if name.startswith("HANDOFF_")} == set(VARIABLES)
 
 
+def test_options_of_mllp_are_those_that_are_read() -> None:
+    from listeners.mllp import MllpSpec  # noqa: PLC0415 - as above
+
+    rows = {name: row for name, row in _named("docs/reference/mllp.md").items() if name in MllpSpec.model_fields}
+    assert set(rows) == set(MllpSpec.model_fields)
+    told = {name: yaml.safe_load(row[1].strip("`")) for name, row in rows.items() if row[1]}
+    endpoint = {"endpoint": "127.0.0.1:0"}
+    assert MllpSpec.model_validate(endpoint | told) == MllpSpec.model_validate(endpoint)
+
+
 def test_dependencies_have_a_reason_each() -> None:
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
@@ -226,6 +238,10 @@ def test_channels_in_the_docs_are_valid(page: str, text: str, tmp_path: Path) ->
 
     for folder in ("templates", "scripts", "messages"):
         shutil.copytree(ROOT / "channels" / folder, tmp_path / "channels" / folder)
+    for place, block in _blocks("yaml"):
+        if place == page and (profile := PROFILE.match(block)):
+            (tmp_path / "channels/profiles").mkdir(exist_ok=True)
+            (tmp_path / "channels" / profile[1]).write_text(block)
     name = re.match(r"channel: *(\S+)", text)
     assert name
     (tmp_path / "channels" / f"{name[1]}.yaml").write_text(text)
@@ -234,5 +250,15 @@ def test_channels_in_the_docs_are_valid(page: str, text: str, tmp_path: Path) ->
     assert not [str(finding) for finding in check(settings).findings], page
 
 
+@pytest.mark.parametrize(("page", "text"), [each for each in _blocks("yaml") if PROFILE.match(each[1])])
+def test_profiles_in_the_docs_are_valid(page: str, text: str) -> None:
+    from config.profiles import read_profile  # noqa: PLC0415 - as above
+
+    profile, findings = read_profile(text.encode(), page)
+    assert not [str(finding) for finding in findings], page
+    assert profile
+
+
 def test_yaml_in_the_docs_says_what_it_is() -> None:
-    assert not [page for page, text in _blocks("yaml") if not text.startswith(("channel:", "# handoff.yaml"))]
+    known = ("channel:", "# handoff.yaml")
+    assert not [page for page, text in _blocks("yaml") if not text.startswith(known) and not PROFILE.match(text)]

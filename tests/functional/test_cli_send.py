@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from broker.wire.ack import acknowledge
+from broker.wire.batch import answer_batch, split_batch
 from broker.wire.header import read_header
-from broker.wire.mllp import Decoder, Frame, frame
+from broker.wire.mllp import COMMITTED, NOT_COMMITTED, Decoder, Frame, frame
 from console.cli import main
 
 MESSAGE = b"MSH|^~\\&|A|B|C|D|20260101||ADT^A04|C1|P|2.5.1\nPID|||1\n"
@@ -138,3 +139,85 @@ def test_usage_errors_end_with_2(tmp_path: Path, content: bytes, to: str) -> Non
     path = tmp_path / "x.hl7"
     path.write_bytes(content)
     assert main.invoke(["send", str(path), "--to", to]) == 2
+
+
+def enhanced(wishes: str) -> bytes:
+    """Return a message that asks for this in MSH-15 and MSH-16."""
+    return MESSAGE.replace(b"|2.5.1", b"|2.5.1|||" + wishes.encode())
+
+
+def accept_twice(body: bytes) -> bytes:
+    """Answer CA, then AA."""
+    header = read_header(body)
+    return b"".join(frame(acknowledge(header, code, f"X{code}", 0.0)) for code in ("CA", "AA"))
+
+
+def accept_batch(body: bytes) -> bytes:
+    """Answer every message of a batch but the second."""
+    batch = split_batch(body, 9)
+    answers = [
+        [acknowledge(read_header(one), "AR" if number == 1 else "AA", "X", 0.0) for number, one in enumerate(group)]
+        for group in (group.messages for group in batch.groups)
+    ]
+    return frame(answer_batch(batch, answers, lambda: "Y", 0.0))
+
+
+@pytest.mark.parametrize(
+    ("wishes", "reply", "shown"),
+    [
+        ("AL|AL", accept_twice, "CA AA  a04.hl7"),
+        ("NE|NE", lambda _: b"", "--  a04.hl7"),
+        ("ER|NE", lambda _: b"", "--  a04.hl7"),
+        ("AL|AL", lambda body: frame(acknowledge(read_header(body), "CA", "X", 0.0)), "CA  a04.hl7"),
+    ],
+)
+def test_what_a_message_asks_for_is_waited_for(
+    file: str, capsys: pytest.CaptureFixture[str], wishes: str, reply: Reply, shown: str
+) -> None:
+    """Both acknowledgments, or none; a commit without the rest is still a commit."""
+    Path(file).write_bytes(enhanced(wishes))
+    with listening(reply) as (place, received):
+        assert main.invoke(["send", file, "--to", place, "--timeout", "0.5"]) == 0
+    assert len(received) == 1
+    assert capsys.readouterr().out.startswith(shown)
+
+
+def test_error_that_alone_is_asked_for_is_shown(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It comes at once, and the version before 2.5 has it in ERR-1."""
+    Path(file).write_bytes(enhanced("ER|NE").replace(b"2.5.1", b"2.3"))
+    with listening(reject) as (place, _):
+        assert main.invoke(["send", file, "--to", place, "--json"]) == 1
+    (answer,) = json.loads(capsys.readouterr().out)["answers"]
+    assert answer["errors"] == [{"location": "MSH-12", "code": "203 Unsupported version id", "text": ""}]
+
+
+def test_every_message_of_a_batch_is_shown(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also what is wrong with the batch itself; one refused message makes exit code 1."""
+    second = MESSAGE.replace(b"|C1|", b"|C2|")
+    Path(file).write_bytes(b"BHS|^~\\&|A|B|C|D|||||B1\n" + MESSAGE + second + b"BTS|3\n")
+    with listening(accept_batch) as (place, received):
+        assert main.invoke(["send", file, "--to", place]) == 1
+    assert len(received) == 1
+    out = [line for line in capsys.readouterr().out.splitlines() if "control id" in line]
+    assert [line.split("  ")[:3:2] for line in out] == [
+        ["AA", "control id C1"],
+        ["AR", "control id C2"],
+        ["AE", "control id B1"],
+    ]
+
+
+def test_batch_is_not_sent_several_times(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be the same messages again."""
+    Path(file).write_bytes(MESSAGE + MESSAGE)
+    assert main.invoke(["send", file, "--to", "127.0.0.1:1", "--count", "2"]) == 2
+    assert "batch" in capsys.readouterr().err
+
+
+def test_commit_blocks_are_taken_and_given(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A receiver of MLLP release 2 is understood without being asked."""
+    with listening(lambda body: b"" if body == COMMITTED else frame(COMMITTED) + accept(body)) as (place, received):
+        assert main.invoke(["send", file, "--to", place]) == 0
+    assert received[1:] == [COMMITTED]
+    with listening(lambda _: frame(NOT_COMMITTED)) as (place, _):
+        assert main.invoke(["send", file, "--to", place]) == 4
+    assert "NAK" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.errors import MessageError
-from broker.wire.ack import acknowledge, check_header, is_acknowledgment, reply_code
+from broker.wire.ack import acknowledge, check_header, is_acknowledgment, refusal_code
 from broker.wire.er7 import Location, Message
 from broker.wire.escape import unescape
 from broker.wire.header import Separators, read_header
@@ -85,7 +85,7 @@ def test_bytes_are_read_or_refused_when_arbitrary(raw: bytes) -> None:
         header = read_header(raw)
         check_header(header)
         is_acknowledgment(header, raw)
-        code = reply_code(header, "AR") or "AR"
+        code = refusal_code(header, "AR") or "AR"
         answer = frame(acknowledge(header, code, "ID1", 0.0, text="no", condition=207, location="MSH-12"))
         (item,) = Decoder(4096).feed(answer)
         assert isinstance(item, Frame)

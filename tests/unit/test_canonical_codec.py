@@ -14,6 +14,8 @@ from broker.canonical.codec import decode, encode, json_schema
 from broker.canonical.model import KINDS, Event, Identifier, Name, Patient, Source
 from broker.errors import MessageError
 
+json_schema()  # compiles what reads events, once and outside the time that one example may take
+
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 
 

@@ -174,6 +174,26 @@ def test_each_sample_message_goes_where_it_should(name: str) -> None:
     assert len(requests) == len(MESSAGES[name])
 
 
+@pytest.mark.parametrize(
+    ("options", "declared", "ended"),
+    [
+        ({}, b"UNICODE UTF-8", "read"),
+        ({"undecodable": "replace"}, b"UNICODE UTF-8", "steps.1.filter"),
+        ({"charset": "8859/1"}, b"UNICODE UTF-8", "deliver.text"),
+        ({"charset": "MSH-18", "default_charset": "8859/1"}, b"", "deliver.text"),
+        ({"default_charset": "8859/2"}, b"", "steps.1.filter"),
+        ({"default_charset": "8859/2"}, b"8859/1", "deliver.text"),
+    ],
+)
+def test_message_is_read_as_its_listener_says(options: dict[str, str], declared: bytes, ended: str) -> None:
+    listen = {"mllp": {"endpoint": "127.0.0.1:0", **options}}
+    tree = {**TREE, "listen": listen, "steps": [{"filter": "PID-5.1 == 'Pe\xf1a'"}], "deliver": {}}
+    tree["deliver"] = {"text": {"sms": {"gateway": "g", "to": "1", "text": "t"}}}
+    body = b"MSH|^~\\&|A||||||ADT^A01|1|P|2.5||||||%b\rPID|1||1||Pe\xf1a\r" % declared
+    (_, found, *_), _ = build_program(load_channel(tree).tree, ROOT / "channels").process(body, 0.0)
+    assert found == ended  # where it was refused, stopped, or was let through to
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "channels/messages").glob("*.hl7")), ids=lambda path: path.stem)
 def test_a_sample_message_is_kept_byte_for_byte(path: Path) -> None:
     data = path.read_bytes()

@@ -10,6 +10,7 @@ from broker.errors import MessageError, NotAccepted
 from broker.formats.hl7 import Hl7, Hl7Spec
 from broker.formats.reading import Piece, no_index
 from broker.message import Inbound
+from broker.wire.charset import Charset
 
 MESSAGE = b"MSH|^~\\&|EPIC|MERCY|H|P|20260101||ADT^A01|M%d|P|2.5\rPID|1||0012\r"
 
@@ -85,4 +86,4 @@ def test_message_is_kept_by_sender_and_control_id() -> None:
 
 def test_charset_of_the_listener_overrules_the_message() -> None:
     body = MESSAGE % 1 + b"NTE|1||\xe4\r"
-    assert Hl7Spec().build("8859/1").document(body, 0.0).message.get("NTE-3") == "ä"
+    assert Hl7Spec().build(Charset("8859/1")).document(body, 0.0).message.get("NTE-3") == "ä"

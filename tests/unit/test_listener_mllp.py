@@ -81,7 +81,8 @@ async def test_refusal_is_answered_and_kept_when_not_accepted() -> None:
     await bench.keep(1)
     await bench.refuse(0, NotAccepted("MSH-12: unknown", code="AR", condition=203, location="MSH-12"))
     assert answers(wire) == [("AR", "M1"), ("AA", "M2")]
-    assert b"\rERR||MSH^1^12|203^Unsupported version id^HL70357|E||||MSH-12: unknown\r" in wire.value()
+    error = b"\rERR||MSH^1^12|203^Unsupported version id^HL70357|E|||channel adt: what was refused is in quarantine|"
+    assert error + b"MSH-12: unknown\r" in wire.value()
     assert bench.kept == [("MSH-12: unknown", message(1))]
     (notice,) = bench.of(MessageRefused)
     assert (notice.code, notice.condition) == ("AR", 203)
@@ -348,6 +349,9 @@ async def test_start_says_who_and_where_when_the_port_is_taken() -> None:
     "option",
     [
         {"charset": "nonsense"},
+        {"default_charset": "nonsense"},
+        {"default_charset": "MSH-18"},
+        {"undecodable": "ignore"},
         {"acknowledge": "delivered"},
         {"connections": 0},
         {"max_message": 0},

@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.canonical.model import Identifier, Location, Name, Telecom
+from broker.canonical.model import KINDS, WITHOUT_PATIENT, Identifier, Location, Name, Telecom
 from broker.delivery import Delivery
 from dispatch.patients.records import Record, apply
 from dispatch.patients.said import Misshapen, Said, read
@@ -92,6 +92,34 @@ def test_registration_moves_only_an_encounter_that_has_not_begun(
     if before:
         tell(patient, told(1, "1", encounter=visit("V1", status=before)))
     tell(patient, told(2, "1", "patient.registered", encounter=visit("V1", status=said_status)))
+    assert patient.visits["V1", "MERCY"].fields["status"] == after
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - WITHOUT_PATIENT - {"patient.merged"}))
+def test_every_kind_is_applied_to_patient_and_encounter(kind: str) -> None:
+    patient = record()
+    late, changed = tell(patient, told(1, "1", kind, family="Okafor", encounter=visit("V1", service="MED")))
+    assert (late, changed) == (False, {"family", "identifiers", "encounter"})
+    assert patient.visits["V1", "MERCY"].fields["service"] == "MED"
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "said_status", "after"),
+    [
+        ("encounter.class_changed", "arrived", "in-progress", "in-progress"),
+        ("encounter.transfer_cancelled", "in-progress", "in-progress", "in-progress"),
+        ("encounter.deleted", "in-progress", "cancelled", "cancelled"),
+        ("encounter.plan_cancelled", "planned", "cancelled", "cancelled"),  # A27, A38: the stay
+        ("encounter.plan_cancelled", "in-progress", "cancelled", "in-progress"),  # the stay has begun meanwhile
+        ("encounter.plan_cancelled", "in-progress", "in-progress", "in-progress"),  # A25, A26: a discharge or move
+        ("encounter.discharge_planned", "in-progress", "planned", "in-progress"),
+        ("patient.updated", "finished", "in-progress", "finished"),
+    ],
+)
+def test_kind_moves_the_encounter_and_an_update_does_not(kind: str, before: str, said_status: str, after: str) -> None:
+    patient = record()
+    tell(patient, told(1, "1", encounter=visit("V1", status=before)))
+    tell(patient, told(2, "1", kind, encounter=visit("V1", status=said_status)))
     assert patient.visits["V1", "MERCY"].fields["status"] == after
 
 

@@ -1,10 +1,22 @@
 """The request for the patient store: an event, with a head to recognise it by."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
 from broker.canonical.codec import decode
-from broker.canonical.model import Encounter, Event, Identifier, Merge, Patient, Source
+from broker.canonical.model import (
+    WITHOUT_PATIENT,
+    Concept,
+    Condition,
+    Encounter,
+    Event,
+    Identifier,
+    Merge,
+    Patient,
+    Source,
+)
 from broker.delivery import Delivery, Rejected
 from broker.errors import StepError
 from broker.message import Document
@@ -35,9 +47,10 @@ def said(told: Event) -> Said:
     return result
 
 
-def test_request_carries_the_whole_event() -> None:
+def test_request_carries_what_the_store_keeps_and_no_chart() -> None:
     told = event(encounter=VISIT, occurred_at="2026-01-01", cleared=("patient.telecom",))
     assert decode(request(told).partition(b"\n")[2]) == told
+    assert request(replace(told, conditions=(Condition(code=Concept(code="I10")),), notes=("secret",))) == request(told)
 
 
 def test_head_tells_what_the_event_is_about() -> None:
@@ -65,6 +78,27 @@ def test_digests_are_equal_only_when_the_effect_is() -> None:
 def test_merge_is_about_two_numbers() -> None:
     told = event("patient.merged", merge=Merge(mrn=Identifier(value="7"), identifiers=()))
     assert said(told).retired == ("7", "", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "retired"),
+    [
+        ("patient.identifier_changed", Identifier(value="7", system="MERCY", type="MR"), ("7", "MERCY", "MR")),
+        ("patient.identifier_changed", MRN, None),  # its account or visit number changed
+        ("patient.identifier_changed", Identifier(value="7", system="MERCY", type="SS"), None),
+        ("patient.account_moved", Identifier(value="7", system="MERCY", type="MR"), None),
+    ],
+)
+def test_record_number_that_changed_lives_on_in_the_new_one(
+    kind: str, old: Identifier, retired: tuple[str, str, str] | None
+) -> None:
+    assert said(event(kind, merge=Merge(mrn=old, identifiers=(old,)))).retired == retired
+
+
+@pytest.mark.parametrize("kind", sorted(WITHOUT_PATIENT))
+def test_rendering_fails_for_an_event_about_no_patient(kind: str) -> None:
+    with pytest.raises(StepError, match=f"{kind} is about no patient; keep it out with `when: patient.mrn`"):
+        request(event(kind, patient=Patient()))
 
 
 def test_rendering_fails_when_no_step_made_an_event() -> None:

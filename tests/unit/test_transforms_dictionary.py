@@ -13,6 +13,8 @@ from transforms.dictionary import check_location
         ("PID-3.4.9", "PID-3.4.9 does not exist in HL7 2.5.1; PID-3.4 (HD) has 3 subcomponents"),
         ("PID-8.2", "PID-8.2 does not exist in HL7 2.5.1; PID-8 (IS) is not divided"),
         ("XXX-1", "XXX is no segment of HL7 2.5.1"),
+        ("XXX[1]/OBX-5", "XXX is no segment of HL7 2.5.1"),
+        ("OBR[1]/OBX-77", "OBX-77 does not exist in HL7 2.5.1; OBX has 25 fields"),
     ],
 )
 def test_location_that_does_not_exist_is_explained(location: str, says: str) -> None:

@@ -46,6 +46,9 @@ def document(**values: Any) -> Document:
         (" PID-5.2 ", "PAT"),
         ("OBX[3.1=8867-4]-5", "72"),
         ("OBX(2)-5", "72"),
+        ("PV1/OBX[2]-5", "72"),
+        ("PID[3.4=H]/PV1/OBX[3.2=Rate]-5 == '72'", True),
+        ("PID[2]/OBX-5", None),
         ("PID-99", None),
         ("ZZ1-1", None),
         ("PV1-7", ""),  # HL7's explicit null
@@ -107,6 +110,8 @@ def test_expression_gives(text: str, expected: Any) -> None:
         ("patient.family.first", "first", "a text has no first"),
         ("patiant.family", "patiant", "did you mean patient?"),
         ("PID-8 == sex", "sex", "sex is not defined"),
+        ("PID.3.1", "PID", "a field follows after a hyphen, such as PID-3.1"),
+        ("OBR[1]/OBX == 'x'", "OBR", "OBR is not defined"),
         ("pid-8 == 'F'", "pid", "in capitals"),
         ("PID-5.1 | titel", "titel", "did you mean title?"),
         ("PID-5.1 | attr('x')", "attr", "attr is not a filter"),

@@ -238,6 +238,64 @@ def test_canonical_encounter_overrides_do_nothing_without_an_encounter(kit: Kit)
     assert canonical(kit, encounter={"service": "'CAR'"})(document(raw)).event.encounter is None
 
 
+SIU = b"MSH|^~\\&|A|B|||20240501||SIU^S12|1|P|2.5.1\rSCH|P1||||||||30|min\rPID|1||1^^^M^MR\rZAP|Knee\r"
+
+
+def test_canonical_overrides_fields_of_the_appointment(kit: Kit) -> None:
+    step: Any = CanonicalSpec.model_validate({"appointment": {"comment": "ZAP-1", "status": "'pending'"}}).build(kit)
+    appointment = step(document(SIU)).event.appointment
+    assert (appointment.comment, appointment.status, appointment.minutes) == ("Knee", "pending", 30)
+
+
+def test_canonical_leaves_out_a_date_that_is_none_unless_it_is_strict(kit: Kit) -> None:
+    raw = RAW.replace(b"19620910", b"DOB")
+    assert b"DOB" in raw
+    event = canonical(kit)(document(raw)).event
+    assert (event.patient.birth_date, event.unread) == (None, ("PID-7",))
+    strict: Any = CanonicalSpec.model_validate({"strict": True}).build(kit)
+    with pytest.raises(StepError, match="PID-7: not the date") as caught:
+        strict(document(raw))
+    assert caught.value.location == "PID-7"
+    mapped: Any = CanonicalSpec.model_validate({"strict": True, "patient": {"birth_date": "none"}}).build(kit)
+    assert mapped(document(raw)).event.unread == ()
+
+
+def test_canonical_event_about_nobody_needs_no_record_number(kit: Kit) -> None:
+    raw = b"MSH|^~\\&|A|B|||20240501||ACK|1|P|2.5.1\rMSA|AA|1\r"
+    assert canonical(kit)(document(raw)).event.kind == "acknowledgment.received"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("appointment.minutes", 30),
+        ("appointment.locations | length", 0),
+        ("event.orders[0].control if event.orders else 'none'", "none"),
+        ("referral.priority", None),
+        ("document.title", None),
+        ("account.status", None),
+    ],
+)
+def test_expressions_know_what_else_an_event_has(kit: Kit, text: str, expected: object) -> None:
+    assert kit.expression(text)(canonical(kit)(document(SIU))) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("appointment.start", "appointment has no start"),
+        ("referral.proirity", "did you mean priority?"),
+        ("document.titel", "did you mean title?"),
+        ("account.charges.amount", "take one item"),
+        ("event.results[0].kode", "did you mean code?"),
+    ],
+)
+def test_expressions_name_a_field_that_the_model_has_not(kit: Kit, text: str, says: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        kit.expression(text)
+    assert says in f"{caught.value} {caught.value.hint}"
+
+
 def test_canonical_fails_without_a_record_number_unless_it_is_mapped(kit: Kit) -> None:
     raw = RAW.replace(b"^MERCY^MR~77^^^MERCY^PI", b"^USSSA^SS")
     with pytest.raises(StepError, match="PID-3 has no identifier of type MR") as caught:

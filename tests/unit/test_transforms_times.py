@@ -20,6 +20,10 @@ from transforms.times import fhir_date, fhir_datetime
         (" 19620910 ", "1962-09-10"),
         ("1962-09-10", "1962-09-10"),
         ("20240229", "2024-02-29"),
+        ("Aug 15, 1942", "1942-08-15"),
+        ("august 5 1942", "1942-08-05"),
+        ("15-AUG-1942", "1942-08-15"),
+        ("15 Sept. 1942", "1942-09-15"),
     ],
 )
 def test_date_is_read_to_the_precision_that_was_sent(sent: str, expected: str) -> None:
@@ -30,7 +34,11 @@ def test_date_is_read_to_the_precision_that_was_sent(sent: str, expected: str) -
     "sent",
     [
         "DOB",
-        "Aug 15, 1942",
+        "08/15/1942",
+        "Aux 15, 1942",
+        "Aug 35, 1942",
+        "31 Feb 1942",
+        "Aug 15, 42",
         "19",
         "196213",
         "19620931",

@@ -9,9 +9,11 @@ from broker.wire.ack import (
     TABLE_0357,
     VERSIONS,
     acknowledge,
+    application_code,
     check_header,
+    commit_code,
     is_acknowledgment,
-    reply_code,
+    refusal_code,
 )
 from broker.wire.er7 import Message
 from broker.wire.header import Header, read_header
@@ -48,7 +50,15 @@ def test_parties_are_swapped_and_the_rest_echoed_when_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "kind"), [("2.3", b"ACK^A01"), ("2.3.1", b"ACK^A01"), ("2.4", b"ACK^A01^ACK"), ("2.9", b"ACK^A01^ACK")]
+    ("version", "kind"),
+    [
+        ("2.1", b"ACK"),
+        ("2.2", b"ACK^A01"),
+        ("2.3", b"ACK^A01"),
+        ("2.3.1", b"ACK^A01"),
+        ("2.4", b"ACK^A01^ACK"),
+        ("2.9", b"ACK^A01^ACK"),
+    ],
 )
 def test_message_type_follows_the_version_when_answered(version: str, kind: bytes) -> None:
     assert lines(acknowledge(header(f12=version), "AA", "ID1", AT))[0].split(b"|")[8] == kind
@@ -76,9 +86,9 @@ def test_text_is_blanked_when_the_sender_has_no_escape_character() -> None:
 @pytest.mark.parametrize(
     ("version", "error"),
     [
-        ("2.1", b"ERR|PID 1 3 1 4 103"),
-        ("2.2", b"ERR|PID^1^3^1^4^103&Table value not found&HL70357"),
-        ("2.4", b"ERR|PID^1^3^1^4^103&Table value not found&HL70357"),
+        ("2.1", b"ERR|PID 1 3 103"),
+        ("2.2", b"ERR|PID^1^3^103&Table value not found&HL70357"),
+        ("2.4", b"ERR|PID^1^3^103&Table value not found&HL70357"),
         ("2.5", b"ERR||PID^1^3^1^4|103^Table value not found^HL70357|E||||bad"),
         ("2.7", b"ERR||PID^1^3^1^4|103^Table value not found^HL70357|E||||bad"),
         ("nonsense", b"ERR||PID^1^3^1^4|103^Table value not found^HL70357|E||||bad"),
@@ -119,44 +129,75 @@ def test_answer_is_wide_when_the_message_was() -> None:
     assert (answer.get("MSA-1"), answer.get("MSH-3")) == ("AA", "C")
 
 
+def test_place_and_code_keep_their_components_when_the_version_has_but_four() -> None:
+    built = acknowledge(header(f12="2.3"), "AE", "ID1", AT, condition=207, location="MSH")
+    assert lines(built)[2] == b"ERR|MSH^1^^207&Application error&HL70357"
+
+
+def test_help_desk_and_user_are_told_when_refused() -> None:
+    built = acknowledge(header(), "AE", "ID1", AT, text="x" * 999, condition=207, diagnostic="channel adt")
+    fields = lines(built)[2].split(b"|")
+    assert (fields[7], fields[8]) == (b"channel adt", b"x" * 250)
+
+
 @pytest.mark.parametrize("verdict", ["AA", "AE", "AR"])
-def test_code_is_the_verdict_when_original_mode(verdict: str) -> None:
-    assert reply_code(header(), verdict) == verdict
+def test_one_answer_is_the_verdict_when_original_mode(verdict: str) -> None:
+    assert (commit_code(header(), verdict), application_code(header(), verdict)) == (None, verdict)
+    assert refusal_code(header(), verdict) == verdict
 
 
 @pytest.mark.parametrize(
-    ("accept", "application", "good", "bad"),
+    ("accept", "application", "committed", "processed", "refused"),
     [
-        ("AL", "", "CA", "CE"),
-        ("AL", "NE", "CA", "CE"),
-        ("AL", "AL", "CA", "CE"),
-        ("NE", "NE", None, None),
-        ("NE", "", None, None),
-        ("NE", "AL", "AA", "AE"),
-        ("", "AL", "AA", "AE"),
-        ("ER", "NE", None, "CE"),
-        ("SU", "NE", "CA", None),
-        ("ER", "AL", "AA", "CE"),
-        ("NE", "ER", None, "AE"),
-        ("NE", "SU", "AA", None),
-        ('""', "NE", None, None),
-        ("??", "NE", "CA", "CE"),
-        ("al", "ne", "CA", "CE"),
+        ("AL", "", "CA", None, "CE"),
+        ("AL", "NE", "CA", None, "CE"),
+        ("AL", "AL", "CA", "AA", "CE"),
+        ("NE", "NE", None, None, None),
+        ("NE", "", None, None, None),
+        ("NE", "AL", None, "AA", "AE"),
+        ("", "AL", None, "AA", "AE"),
+        ("ER", "NE", None, None, "CE"),
+        ("SU", "NE", "CA", None, None),
+        ("SU", "AL", "CA", "AA", "AE"),
+        ("ER", "AL", None, "AA", "CE"),
+        ("AL", "ER", "CA", None, "CE"),
+        ("AL", "SU", "CA", "AA", "CE"),
+        ("NE", "ER", None, None, "AE"),
+        ("NE", "SU", None, "AA", None),
+        ('""', "NE", None, None, None),
+        ("??", "NE", "CA", None, "CE"),
+        ("al", "ne", "CA", None, "CE"),
     ],
 )
-def test_code_follows_the_wishes_when_enhanced_mode(
-    accept: str, application: str, good: str | None, bad: str | None
+def test_codes_follow_the_wishes_when_enhanced_mode(
+    accept: str, application: str, committed: str | None, processed: str | None, refused: str | None
 ) -> None:
     asked = header(f15=accept, f16=application)
-    assert reply_code(asked, "AA") == good
-    assert reply_code(asked, "AE") == bad
-    assert reply_code(asked, "AR") == (bad and bad[0] + "R")
+    assert (commit_code(asked, "AA"), application_code(asked, "AA")) == (committed, processed)
+    assert refusal_code(asked, "AE") == refused
+    assert refusal_code(asked, "AR") == (refused and refused[0] + "R")
 
 
-def test_every_code_is_in_the_table_when_replied() -> None:
+def test_every_code_is_in_the_table_when_answered() -> None:
     wishes = ["", "AL", "NE", "ER", "SU"]
     for accept, application, verdict in itertools.product(wishes, wishes, ["AA", "AE", "AR"]):
-        assert reply_code(header(f15=accept, f16=application), verdict) in {None, *TABLE_0008}
+        asked = header(f15=accept, f16=application)
+        for code in (commit_code, application_code, refusal_code):
+            assert code(asked, verdict) in {None, *TABLE_0008}
+
+
+def test_application_acknowledgment_asks_for_no_answer_when_enhanced_mode() -> None:
+    asked = header(f15="AL", f16="AL", f18="8859/1")
+    silent = lines(acknowledge(asked, "AA", "ID1", AT, silent=True))[0]
+    assert silent.split(b"|")[12:] == [b"", b"", b"NE", b"NE", b"", b"8859/1"]
+    assert lines(acknowledge(asked, "CA", "ID1", AT))[0].split(b"|")[12:] == [b""] * 5 + [b"8859/1"]
+
+
+def test_framing_is_not_in_a_wide_answer_when_letters_hold_its_bytes() -> None:
+    raw = "MSH|^~\\&|A|B|\u0b85|D|||ADT^A01|1|P|2.5||||||UNICODE UTF-16\r".encode("utf-16")
+    answer = acknowledge(read_header(raw), "AA", "ID1", AT)
+    assert b"\x0b" not in answer
+    assert Message.parse(answer).get("MSH-3") == "?"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +208,12 @@ def test_every_code_is_in_the_table_when_replied() -> None:
         (b"MSH|^~\\&|||||||RSP^K11|1|P|2.5\nMSA|AA|1", True),
         (b"MSH#^~\\&#######RSP^K11#1#P#2.5\r\nMSA#AA#1", True),
         (b"MSH|^~\\&|||||||ADT^A01|1|P|2.5\rNTE|1||xMSA|", False),
+        (b"MSH|^~\\&|||||||RSP^K11|1|P|2.5\rNTE|1||xMSA|\rMSA|AA|1", True),
+        (b"MSH|^~\\&|||||||RSP^K11|1|P|2.5\r\n\r\nSFT|x\r\n\nMSA|AA|1", True),
+        (b"MSH|^~\\&|||||||RSP^K11|1|P|2.5\nSFT|x\nMSA|AA|1\rQAK|1", True),
         (b"MSH|^~\\&|||||||ADT^A01|1|P|2.5\rPID|1", False),
+        (b"MSH|^~\\&|||||||ADT^A01|1|P|2.5\rPID|1\rMSA", False),
+        (b"MSH|^~\\&|||||||ADT^A01|1|P|2.5\r" + b"NTE|1\r" * 9999, False),
     ],
 )
 def test_acknowledgment_is_recognised_when_it_answers(raw: bytes, answer: bool) -> None:

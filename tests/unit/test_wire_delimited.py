@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from broker.errors import MessageError
 from broker.wire.delimited import Dialect, Record, read_fields, read_records, sniff_delimiter
-from broker.wire.lines import read_lines
+from broker.wire.text_lines import read_lines
 
 LIMIT = 4096
 CELL = st.text(st.characters(codec="utf-8"), max_size=20)

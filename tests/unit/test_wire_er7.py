@@ -248,11 +248,6 @@ def test_body_does_not_show_when_printed(adt: Message) -> None:
     assert all(word not in shown for word in ("Okafor", "MSG1", "123"))
 
 
-def test_segment_name_may_be_odd_when_a_line_is_no_segment() -> None:
-    message = Message.parse(b"MSH|^~\\&|\rOBX|1|TX|||first\ncontinued text\n\rpid|1\r|x\r")
-    assert [segment.name for segment in message.segments()] == ["MSH", "OBX", "continued text", "pid", ""]
-
-
 def test_messages_are_read_or_refused_when_anybody_wrote_them() -> None:
     paths = sorted((DATA / "hl7").glob("*.hl7"))
     if not paths:
@@ -312,14 +307,22 @@ def _compared(segment: Segment, fields: dict[str, list[list[object]]], file: str
                     and not part.endswith("chars>")
                     and (segment.separators.subcomponent or "&") not in value
                 ):
-                    assert value.strip() == part.strip(), (file, segment.name, number)
+                    # The other parser takes each wrapped line for a segment of its own.
+                    assert value.partition("\n")[0].strip() == part.strip(), (file, segment.name, number)
                     compared += 1
     return compared
 
 
 @pytest.mark.parametrize(
     ("location", "value"),
-    [("ZZ1", "ZZ1"), ("ZZ1-1", None), ("ZZ2-1", None), ("MSH-2(2)", None), ("PID-9(2)", None), ("PID-1(2)", None)],
+    [
+        ("ZZ1", "ZZ1\nZZ22"),
+        ("ZZ1-1", None),
+        ("ZZ2-1", None),
+        ("MSH-2(2)", None),
+        ("PID-9(2)", None),
+        ("PID-1(2)", None),
+    ],
 )
 def test_nothing_is_found_when_a_segment_ends_early(location: str, value: str | None) -> None:
     assert Message.parse(b"MSH|^~\\&|A\rZZ1\rZZ22\rPID|1").get(location) == value

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from broker.wire.escape import unescape
+from broker.wire.escape import escape, unescape
 from broker.wire.header import Separators, separators_of
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -26,6 +28,10 @@ DATA = Path(__file__).parents[2] / "../shared/data"
         ("\\Z99\\ \\C2842\\ \\M1B2442\\", "\\Z99\\ \\C2842\\ \\M1B2442\\"),
         ("\\", "\\"),
         ("\\P\\", "\\P\\"),
+        ("\\X000d\\\\X000A\\", "\r\n"),
+        ("a \\M2442\\;3ED\\C2842\\ \\M2442\\B@O:", "a 山田 太郎"),
+        ("\\M2442\\;3E\\C2842\\", "\\M2442\\;3E\\C2842\\"),
+        ("\\M9999\\;3\\C2842\\", "\\M9999\\;3\\C2842\\"),
     ],
 )
 def test_escapes_are_resolved_or_kept_when_unescaped(text: str, value: str) -> None:
@@ -58,3 +64,49 @@ def test_escape_vectors_agree_when_they_follow_the_standard() -> None:
         if found not in {case["expected"], case["input"]}:
             wrong.append((case["input"], found, case["expected"], case["source"]))
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("", ""),
+        ("O'Hara", "O'Hara"),
+        ("a|b^c~d&e\\f", "a\\F\\b\\S\\c\\R\\d\\T\\e\\E\\f"),
+        ("one\r\ntwo\tthree", "one\\X0D\\\\X0A\\two\tthree"),
+        ("\x0bx\x1c\0", "\\X0B\\x\\X1C\\\\X00\\"),
+        ("\\.br\\", "\\E\\.br\\E\\"),
+        ("#", "#"),
+    ],
+)
+def test_text_is_written_so_that_it_breaks_nothing(text: str, written: str) -> None:
+    assert escape(text, Separators()) == written
+
+
+def test_truncation_is_escaped_when_the_message_defines_it() -> None:
+    assert escape("#", Separators(truncation="#")) == "\\P\\"
+
+
+def test_text_is_refused_when_there_is_no_escape_character() -> None:
+    separators = Separators("|", "^", "", "", "")
+    assert escape("a&b~c\\", separators) == "a&b~c\\"
+    with pytest.raises(ValueError, match="no escape character"):
+        escape("a^b", separators)
+
+
+@given(
+    st.text(st.sampled_from("|^~&\\#*!?%FSTREPXHN.br0Dé山\r\n\x1c]-"), max_size=30) | st.text(max_size=30),
+    st.sampled_from(
+        [
+            Separators(),
+            Separators(truncation="#"),
+            Separators("#", "*", "!", "?", "%"),
+            Separators("-", "]", "[", "^", "."),
+        ]
+    ),
+    st.sampled_from(["utf-8", "iso8859-1", "shift_jis", "utf-16", "hl7_iso2022_ascii"]),
+)
+@settings(max_examples=600, deadline=None)
+def test_text_comes_back_when_escaped(text: str, separators: Separators, encoding: str) -> None:
+    written = escape(text, separators)
+    assert not set(separators) - {separators.escape} & set(written) or "" in separators
+    assert unescape(written, separators, encoding) == text

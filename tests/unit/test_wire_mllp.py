@@ -2,18 +2,16 @@
 
 import base64
 import hashlib
-import itertools
 import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from broker.wire.mllp import CUT_OFF, NOT_A_FRAME, UNFINISHED, Decoder, Empty, Frame, Item, Junk, Oversize, frame
+from tests.wire_cases import connections_of, wire_cases
 
-CASES = Path(__file__).parents[2] / "../shared/data/mllp"
 LIMIT = 1 << 20
 A, B = b"MSH|^~\\&|A\rPID|1\r", b"MSH|^~\\&|B\rPID|2\r"
 
@@ -153,11 +151,7 @@ def test_bytes_do_not_show_when_printed() -> None:
 NOT_DELIVERED = {"14-fs-no-cr-eof"}
 
 
-def _cases() -> list[Path]:
-    return sorted(CASES.glob("[0-9]*.json"))
-
-
-@pytest.mark.parametrize("path", _cases() or [None], ids=lambda path: path.stem if path else "absent")
+@pytest.mark.parametrize("path", wire_cases() or [None], ids=lambda path: path.stem if path else "absent")
 def test_wire_case_gives_its_frames(path: Path | None) -> None:
     if path is None:
         pytest.skip("the wire cases (shared/data/mllp) are not here")
@@ -167,7 +161,7 @@ def test_wire_case_gives_its_frames(path: Path | None) -> None:
     expected = case["expect"]
     limit = 16 << 20
     frames: list[bytes] = []
-    for connection in _connections(case):
+    for connection in connections_of(case):
         frames += [item.payload for item in decoded(connection, limit) if isinstance(item, Frame)]
     if "frames_sha256" in expected:
         assert [hashlib.sha256(payload).hexdigest() for payload in frames] == expected["frames_sha256"]
@@ -177,22 +171,3 @@ def test_wire_case_gives_its_frames(path: Path | None) -> None:
         assert frames == []
     else:
         assert frames == [base64.b64decode(payload) for payload in expected["frames_b64"]]
-
-
-def _connections(case: dict[str, Any]) -> list[list[bytes]]:
-    if "stream_b64" in case:
-        data, size = base64.b64decode(case["stream_b64"]), case["chunk_size"]
-        return [[data[i : i + size] for i in range(0, len(data), size)]]
-    if "generate" in case:
-        made = case["generate"]
-        body = base64.b64decode(made["repeat_b64"])
-        count = made.get("repeat_count") or made.get("repeat") or made.get("times") or made["count"]
-        suffix = base64.b64decode(made.get("suffix_b64", ""))
-        return [[base64.b64decode(made["prefix_b64"]), *itertools.repeat(body, count), suffix]]
-    connections: list[list[bytes]] = [[]]
-    for chunk in case["chunks"]:
-        if chunk.get("reconnect"):
-            connections.append([])
-        else:
-            connections[-1].append(base64.b64decode(chunk["b64"]))
-    return connections

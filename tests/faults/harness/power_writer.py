@@ -14,8 +14,10 @@ from typing import Any
 
 from broker.ids import Ids
 from broker.seal import Sealer
+from broker.sql import Sqlite
 from broker.store import Store
 from broker.units import Finished, NewDelivery, NewMessage
+from tests.committing import accept
 
 SEALER = Sealer(b"p" * 32)
 _CHECKPOINT = 60  # pages; with the store's own 8000 a short run would never checkpoint
@@ -29,21 +31,27 @@ def main() -> None:
 
 
 async def _write(folder: Path, synchronous: str, rounds: int) -> None:
-    store = Store(f"sqlite:///{folder / 'handoff.db'}", SEALER, lambda _notice: None)
+    prepare = Sqlite._prepare
+
+    def prepare_otherwise(self: Sqlite, *, writer: bool) -> None:
+        prepare(self, writer=writer)
+        if writer:
+            self.run(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
+            if synchronous:
+                self.run(f"PRAGMA synchronous={synchronous}")
+
+    Sqlite._prepare = prepare_otherwise  # type: ignore[method-assign]
+    store = Store(f"sqlite:///{folder / 'handoff.db'}", SEALER, lambda _notice: None, inside=True)
     await store.open()
-    connection: Any = store._writer
-    connection.run(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
-    if synchronous:
-        connection.run(f"PRAGMA synchronous={synchronous}")
     registered = await store.register("power", "r1", "content", ["ehr"])
     dice, ids = random.Random(7), Ids(1 << 61)
     for _ in range(rounds):
         messages = [_message(ids, registered.channel, dice) for _ in range(dice.randint(1, _LARGEST_GROUP))]
         finishing = []
-        for message, accepted in zip(messages, [store.accept(one) for one in messages], strict=True):
+        for message, accepted in zip(messages, [accept(store, one) for one in messages], strict=True):
             await accepted
             os.write(1, b"acknowledged %d\n" % message.id)
-            finishing.append(store.finish(_finished(message, registered)))
+            finishing.append(store.finish([_finished(message, registered)]))
         await asyncio.gather(*finishing)
     # As if the power went: nothing is closed in order.
     os.write(1, b"end\n")

@@ -1,0 +1,215 @@
+"""This module reads a file as the engine would, and says what it makes of it: verdict, errors, values, the event.
+
+A file is HL7 v2 (one message, several, or a batch), FHIR R4 as JSON or as lines of JSON, or a CDA document. What can be
+read is shown even where it would be refused, so that an analyst sees why.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from broker.canonical.codec import as_json
+from broker.canonical.model import Event
+from broker.errors import MessageError, NotAccepted, StepError
+from broker.fhir.check import ResourceError, check, described
+from broker.fhir.paths import Path
+from broker.wire.ack import check_header
+from broker.wire.batch import is_batch, split_batch
+from broker.wire.er7 import Message
+from broker.wire.header import read_header
+from broker.wire.location import Location
+from broker.wire.strict_json import read_json
+from transforms.finding import acknowledgment
+from transforms.map_cda import map_cda, read_cda
+from transforms.map_fhir import map_fhir
+from transforms.map_message import map_message
+from transforms.to_fhir import to_fhir
+from transforms.validation import validate
+
+ACCEPTED, REFUSED = "accepted", "refused"
+MOST_MESSAGES: Final = 10_000  # of one file
+_BEFORE: Final = b"\xef\xbb\xbf\x0b\r\n\t \0"
+_OTHERS: Final = {b"ISA": "X12", b"UNA": "EDIFACT", b"UNB": "EDIFACT"}
+_SHAPE: Final = 102  # HL7 table 0357, for what is no HL7: it cannot be taken apart
+
+
+@dataclass(slots=True, kw_only=True)
+class Asked:
+    """What is to be said of a file: its values at places, and whether the FHIR resources that it becomes."""
+
+    at: Sequence[str] = ()
+    fhir: bool = False
+    zone: str = "UTC"  # of times that have no offset, for FHIR, which needs one
+    level: str = "lenient"
+
+
+@dataclass(slots=True, kw_only=True)
+class Seen:
+    """What one message, or one file, is to the engine; ``source`` is what it was read into, for who shows it."""
+
+    kind: str
+    acknowledgment: str = "AA"
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    values: dict[str, str | None] = field(default_factory=dict)
+    canonical: dict[str, Any] | None = None
+    fhir: list[Any] | None = None
+    messages: "list[Seen]" = field(default_factory=list)
+    source: Any = field(default=None, repr=False)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the engine would take it."""
+        return ACCEPTED if self.acknowledgment == "AA" else REFUSED
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        found: dict[str, Any] = {"kind": self.kind, "verdict": self.verdict, "acknowledgment": self.acknowledgment}
+        found |= {"errors": self.errors, "values": self.values, "canonical": self.canonical}
+        if self.fhir is not None:
+            found["fhir"] = self.fhir
+        if self.messages:
+            found["messages"] = [one.as_json() for one in self.messages]
+        return found
+
+
+def inspect(data: bytes, asked: Asked) -> Seen:
+    """Return what a file is to the engine; whatever is wrong with it is in the answer."""
+    text = data.lstrip(_BEFORE)
+    if other := _OTHERS.get(text[:3]):
+        return _refused(other.lower(), MessageError(f"{other} is not read; have it translated to HL7 v2 or FHIR"))
+    if text[:1] in {b"{", b"["}:
+        return _inspect_json(text, asked)
+    if text[:1] == b"<":
+        return _guarded("cda", lambda: _inspect_cda(text, asked))
+    return _inspect_hl7(data, asked)
+
+
+def _inspect_hl7(data: bytes, asked: Asked) -> Seen:
+    if not is_batch(data):
+        return inspect_message(data, asked)
+    try:
+        batch = split_batch(data, MOST_MESSAGES)
+    except MessageError as error:
+        return _refused("hl7", error)
+    bodies = [body for group in batch.groups for body in group.messages]
+    faults = [_error(fault.location, fault.condition, "error", fault.text) for fault in batch.faults]
+    seen = _several("hl7", [inspect_message(body, asked) for body in bodies], faults)
+    if faults and seen.acknowledgment == "AA":
+        seen.acknowledgment = batch.faults[0].code
+    return seen
+
+
+def inspect_message(body: bytes, asked: Asked) -> Seen:
+    """Return what one HL7 v2 message is to the engine."""
+    try:
+        header = read_header(body)
+    except MessageError as error:
+        return _refused("hl7", error)
+    refusal = check_header(header)
+    try:
+        message = Message.parse(body, None, header)
+    except MessageError as error:
+        # What MSH-18 says is not so; to see what the message says it is read as what it seems to be.
+        message = Message.parse(body, None, header._replace(charset=b""))
+        refusal = NotAccepted(str(error), code="AR", condition=error.condition, location=error.location)
+    seen = Seen(kind="hl7", source=message)
+    findings = validate(message, asked.level)  # type: ignore[arg-type]  # a choice of the command line
+    seen.acknowledgment = acknowledgment(findings)
+    if refusal:
+        seen.errors.append(_error(refusal.location, refusal.condition, "error", str(refusal)))
+        seen.acknowledgment = refusal.code
+    seen.errors += [_error(one.location, one.condition, one.severity, one.text) for one in findings]
+    seen.values = {place: _value(message.get, Location.parse, place) for place in asked.at}
+    _tell(seen, lambda: map_message(message), asked)
+    return seen
+
+
+def _inspect_json(data: bytes, asked: Asked) -> Seen:
+    whole = _inspect_line(data, asked)
+    lines = [line for line in data.splitlines() if line.strip()]
+    if whole.source is not None or len(lines) < 2 or not all(line.lstrip()[:1] == b"{" for line in lines):  # noqa: PLR2004
+        return whole
+    # Lines of JSON (NDJSON): each is a resource of its own.
+    return _several("fhir", [_inspect_line(line, asked) for line in lines])
+
+
+def _inspect_line(data: bytes, asked: Asked) -> Seen:
+    return _guarded("fhir", lambda: _inspect_resource(read_json(data), asked))
+
+
+def _inspect_resource(resource: Any, asked: Asked) -> Seen:
+    seen = Seen(kind="fhir", source=resource)
+    for fault in check(resource):
+        condition = ResourceError([fault]).condition if fault.error else 0
+        seen.errors.append(_error(fault.place, condition, "error" if fault.error else "warning", described(fault)))
+        if fault.error:
+            seen.acknowledgment = "AE"
+    seen.values = {place: _value(lambda path: path.of(resource), Path.parse, place) for place in asked.at}
+    if seen.acknowledgment == "AA":
+        _tell(seen, lambda: map_fhir(resource), asked)
+    return seen
+
+
+def _inspect_cda(data: bytes, asked: Asked) -> Seen:
+    root = read_cda(data)
+    seen = Seen(kind="cda", source=root, values=dict.fromkeys(asked.at))
+    _tell(seen, lambda: map_cda(root), asked)
+    return seen
+
+
+def _tell(seen: Seen, mapping: Callable[[], Event], asked: Asked) -> None:
+    """Add the event, and what it becomes; one that cannot be made is no reason to refuse the message."""
+    try:
+        event = mapping()
+    except (StepError, MessageError) as error:
+        seen.errors.append(_error(error.location, 0, "warning", str(error)))
+        return
+    seen.canonical = as_json(event)
+    seen.errors += [
+        _error(place, _SHAPE, "warning", f"{place} is not the date, time or number that must be there; left out")
+        for place in event.unread
+    ]
+    if asked.fhir:
+        seen.fhir = to_fhir(event, asked.zone)
+
+
+def _value(get: Callable[[Any], Any], parse: Callable[[str], Any], place: str) -> str | None:
+    """Return the value at a place as text; a place that the format does not have holds nothing."""
+    try:
+        value = get(parse(place))
+    except ValueError:
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    return None if value is None or isinstance(value, dict | list) else str(value)
+
+
+def _guarded(kind: str, look: Callable[[], Seen]) -> Seen:
+    try:
+        return look()
+    except MessageError as error:
+        return _refused(kind, error)
+
+
+def _refused(kind: str, error: MessageError) -> Seen:
+    return Seen(kind=kind, acknowledgment="AR", errors=[_error(error.location, error.condition, "error", str(error))])
+
+
+def _several(kind: str, messages: list[Seen], faults: Sequence[dict[str, Any]] = ()) -> Seen:
+    """Return what a file of several messages is: refused where one of them is, with the values of the first."""
+    refused = [one.acknowledgment for one in messages if one.acknowledgment != "AA"]
+    found = Seen(kind=kind, acknowledgment=refused[0] if refused else "AA", messages=messages, errors=list(faults))
+    found.errors += _of_messages(messages)
+    if messages:
+        found.values, found.canonical, found.fhir = messages[0].values, messages[0].canonical, messages[0].fhir
+    return found
+
+
+def _of_messages(messages: Sequence[Seen]) -> Iterator[dict[str, Any]]:
+    for number, message in enumerate(messages, 1):
+        for error in message.errors:
+            yield {"message": number} | error
+
+
+def _error(location: str, code: int, severity: str, text: str) -> dict[str, Any]:
+    return {"location": location, "code": code, "severity": severity, "text": text}

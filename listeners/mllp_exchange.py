@@ -1,0 +1,231 @@
+"""This module is what happens to a message that came over MLLP: it goes to the intake, and its result is answered.
+
+An `Exchange` is a message and what became of it; `Exchanges` begins them and says what is answered. A batch is one
+exchange with many inside (`BatchExchange`). No sockets here, and no order: those are the connection's.
+"""
+
+import time
+from asyncio import CancelledError, Future, get_running_loop, wait
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from broker.errors import MessageError, NotAccepted
+from broker.message import Inbound, Receipt
+from broker.notices import BatchFaulty, Bug, MessageRefused
+from broker.parts import Tools
+from broker.wire.ack import acknowledge, application_code, commit_code, is_acknowledgment, refusal_code
+from broker.wire.batch import Batch, Fault, Group, answer_batch, envelope_of
+from broker.wire.header import Header, read_header
+from broker.wire.mllp import COMMITTED, NOT_COMMITTED, frame
+
+_AT_ONCE: Final = 64  # messages of a batch that wait for their commit
+_TORN: Final = "a segment of the batch's envelope stands inside the message; send it again, whole"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a listener answers: in original mode whatever is wished, and with the commit blocks of MLLP release 2."""
+
+    original: bool
+    blocks: bool
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A message and what became of it: the intake's promise, or an answer that was clear at once.
+
+    There is no ``header`` where the message answers another, and so has no answer.
+    """
+
+    header: Header | None = field(repr=False)
+    body: bytes = field(repr=False)
+    promise: "Future[Receipt] | None"
+    size: int = 0
+    answer: tuple[bytes, ...] = field(default=(), repr=False)
+    refused: bool = False  # by our own fault: nothing was kept, and sending it again may help
+
+
+class Exchanges:
+    """Begins the exchanges of one connection, and makes their answers."""
+
+    def __init__(self, tools: Tools, peer: str, control_id: Callable[[], str], manner: Manner) -> None:
+        self.tools = tools
+        self.peer = peer
+        self.control_id = control_id
+        self.original = manner.original
+        self._blocks = manner.blocks
+
+    def begin(self, body: bytes, header: Header) -> Exchange:
+        """Hand a message to the intake; one that answers another is kept and never answered."""
+        if is_acknowledgment(header, body):
+            self.quarantine("an acknowledgment came where messages are expected; it is not answered", body)
+            return Exchange(None, b"", None)
+        promise = self.tools.intake.accept(
+            Inbound(
+                channel=self.tools.channel,
+                body=body,
+                peer=self.peer,
+                received_at=time.time(),
+                header=header,
+            )
+        )
+        return Exchange(header, body, promise, len(body))
+
+    def written(self, exchange: "Exchange | BatchExchange") -> bytes:
+        """Return what is written for an exchange that has ended: its acknowledgments, each in a frame of its own."""
+        messages = exchange.answers() if isinstance(exchange, BatchExchange) else self.answers(exchange)
+        if self._blocks:
+            # A peer that is told to send it again waits for nothing else.
+            block = frame(NOT_COMMITTED if exchange.refused else COMMITTED)
+            return block if exchange.refused else block + b"".join(map(frame, messages))
+        return frame(messages[0]) if len(messages) == 1 else b"".join(map(frame, messages))
+
+    def answers(self, exchange: Exchange) -> tuple[bytes, ...]:
+        """Return the acknowledgments that a message gets now that its promise is kept or broken, one message each."""
+        promise, header = exchange.promise, exchange.header
+        if promise is None or header is None:
+            return exchange.answer
+        error = promise.exception()
+        if error is None:
+            if self.original or not (header.accept_ack or header.application_ack):
+                return (acknowledge(header, "AA", self.control_id(), time.time()),)
+            return self._committed(header) + self._processed(header, "AA")
+        if not isinstance(error, NotAccepted):
+            self.tools.notify(Bug(where="intake.accept", error=type(error).__name__))
+            error = NotAccepted("the message could not be stored; send it again", code="AE", condition=207)
+        exchange.refused = error.code == "AE"
+        self.refuse_bytes(str(error), exchange.body, error.condition, error.code)
+        return self.refusal(header, error)
+
+    def _committed(self, header: Header) -> tuple[bytes, ...]:
+        """Return the accept acknowledgment, where one is due: enhanced mode tells commit and processing apart."""
+        code = commit_code(header, "AA")
+        return () if code is None else (acknowledge(header, code, self.control_id(), time.time()),)
+
+    def _processed(self, header: Header, verdict: str) -> tuple[bytes, ...]:
+        """Return the application acknowledgment, where one is due: with ``acknowledge: stored``, at the commit."""
+        code = application_code(header, verdict)
+        return () if code is None else (acknowledge(header, code, self.control_id(), time.time(), silent=True),)
+
+    def refusal(self, header: Header, error: NotAccepted) -> tuple[bytes, ...]:
+        """Return the one answer to a message that was not accepted, where it wants one."""
+        if self.original:
+            header = header._replace(accept_ack=b"", application_ack=b"")
+        code = refusal_code(header, error.code)
+        if code is None:
+            return ()
+        return (
+            acknowledge(
+                header,
+                code,
+                self.control_id(),
+                time.time(),
+                text=str(error),
+                condition=error.condition,
+                location=error.location,
+                diagnostic=f"channel {self.tools.channel}: what was refused is in quarantine",
+            ),
+        )
+
+    def refuse_bytes(self, reason: str, body: bytes, condition: int, code: str = "AR") -> None:
+        """Tell that a message was refused, and keep its bytes."""
+        self.refuse(code, condition, reason)
+        self.quarantine(reason, body)
+
+    def refuse(self, code: str, condition: int, reason: str) -> None:
+        """Tell that something was refused."""
+        self.tools.notify(
+            MessageRefused(channel=self.tools.channel, peer=self.peer, code=code, condition=condition, reason=reason)
+        )
+
+    def quarantine(self, reason: str, data: bytes) -> None:
+        """Keep bytes that never became a message."""
+        self.tools.intake.quarantine(self.tools.channel, self.peer, reason, data)
+
+
+class BatchExchange:
+    """A batch on its way: its messages go to the intake a few at a time, and are answered together after the last.
+
+    ``promise`` resolves when every message is committed or refused; it is cancelled when the engine stops before.
+    """
+
+    def __init__(self, exchanges: Exchanges, batch: Batch, size: int) -> None:
+        if exchanges.original and batch.like is not None:
+            batch.like = batch.like._replace(accept_ack=b"", application_ack=b"")
+        self.size = size
+        self.refused = False  # see `Exchange`: of one message at least
+        self._exchanges = exchanges
+        self._batch = batch
+        self._answers: list[list[bytes]] = []
+        self._answerable = not batch.size
+        self.promise = get_running_loop().create_task(self._take())
+
+    def answers(self) -> tuple[bytes, ...]:
+        """Return the batch of acknowledgments, or nothing where no message wants one and no fault is to be told.
+
+        A batch of acknowledgments is not answered, whatever is wrong with it: two engines would do so for ever.
+        """
+        batch = self._batch
+        error = self.promise.exception()
+        if error is not None:
+            self._exchanges.tools.notify(Bug(where="mllp.batch", error=type(error).__name__))
+            self.refused = self._answerable = True
+            self._answers += [[] for _ in batch.groups[len(self._answers) :]]
+            batch.files[-1].faults.append(Fault("the batch could not be taken in; send it again", condition=207))
+        if not self._answerable or not (any(self._answers) or batch.faults or not batch.size):
+            return ()
+        return (answer_batch(batch, self._answers, self._exchanges.control_id, time.time()),)
+
+    async def _take(self) -> None:
+        self._tell_faults()
+        for file in self._batch.files:
+            for group in file.groups:
+                envelope = envelope_of(file, group, self._batch.like)._replace(control_id=b"")
+                self._answers.append(await self._take_group(group, envelope))
+
+    def _tell_faults(self) -> None:
+        """Keep what belongs to no message, and tell what is wrong: once for the batch, however much that is."""
+        exchanges, batch = self._exchanges, self._batch
+        if batch.strays:
+            exchanges.quarantine("segments of a batch that belong to no message", b"".join(batch.strays))
+        if faults := batch.faults:
+            exchanges.tools.notify(
+                BatchFaulty(
+                    channel=exchanges.tools.channel,
+                    peer=exchanges.peer,
+                    messages=batch.size,
+                    faults=len(faults),
+                    reason=faults[0].text,
+                )
+            )
+
+    async def _take_group(self, group: Group, envelope: Header) -> list[bytes]:
+        """Hand in the messages of a group, so many at once that a commit is full; return their answers in order."""
+        answers: list[bytes] = []
+        for begin in range(0, len(group.messages), _AT_ONCE):
+            numbers = range(begin, min(begin + _AT_ONCE, len(group.messages)))
+            open_ = [self._begin(group.messages[number], envelope, torn=number in group.torn) for number in numbers]
+            promises = [exchange.promise for exchange in open_ if exchange.promise is not None]
+            if promises:
+                await wait(promises)
+            if any(promise.cancelled() for promise in promises):
+                raise CancelledError
+            for exchange in open_:
+                answers += self._exchanges.answers(exchange)
+                self.refused = self.refused or exchange.refused
+                self._answerable = self._answerable or exchange.header is not None
+        return answers
+
+    def _begin(self, body: bytes, envelope: Header, *, torn: bool) -> Exchange:
+        """Hand one message in, or refuse it: alone, whatever is wrong with it."""
+        header = envelope
+        refusal = NotAccepted(_TORN, code="AR", condition=100) if torn else None
+        try:
+            header = read_header(body)
+        except MessageError as error:
+            refusal = NotAccepted(str(error), code="AR", condition=error.condition, location=error.location)
+        if refusal is None:
+            return self._exchanges.begin(body, header)
+        self._exchanges.refuse_bytes(str(refusal), body, refusal.condition, refusal.code)
+        return Exchange(header, b"", None, answer=self._exchanges.refusal(header, refusal))
