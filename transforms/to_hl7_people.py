@@ -91,7 +91,7 @@ def pid(event: Event) -> str:
 def _told_apart(
     mrn: Identifier | None, numbers: Sequence[Identifier]
 ) -> tuple[Sequence[Identifier], Sequence[Identifier]]:
-    """Return the identifiers of PID-3 (MRG-1); those that would lead to another record than ``mrn`` go to PID-4 (MRG-2)."""
+    """Return the identifiers of PID-3 (MRG-1); those that would lead to another record go to PID-4 (MRG-2)."""
     if mrn is None or choose_record_number(numbers) == mrn:
         return numbers, ()
     return (mrn,), [number for number in numbers if number != mrn]
