@@ -1,21 +1,16 @@
-"""This module says what is wrong with a FHIR resource, by place and kind of fault and never by value."""
+"""This module checks a rendered FHIR resource before it leaves, by the same rules as one that comes in."""
 
 import re
-from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
 
 from broker.errors import StepError
+from broker.fhir import elements
+from broker.fhir.check import check
+from broker.fhir.elements import Fault
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TYPE: Final = re.compile(r'"resourceType"\s*:\s*"([A-Z][A-Za-z]+)"')
-# What the models cut off from the value sets of statuses (FHIR R4); elsewhere any code passes.
-_REST: Final = {
-    "Encounter.status": {"entered-in-error", "unknown"},
-    "Observation.status": {"amended", "corrected", "cancelled", "entered-in-error", "unknown"},
-    "DiagnosticReport.status": {"amended", "corrected", "appended", "cancelled", "entered-in-error", "unknown"},
-}
 
 
 def read_resource(text: str) -> dict[str, Any]:
@@ -38,55 +33,19 @@ def read_resource(text: str) -> dict[str, Any]:
 def warm(template: str) -> None:
     """Load the FHIR models now, so that the first message does not pay for it."""
     kind = _TYPE.search(template)
-    faults({"resourceType": kind[1] if kind else "Patient"})
+    elements.warm(kind[1] if kind else "Patient")
 
 
 def faults(resource: dict[str, Any]) -> list[str]:
-    """Check a resource against the FHIR model (R4B, which R4 resources fit); return what is wrong, without values.
+    """Check a resource as strictly as its receiver may; return what is wrong, without values.
 
-    One text for each fault, ``Patient.birthDate (value_error)``, at most five.
+    One text for each fault, ``Patient.birthDate (value: expected a date …)``, at most five.
     """
-    from fhir.resources.R4B import get_fhir_model_class  # noqa: PLC0415 - costs 300 ms, and only where it is used
-    from pydantic import ValidationError  # noqa: PLC0415
-
-    kind = str(resource.get("resourceType"))
-    try:
-        model = get_fhir_model_class(kind)
-    except (ValueError, KeyError, ImportError):
-        return [f"{kind} (no such resource in FHIR R4)"]
-    try:
-        checked = model.model_validate(resource)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        return [f"{_path(kind, fault['loc'])} ({fault['type']})" for fault in found[:5]]
-    return list(_bad_codes(kind, checked))[:5]
+    return [_said(fault) for fault in check(resource)[:5]]
 
 
-def _allows(codes: list[str], owner: type, name: str, item: str) -> bool:
-    """Tell whether a value set has a code; a list that ends in + is cut off."""
-    return item in codes or ("+" in codes and item in _REST.get(f"{owner.__name__}.{name}", {item}))
-
-
-def _path(kind: str, place: Sequence[int | str]) -> str:
-    text = kind
-    for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if _NAME.fullmatch(part) else ".?"
-    return text
-
-
-def _bad_codes(path: str, value: Any) -> "Sequence[str]":
-    """List coded elements whose code is not of their required value set; the models do not check that themselves."""
-    found: list[str] = []
-    for name, model_field in type(value).model_fields.items():
-        item = getattr(value, name, None)
-        if item is None:
-            continue
-        extra = model_field.json_schema_extra
-        allowed = extra.get("enum_values") if isinstance(extra, dict) else None
-        place = f"{path}.{model_field.alias or name}"
-        if isinstance(allowed, list) and isinstance(item, str) and not _allows(allowed, type(value), name, item):
-            found.append(f"{place} (not one of {', '.join(map(str, allowed))})")
-        for index, part in enumerate(item if isinstance(item, list) else [item]):
-            if hasattr(type(part), "model_fields"):
-                found += _bad_codes(f"{place}[{index}]" if isinstance(item, list) else place, part)
-    return found
+def _said(fault: Fault) -> str:
+    if fault.code == "not-supported":
+        return f"{fault.place} (no such resource in FHIR R4)"
+    what = f"not {fault.expected}" if fault.code == "code-invalid" else f"{fault.code}: expected {fault.expected}"
+    return f"{fault.place} ({what})"

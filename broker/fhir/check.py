@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from broker.errors import MessageError
-from broker.fhir.elements import Fault, check_resource
+from broker.fhir.elements import Fault, check_resource, is_resource
 from broker.wire.strict_json import LARGEST, read_json
 
 Resource = dict[str, Any]
@@ -40,7 +40,8 @@ def read_resource(data: bytes, *, largest: int = LARGEST) -> Resource:
     found = check(value)
     if any(fault.error for fault in found):
         raise ResourceError(found)
-    return dict(value) if type(value) is not dict else value
+    resource: Resource = value
+    return resource
 
 
 def check(resource: Any) -> list[Fault]:
@@ -76,15 +77,9 @@ def operation_outcome(faults: tuple[Fault, ...] | list[Fault]) -> Resource:
     }
 
 
-def warm(*kinds: str) -> None:
-    """Load the models of these types now, so that the first message does not pay for it."""
-    for kind in kinds:
-        check_resource({"resourceType": kind})
-
-
 def _kind(resource: Any) -> str:
     kind = resource.get("resourceType") if type(resource) is dict else None
-    return kind if type(kind) is str and kind.isascii() and kind.isalpha() and len(kind) <= 64 else "Resource"  # noqa: PLR2004 - longer than any name of a resource
+    return kind if type(kind) is str and is_resource(kind) else "Resource"
 
 
 def _bundle(bundle: Resource) -> Iterator[Fault]:

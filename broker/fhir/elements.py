@@ -8,17 +8,17 @@ import re
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from broker.fhir.primitives import LOOSE, PRIMITIVES, Test
 from broker.fhir.releases import FULL_CODES, UNCHECKED
 
-NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}|_[A-Za-z][A-Za-z0-9]{0,63}")
+# What elements look like; anything else may be a slip that put a value where a name belongs, and is not repeated.
+NAME: Final = re.compile(r"_?[a-z][A-Za-z0-9]{0,63}")
 _RESOURCE: Final = re.compile(r"[A-Z][A-Za-z]{1,60}")
 _INCOMPLETE: Final = frozenset({"+", "etc."})  # what the models write where a list of codes goes on
 _DEEPEST: Final = 100  # above what the reader lets in
-_MOST: Final = 100  # faults of one element
+_MOST: Final = 100  # faults of one element, and what one more below it has
 
 
 class Fault(NamedTuple):
@@ -121,7 +121,7 @@ def _more(faults: tuple[Fault, ...], place: str, found: Iterable[Fault]) -> tupl
         if any(fault.error for fault in faults):
             return faults
         found = [fault for fault in found if fault.error][:1]
-    below = [Fault(place + fault.place, fault.code, fault.expected, fault.error) for fault in islice(found, _MOST)]
+    below = [Fault(place + fault.place, fault.code, fault.expected, fault.error) for fault in found]
     return (*faults, *below)
 
 
@@ -142,6 +142,21 @@ def _unknown(name: str) -> Fault:
     return Fault(place, "structure", "an element that FHIR R4 has here")
 
 
+def warm(*kinds: str) -> None:
+    """Compile these types and all that are inside them now, so that no message pays for it."""
+    waiting, seen = list(kinds), set(kinds)
+    for kind in waiting:  # grows while it is walked
+        model = _model(kind)
+        if model is None or kind == "Resource":
+            continue
+        _definition(kind)
+        inner = (_repeats(field.annotation)[1] for field in model.model_fields.values())
+        below = {_type_name(each) for each in inner if hasattr(each, "_model_klass")} - seen
+        seen |= below
+        waiting += sorted(below)
+
+
+@cache
 def _definition(kind: str) -> Definition:
     elements: dict[str, Check] = {"fhir_comments": _anything}
     required: list[tuple[str, str, Fault]] = []
@@ -188,10 +203,10 @@ def _element(kind: str, name: str, annotation: Any, extra: dict[str, Any]) -> Ch
 def _value(kind: str, name: str, primitive: str, extra: dict[str, Any]) -> Check:
     test, expected = (_points, _POINTER) if (kind, name) == ("Reference", "reference") else PRIMITIVES[primitive]
     loose: Test = LOOSE.get(primitive, _never)
-    codes = FULL_CODES.get((kind, name)) or frozenset(extra.get("enum_values") or ())
-    closed = codes if primitive == "code" and codes and not codes & _INCOMPLETE else None
+    codes = dict.fromkeys(FULL_CODES.get((kind, name), extra.get("enum_values") or ()))
+    closed = codes if primitive == "code" and codes and not _INCOMPLETE & codes.keys() else None
     wrong, doubtful = (Fault("", "value", expected),), (Fault("", "value", expected, error=False),)
-    other = (Fault("", "code-invalid", f"one of {', '.join(sorted(closed or ()))}"),)
+    other = (Fault("", "code-invalid", f"one of {', '.join(closed or ())}"),)
 
     def check(value: Any, _depth: int) -> Faults:
         if not test(value):

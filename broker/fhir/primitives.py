@@ -107,9 +107,9 @@ PRIMITIVES: Final[dict[str, tuple[Test, str]]] = {
     "xhtml": (_text(r"(?s)\s*(?:<\?xml.{0,200}?\?>\s*)?<div\b.*</div>\s*|\s*<div\b[^>]*/>\s*"), "XHTML in one div"),
     "code": (_text(r"[^\s]+(?:\s[^\s]+)*"), "a code, without blanks around it"),
     "id": (_text(r"[A-Za-z0-9.-]{1,64}"), "an id: up to 64 letters, digits, - and ."),
-    "uri": (_text(r"\S+"), "a URI, without blanks"),
-    "url": (_text(r"\S+"), "a URL, without blanks"),
-    "canonical": (_text(r"\S+"), "a canonical URL, without blanks"),
+    "uri": (_text(r"\S*"), "a URI, without blanks"),
+    "url": (_text(r"\S*"), "a URL, without blanks"),
+    "canonical": (_text(r"\S*"), "a canonical URL, without blanks"),
     "oid": (_text(r"urn:oid:[0-2](?:\.(?:0|[1-9]\d*))+"), "urn:oid: and an OID"),
     "uuid": (_text(r"urn:uuid:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"), "urn:uuid: and a UUID"),
     "date": (_date, "a date: YYYY, YYYY-MM or YYYY-MM-DD"),
@@ -136,13 +136,14 @@ def _spaced(value: Any) -> bool:
     return _string(value) or _blank(value)
 
 
-# What is not allowed, and yet plain: a time without its offset, a URI with blanks, a text that says nothing.
+# What is not allowed, and yet plain: a time without its offset, a URI with blanks, a long id, a text that says nothing.
 LOOSE: Final[dict[str, Test]] = {
     "dateTime": _local,
     "instant": _local,
     "uri": _spaced,
     "url": _spaced,
     "canonical": _spaced,
+    "id": _string,
     "string": _blank,
     "markdown": _blank,
 }

@@ -33,31 +33,30 @@ ONLY_R4: Final = frozenset(
 CHANGED: Final = frozenset({"Evidence", "EvidenceVariable"})
 UNCHECKED: Final = ONLY_R4 | CHANGED
 
-_OBSERVATION: Final = frozenset(
-    {"registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error", "unknown"}
-)
-_ENCOUNTER: Final = frozenset(
-    {"planned", "arrived", "triaged", "in-progress", "onleave", "finished", "cancelled", "entered-in-error", "unknown"}
-)
-# Required value sets that the models list in part only ("final, amended, +"), in full as of 4.0.1.
-FULL_CODES: Final[dict[tuple[str, str], frozenset[str]]] = {
+_OBSERVATION: Final = (
+    "registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error", "unknown",
+)  # fmt: skip
+_ENCOUNTER: Final = (
+    "planned", "arrived", "triaged", "in-progress", "onleave", "finished", "cancelled", "entered-in-error", "unknown",
+)  # fmt: skip
+# Required value sets that the models list in part only ("final, amended, +"), in full as of 4.0.1; none: not closed.
+FULL_CODES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
+    ("CapabilityStatement", "format"): (),
     ("DetectedIssue", "status"): _OBSERVATION,
-    ("DeviceUseStatement", "status"): frozenset(
-        {"active", "completed", "entered-in-error", "intended", "stopped", "on-hold"}
+    ("DeviceUseStatement", "status"): (
+        "active", "completed", "entered-in-error", "intended", "stopped", "on-hold",
     ),
-    ("DeviceUdiCarrier", "entryType"): frozenset(
-        {"barcode", "rfid", "manual", "card", "self-reported", "unknown"}
-    ),
-    ("DiagnosticReport", "status"): _OBSERVATION | {"partial", "appended"},
+    ("DeviceUdiCarrier", "entryType"): ("barcode", "rfid", "manual", "card", "self-reported", "unknown"),
+    ("DiagnosticReport", "status"): (*_OBSERVATION, "partial", "appended"),
     ("Encounter", "status"): _ENCOUNTER,
     ("EncounterStatusHistory", "status"): _ENCOUNTER,
     ("Observation", "status"): _OBSERVATION,
     ("RiskAssessment", "status"): _OBSERVATION,
-    ("SupplyRequest", "status"): frozenset(
-        {"draft", "active", "suspended", "cancelled", "completed", "entered-in-error", "unknown"}
+    ("SupplyRequest", "status"): (
+        "draft", "active", "suspended", "cancelled", "completed", "entered-in-error", "unknown",
     ),
-    ("Task", "status"): frozenset(
-        {"draft", "requested", "received", "accepted", "rejected", "ready", "cancelled", "in-progress", "on-hold"}
-        | {"failed", "completed", "entered-in-error"}
+    ("Task", "status"): (
+        "draft", "requested", "received", "accepted", "rejected", "ready", "cancelled", "in-progress", "on-hold",
+        "failed", "completed", "entered-in-error",
     ),
 }  # fmt: skip

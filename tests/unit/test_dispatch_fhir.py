@@ -125,7 +125,7 @@ def test_resource_is_not_checked_when_told_so() -> None:
 
 def test_faults_name_nested_places() -> None:
     resource = {"resourceType": "Patient", "telecom": [{"value": "1"}, {"system": "telepathy"}], "nome": [{}]}
-    assert [fault.partition(" ")[0] for fault in faults(resource)] == ["Patient.nome"]
+    assert [fault.partition(" ")[0] for fault in faults(resource)] == ["Patient.telecom[1].system", "Patient.nome"]
     del resource["nome"]
     assert faults(resource) == ["Patient.telecom[1].system (not one of phone, fax, email, pager, url, sms, other)"]
 

@@ -1,0 +1,80 @@
+"""This module is the one door through which XML comes in: no DTD, no entities, nothing from elsewhere, all bounded."""
+
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
+from xml.parsers import expat
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser
+
+from broker.errors import MessageError
+
+LARGEST: Final = 16 * 1024 * 1024
+DEEPEST: Final = 100
+MOST_ELEMENTS: Final = 200_000
+MOST_ATTRIBUTES: Final = 100  # of one element
+
+_PIECE: Final = 64 * 1024
+
+
+class _TooMuch(Exception):
+    """A bound was passed; says which."""
+
+
+class _Bounded(TreeBuilder):
+    """Builds the tree as long as it stays within bounds."""
+
+    def __init__(self, deepest: int) -> None:
+        super().__init__()
+        self._deepest = deepest
+        self._depth = 0
+        self._count = 0
+
+    def start(self, tag: Any, attrs: Mapping[Any, Any], /) -> Element:
+        self._depth += 1
+        self._count += 1
+        if self._depth > self._deepest:
+            raise _TooMuch(f"nested deeper than {self._deepest} elements")
+        if self._count > MOST_ELEMENTS:
+            raise _TooMuch(f"more than {MOST_ELEMENTS} elements")
+        if len(attrs) > MOST_ATTRIBUTES:
+            raise _TooMuch(f"an element with more than {MOST_ATTRIBUTES} attributes")
+        return super().start(tag, attrs)  # type: ignore[arg-type]
+
+    def end(self, tag: Any, /) -> Element:
+        self._depth -= 1
+        return super().end(tag)
+
+
+def read_xml(data: bytes, *, largest: int = LARGEST, deepest: int = DEEPEST) -> Element:
+    """Return the root of an XML document; comments and processing instructions are passed over.
+
+    Raises `MessageError` with line and column, and nothing of the content, for what is not well-formed, has a document
+    type or entities, or is larger (bytes) or deeper than allowed.
+    """
+    if len(data) > largest:
+        raise MessageError(f"the XML has {len(data)} bytes, and {largest} are allowed; send it in parts")
+    parser = DefusedXMLParser(target=_Bounded(deepest), forbid_dtd=True, forbid_entities=True, forbid_external=True)
+    try:
+        for start in range(0, len(data), _PIECE):  # so that a bound stops it early
+            parser.feed(data[start : start + _PIECE])
+        root: Element = parser.close()
+    except ParseError as error:
+        line, column = error.position
+        _fail(line, column + 1, expat.ErrorString(error.code) or "not well-formed")
+    except _TooMuch as error:
+        _fail(*_reached(parser), str(error))
+    except DefusedXmlException:
+        _fail(*_reached(parser), "a document type or entity, which no clinical document needs; leave it out")
+    except (LookupError, ValueError):  # an encoding that nobody knows
+        _fail(1, 1, "an encoding that cannot be read; send UTF-8")
+    return root
+
+
+def _reached(parser: Any) -> tuple[int, int]:
+    return parser.parser.CurrentLineNumber, parser.parser.CurrentColumnNumber + 1
+
+
+def _fail(line: int, column: int, what: str) -> NoReturn:
+    raise MessageError(f"not usable XML: line {line}, column {column}: {what}") from None
