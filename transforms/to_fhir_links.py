@@ -95,7 +95,7 @@ class Links:
             return None
         return {
             "reference": given.id if "/" in given.id or ":" in given.id else None,
-            "type": given.type,
+            "type": given.type if given.type.isascii() and given.type.isalpha() else None,
             "identifier": identifier(given.identifier) if given.identifier else None,
             "display": given.display,
         }

@@ -59,7 +59,7 @@ def pid(event: Event) -> str:
     """Return PID."""
     given = event.patient
     home, work = telecoms(telecom_of(given))
-    numbers, others = _numbers(given)
+    numbers, others = _told_apart(given.mrn, numbers_of(given))
     fields = {
         1: "1",
         3: repeated(map(identifier, numbers)),
@@ -88,10 +88,10 @@ def pid(event: Event) -> str:
     return row("PID", fields)
 
 
-def _numbers(given: Patient) -> tuple[Sequence[Identifier], Sequence[Identifier]]:
-    """Return the identifiers of PID-3; those that would lead a reader to another record stand in PID-4."""
-    numbers = numbers_of(given)
-    mrn = given.mrn
+def _told_apart(
+    mrn: Identifier | None, numbers: Sequence[Identifier]
+) -> tuple[Sequence[Identifier], Sequence[Identifier]]:
+    """Return the identifiers of PID-3 (MRG-1); those that would lead to another record go to PID-4 (MRG-2)."""
     if mrn is None or choose_record_number(numbers) == mrn:
         return numbers, ()
     return (mrn,), [number for number in numbers if number != mrn]
@@ -109,9 +109,11 @@ def pd1(event: Event) -> list[str]:
 
 def mrg(given: Merge, survivor: Patient) -> str:
     """Return MRG."""
-    numbers = given.identifiers if given.mrn in given.identifiers else (given.mrn, *given.identifiers)
+    every = given.identifiers if given.mrn in given.identifiers else (given.mrn, *given.identifiers)
+    numbers, others = _told_apart(given.mrn, every)
     fields = {
         1: repeated(map(identifier, numbers)),
+        2: repeated(map(identifier, others)),
         3: identifier(given.account),
         5: identifier(given.visit),
         7: repeated(map(name, names_of(survivor))),
