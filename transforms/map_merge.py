@@ -25,21 +25,23 @@ def merge_of(message: Message, patient: Patient, *, needed: bool) -> Merge:
     if not count:
         fail("MRG-1", "MRG is missing, so nobody can say what was merged, moved or changed")
     read, fields = reader_of(message), fields_of(message, "MRG", _MRG_FIELDS)
-    identifiers = _identifiers(fields, patient, read)
-    mrn = choose_record_number(identifiers) or (None if needed else patient.mrn)
+    own, others = _identifiers(fields, patient, read)
+    mrn = choose_record_number(own) or choose_record_number(others) or (None if needed else patient.mrn)
     if mrn is None:
         fail("MRG-1", "MRG-1 has no identifier of type MR, PI or PT, nor one without a type")
+    identifiers = tuple(dict.fromkeys(own + others))
     return Merge(identifiers=identifiers, mrn=mrn, visit=_first(fields[5], read), account=_first(fields[3], read))
 
 
-def _identifiers(fields: list[str], patient: Patient, read: Reader) -> tuple[Identifier, ...]:
-    """Return the identifiers of MRG-1, else of MRG-4 (the patient id of versions before 2.3.1), and of MRG-2."""
+def _identifiers(
+    fields: list[str], patient: Patient, read: Reader
+) -> tuple[tuple[Identifier, ...], tuple[Identifier, ...]]:
+    """Return the identifiers of MRG-1, else of MRG-4 (the patient id of versions before 2.3.1), and those of MRG-2."""
     found = [identifier for part in read.repetitions(fields[1]) if (identifier := read.identifier(part))]
     if not found:
         found = [identifier for part in read.repetitions(fields[4]) if (identifier := read.identifier(part))]
-    completed = [_completed(identifier, patient.mrn) for identifier in found]
     others = [identifier for part in read.repetitions(fields[2]) if (identifier := read.identifier(part))]
-    return tuple(dict.fromkeys(completed + others))
+    return tuple([_completed(identifier, patient.mrn) for identifier in found]), tuple(others)
 
 
 def _completed(identifier: Identifier, survivor: Identifier | None) -> Identifier:

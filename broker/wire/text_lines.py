@@ -1,6 +1,7 @@
 """This module reads the lines of text files in any encoding, in bounded memory, and refuses what is no such file."""
 
 import codecs
+import contextlib
 import io
 from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
@@ -105,4 +106,5 @@ def read_lines(file: BinaryIO, codec: str, limit: int) -> Iterator[Line]:
                 rest = wrapper.readline(limit + 1)
             yield Line(text[:limit], _TOO_LONG.format(limit=limit))
     finally:
-        wrapper.detach()
+        with contextlib.suppress(ValueError):  # the file was closed before we were
+            wrapper.detach()
