@@ -11,10 +11,11 @@ import pytest
 
 from broker.canonical.model import Event
 from broker.errors import MessageError, StepError
-from broker.fhir.check import check
+from broker.fhir.check import check, read_resource
 from broker.wire.er7 import Message
+from transforms.map_fhir import map_fhir
 from transforms.map_message import map_message
-from transforms.to_fhir import as_text, to_bundle, to_fhir
+from transforms.to_fhir import as_text, fhir_of, to_bundle, to_fhir
 from transforms.to_hl7 import TYPES, to_hl7
 
 DATA: Final = Path(__file__).parents[2] / "../shared/data/hl7"
@@ -57,6 +58,25 @@ def test_every_event_with_a_patient_is_one_transaction() -> None:
         assert len(set(urls)) == len(urls)
     assert set(refused) <= {"fhir: Patient has no identifier to find it again by"}
     assert refused.total() <= 5
+
+
+def test_patient_reads_back_from_fhir_with_the_same_essentials() -> None:
+    compared = 0
+    for found in events().values():
+        patient = found.patient
+        if patient.mrn is None:
+            continue
+        back = map_fhir(read_resource(as_text(fhir_of(found, "Patient", ZONE)).encode())).patient
+        assert (back.birth_date, back.sex, back.mrn and back.mrn.value) == (
+            patient.birth_date,
+            patient.sex,
+            patient.mrn.value,
+        )
+        assert {name.family for name in patient.names} <= {name.family for name in back.names}
+        assert {number.value for number in patient.identifiers} <= {number.value for number in back.identifiers}
+        assert len(back.addresses) == len(patient.addresses)
+        compared += 1
+    assert compared > 200
 
 
 # What HL7 has one place for, or says otherwise in 2.5.1, is not compared: the order of telephone numbers, the text of
