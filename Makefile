@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test check format faults bench lock clean
+.PHONY: help run test check format faults conformance bench lock clean
 
 # The first interpreter that is new enough.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
@@ -25,6 +25,7 @@ help: ## Show this
 	@echo 'make check   formatting, lint, types, layout: what must hold before a commit'
 	@echo 'make format  put formatting and imports in order'
 	@echo 'make faults  the long form of the crash tests: 300 kills, every crash point five times (an hour)'
+	@echo 'make conformance  read other people'"'"'s messages (../shared/data) and compare with what peers made of them'
 	@echo 'make bench   measure what the README promises, and print it as JSON'
 	@echo 'make lock    work out requirements/*.txt again from pyproject.toml (needs uv; ARGS=--upgrade for newer versions)'
 	@echo 'make clean   remove everything that can be made again; var/ with its data stays'
@@ -49,6 +50,9 @@ format: $(DEV)
 
 faults: $(DEV)
 	$(KEEP) FAULT_KILLS=300 FAULT_HITS=1,2,3,7,20 FAULT_CUTS=300 $(BIN)/python -m pytest -n 2 --dist worksteal -ra tests/faults $(ARGS)
+
+conformance: $(DEV)
+	@$(KEEP) $(BIN)/python -m tests.conformance.peers
 
 bench: $(DEV)
 	@$(KEEP) $(BIN)/python bench/run.py $(ARGS)
