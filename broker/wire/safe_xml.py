@@ -12,7 +12,7 @@ from broker.errors import MessageError
 
 LARGEST: Final = 16 * 1024 * 1024
 DEEPEST: Final = 100
-MOST_ELEMENTS: Final = 200_000
+MOST_ELEMENTS: Final = 100_000
 MOST_ATTRIBUTES: Final = 100  # of one element
 
 _PIECE: Final = 64 * 1024
