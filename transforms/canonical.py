@@ -87,7 +87,8 @@ class CanonicalSpec(StepSpec):
         if kit.format.kind == "hl7":
             return None
         if self.kind:
-            return RowMapping(compile_kind(self.kind, kit), kit.format.kind, bool(self.encounter))
+            kind = compile_kind(self.kind, kit)
+            return RowMapping(kind, kit.format.kind, bool(self.encounter), bool(self.appointment))
         standard = _STANDARD.get(kit.format.kind)
         if standard is None:
             raise no_mapping(kit.format.kind)

@@ -6,7 +6,7 @@ Nothing is known of such a message but what the channel says, so the event begin
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from broker.canonical.model import KINDS, Encounter, Event, Patient, Source
+from broker.canonical.model import KINDS, Appointment, Encounter, Event, Patient, Source
 from broker.errors import StepError
 from broker.formats.rows import Row
 from broker.message import Document
@@ -57,11 +57,12 @@ def no_mapping(format_kind: str) -> ExpressionError:
 
 @dataclass(frozen=True, slots=True)
 class RowMapping:
-    """The mapping that says nothing by itself; ``has_encounter`` says that the channel fills one."""
+    """The mapping that says nothing by itself; ``has_…`` says that the channel fills such a part."""
 
     kind: Kind
     format: str
     has_encounter: bool
+    has_appointment: bool = False
 
     def __call__(self, document: Document) -> Event:
         """Return the event with nothing but its kind and source."""
@@ -72,6 +73,7 @@ class RowMapping:
             source=Source(control_id=place, message_type=self.format),
             patient=Patient(),
             encounter=Encounter() if self.has_encounter else None,
+            appointment=Appointment() if self.has_appointment else None,
         )
 
 

@@ -63,6 +63,13 @@ def test_kind_and_encounter_can_come_from_the_row() -> None:
     assert found.identifier == Identifier(value="V0012")
 
 
+def test_schedules_become_appointments() -> None:
+    when = {"starts_at": "'2026-12-01T' ~ '10:30:00'", "identifier": "'A' ~ row.mrn"}
+    found = event(kind="appointment.booked", appointment=when).appointment
+    assert found is not None
+    assert (found.starts_at, found.identifier) == ("2026-12-01T10:30:00", Identifier(value="A0012"))
+
+
 @pytest.mark.parametrize(
     ("row", "options", "expected"),
     [
