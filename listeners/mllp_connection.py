@@ -4,6 +4,7 @@ Frames are handed to the intake as they arrive, so a sender that does not wait f
 many may be open is bounded, and beyond that nothing is read. The order of answers is kept by a queue of exchanges.
 """
 
+from asyncio import Future
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
@@ -187,14 +188,13 @@ class Connection(Protocol):
             self._open.append(exchange)
             self._answer()
         else:
-            self._admit(exchange)
+            self._admit(exchange, exchange.promise)
 
-    def _admit(self, exchange: Exchange | BatchExchange) -> None:
+    def _admit(self, exchange: Exchange | BatchExchange, promise: Future[Any]) -> None:
         """Take an exchange into the row; read no more where much is open."""
         self._open.append(exchange)
         self._open_bytes += exchange.size
-        assert exchange.promise is not None  # noqa: S101 - for the types
-        exchange.promise.add_done_callback(self._answer)
+        promise.add_done_callback(self._answer)
         if len(self._open) >= _OPEN_FRAMES or self._open_bytes >= _OPEN_BYTES or self._batch is not None:
             self._full = True
             self._read_or_not()
@@ -207,7 +207,7 @@ class Connection(Protocol):
             self._take_nonsense(body, error)
             return
         self._batch = BatchExchange(self._exchanges, batch, len(body))
-        self._admit(self._batch)
+        self._admit(self._batch, self._batch.promise)
 
     def _take_block(self, body: bytes) -> bool:
         """Take a commit block with which a peer of release 2 says whether it kept our acknowledgment."""

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.errors import NotAccepted
@@ -16,6 +16,8 @@ from tests.mllp_bench import Bench, turn
 
 WISHES = st.sampled_from(["", "AL", "NE", "ER", "SU", "??"])
 LINE_END = st.sampled_from([b"\r", b"\n", b"\r\n"])
+# A machine that does other things at the same time is no fault of the tests.
+BUSY = [HealthCheck.too_slow]
 CUTS = st.lists(st.integers(0, 5000), max_size=12)
 
 
@@ -108,7 +110,7 @@ def expected(unit: list[Sent], *, envelope: bool, original: bool) -> list[list[t
 
 
 @given(st.lists(st.tuples(UNIT, st.booleans(), NOISE), max_size=5), CUTS, st.booleans(), st.sampled_from([1, 2]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=BUSY)
 def test_every_message_gets_what_it_asked_for_when_the_stream_is_cut_anywhere(
     units: list[tuple[list[Sent], bool, bytes]], cuts: list[int], original: bool, release: int
 ) -> None:
@@ -136,7 +138,7 @@ STREAM = st.lists(PIECE, max_size=16).map(b"".join)
 
 
 @given(STREAM, CUTS, st.sampled_from([1, 2]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=BUSY)
 def test_result_is_the_same_when_nonsense_is_cut_elsewhere(data: bytes, cuts: list[int], release: int) -> None:
     options: dict[str, Any] = {"mode": "original", "release": release, "max_message": "1KiB"}
     at_once, written = asyncio.run(talked(data, [], **options))
@@ -151,7 +153,7 @@ def test_result_is_the_same_when_nonsense_is_cut_elsewhere(data: bytes, cuts: li
 
 
 @given(STREAM)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=BUSY)
 def test_no_byte_is_lost_when_a_batch_is_split(data: bytes) -> None:
     payload = b"BHS|^~\\&|A\r" + data
     batch = split_batch(payload, 1000)
