@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.postgres import Cluster, find_programs
+
+# How long an example takes says what else the machine does. Where CI is set, hypothesis rolls the same dice every time.
+settings.register_profile("quiet", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if not os.environ.get("CI"):
+    settings.load_profile("quiet")
 
 Need = Callable[[str], str]
 
