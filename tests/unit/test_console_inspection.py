@@ -1,0 +1,105 @@
+"""What a file is to the engine: verdict, acknowledgment, errors with their places, values, the event."""
+
+import pytest
+
+from console.inspection import Asked, Seen, inspect
+
+MSH = b"MSH|^~\\&|A|B|C|D|20240501||ADT^A08^ADT_A01|%s|P|2.5.1\r"
+MESSAGE = MSH % b"1" + b"EVN|A08|20240501\rPID|1||00123^^^MERCY^MR||Okafor^Ngozi||19620910|F\rPV1|1|O\r"
+PATIENT = b'{"resourceType": "Patient", "id": "p1", "active": true, "name": [{"family": "Okafor"}]}'
+
+
+def seen(data: bytes, *at: str, fhir: bool = False, level: str = "lenient") -> Seen:
+    return inspect(data, Asked(at=at, fhir=fhir, level=level))
+
+
+def places(found: Seen, severity: str = "error") -> list[tuple[str, int]]:
+    return [(error["location"], error["code"]) for error in found.errors if error["severity"] == severity]
+
+
+def test_message_is_accepted_with_its_values_event_and_resources() -> None:
+    found = seen(MESSAGE, "PID-5.1", "PID-3[5=MR].1", "PID-9", fhir=True)
+    assert (found.kind, found.verdict, found.acknowledgment) == ("hl7", "accepted", "AA")
+    assert found.values == {"PID-5.1": "Okafor", "PID-3[5=MR].1": "00123", "PID-9": None}
+    assert found.canonical is not None
+    assert found.canonical["patient"]["family"] == "Okafor"
+    assert "Patient" in {resource["resourceType"] for resource in found.fhir or ()}
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "place"),
+    [
+        (MESSAGE.replace(b"|1|P|", b"||P|"), "AR", ("MSH-10", 101)),
+        (MESSAGE.replace(b"|2.5.1", b"|nine"), "AR", ("MSH-12", 203)),
+        (MESSAGE.replace(b"|2.5.1", b"|2.5.1||||||KLINGON"), "AR", ("MSH-18", 103)),
+        (MSH % b"1" + b"EVN|A08|20240501\rPV1|1|O\r", "AE", ("PID", 100)),
+        (b"hello", "AR", ("MSH", 100)),
+        (b"", "AR", ("MSH", 100)),
+        (b"ISA*00*", "AR", ("", 207)),
+        (b"<a/>", "AR", ("", 207)),
+        (b'{"resourceType": "Patient", "gender": 5}', "AE", ("Patient.gender", 102)),
+        (b'{"a": 1, "a": 2}', "AR", ("", 207)),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_with_its_place(data: bytes, code: str, place: tuple[str, int]) -> None:
+    found = seen(data)
+    assert (found.verdict, found.acknowledgment) == ("refused", code)
+    assert places(found)[0][0].startswith(place[0])
+    assert found.errors[0]["text"]
+
+
+def test_what_can_be_read_of_a_refused_message_is_shown() -> None:
+    found = seen(MESSAGE.replace(b"|2.5.1", b"|2.5.1||||||KLINGON"), "PID-5.1")
+    assert (found.verdict, found.values) == ("refused", {"PID-5.1": "Okafor"})
+    assert found.canonical is not None
+
+
+def test_date_that_is_none_is_warned_of_and_left_out() -> None:
+    found = seen(MESSAGE.replace(b"19620910", b"someday"))
+    assert found.verdict == "accepted"
+    assert ("PID-7", 102) in places(found, "warning")
+    assert found.canonical is not None
+    assert "birth_date" not in found.canonical["patient"]
+
+
+def test_message_without_a_mapping_is_accepted_and_says_so() -> None:
+    found = seen(MESSAGE.replace(b"ADT^A08^ADT_A01", b"ZZZ^Z01"))
+    assert (found.verdict, found.canonical) == ("accepted", None)
+    assert ("MSH-9", 0) in places(found, "warning")
+
+
+def test_batch_says_what_each_message_is_and_that_its_count_is_wrong() -> None:
+    batch = b"BHS|^~\\&|A|B\r" + MESSAGE + MESSAGE.replace(b"|1|P|", b"||P|") + b"BTS|3\r"
+    found = seen(batch, "PID-5.1")
+    assert [one.acknowledgment for one in found.messages] == ["AA", "AR"]
+    assert (found.verdict, found.acknowledgment, found.values) == ("refused", "AR", {"PID-5.1": "Okafor"})
+    assert any(error["location"].startswith("BTS") for error in found.errors)
+    assert {error.get("message") for error in found.errors} >= {None, 2}
+
+
+def test_resource_is_read_by_paths() -> None:
+    found = seen(PATIENT, "Patient.name.family", "Patient.active", "PID-5.1", "Patient.name")
+    assert found.verdict == "accepted"
+    assert found.values == {
+        "Patient.name.family": "Okafor",
+        "Patient.active": "true",
+        "PID-5.1": None,
+        "Patient.name": None,
+    }
+    assert found.canonical is not None
+
+
+def test_lines_of_json_are_a_resource_each() -> None:
+    found = seen(PATIENT + b"\n" + PATIENT.replace(b"true", b"5") + b"\n")
+    assert [one.verdict for one in found.messages] == ["accepted", "refused"]
+
+
+def test_clinical_document_is_read() -> None:
+    found = seen(
+        b'<ClinicalDocument xmlns="urn:hl7-org:v3"><id root="1.2.3"/><recordTarget><patientRole>'
+        b'<id root="1.2" extension="7"/><patient><name><family>Okafor</family></name></patient>'
+        b"</patientRole></recordTarget></ClinicalDocument>"
+    )
+    assert (found.kind, found.verdict) == ("cda", "accepted")
+    assert found.canonical is not None
+    assert found.canonical["kind"] == "summary.received"
