@@ -18,7 +18,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from broker.canonical.codec import as_json
 from broker.canonical.model import (
     Address,
     Encounter,
@@ -81,7 +80,7 @@ def event(number: int, kind: str, second: int) -> Event:
 
 def request(told: Event) -> bytes:
     """Return the request for an event, as the renderer makes it."""
-    return frame(as_json(told))
+    return frame(told)
 
 
 def feed(patients: int, kind: str, seconds: Iterator[int], ids: Ids) -> Iterator[Delivery]:

@@ -14,7 +14,6 @@ from dispatch.patients.said import NoRecordNumber, frame
 from dispatch.patients.writer import Writer, share
 
 if TYPE_CHECKING:
-    from broker.canonical.model import Event
     from broker.message import Document
     from broker.parts import Destination, Renderer, Tools
 
@@ -36,8 +35,7 @@ class PrmSpec(DestinationSpec):
 
 def render(document: "Document") -> bytes:
     """Return the document's event as a request; raise `StepError` when there is none, or nobody it is about."""
-    from broker.canonical.codec import as_json  # noqa: PLC0415 - only needed in a worker
-    from broker.canonical.model import WITHOUT_PATIENT  # noqa: PLC0415 - as above
+    from broker.canonical.model import WITHOUT_PATIENT  # noqa: PLC0415 - only needed in a worker
 
     if document.event is None:
         message = "prm: the message has no event to store; add a `canonical` step before"
@@ -46,25 +44,12 @@ def render(document: "Document") -> bytes:
         message = f"prm: {document.event.kind} is about no patient; keep it out with `when: patient.mrn`"
         raise StepError(message, location="MSH-9")
     try:
-        return frame(as_json(_kept(document.event)))
+        return frame(document.event)
     except NoRecordNumber as error:
         place = str(error)
         location = "MRG-1" if place == "merge.mrn" else "PID-3"
         message = f"prm: the event has no {place}, so nobody can say whose it is; map it in the `canonical` step"
         raise StepError(message, location=location) from None
-
-
-def _kept(event: "Event") -> "Event":
-    """Return an event without the parts of a chart that the store has no place for, and so no need to know."""
-    return type(event)(
-        kind=event.kind,
-        source=event.source,
-        patient=event.patient,
-        occurred_at=event.occurred_at,
-        encounter=event.encounter,
-        merge=event.merge,
-        cleared=event.cleared,
-    )
 
 
 class PatientStore:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from broker.canonical.codec import as_json
 from broker.canonical.model import Encounter, Event, Identifier, Merge, Patient, Source
 from broker.delivery import Delivered, Delivery, Outcome
 from broker.sql import Connection
@@ -23,7 +22,7 @@ def visit(value: str, **fields: Any) -> Encounter:
 
 def delivery(number: int, event: Event, attempt: int = 1) -> Delivery:
     """Return delivery ``number`` (from 1) of an event, framed as the renderer does."""
-    request = frame(as_json(event))
+    request = frame(event)
     return Delivery(id=(number << 22) + 1, route=1, key=f"k{number}", request=request, attempt=attempt)
 
 

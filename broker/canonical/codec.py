@@ -24,7 +24,12 @@ def encode(event: Event) -> bytes:
 
 def as_json(event: Event) -> dict[str, Any]:
     """Return an event as JSON values, without what is None or empty."""
-    return _ENCODE(event)
+    return _ENCODERS["Event"](event)
+
+
+def part_as_json(part: Any) -> dict[str, Any]:
+    """Return a part of an event (a patient, an encounter) as `as_json` has it."""
+    return _ENCODERS[type(part).__name__](part)
 
 
 def decode(data: bytes) -> Event:
@@ -62,16 +67,15 @@ def _adapter() -> Any:
 _MODEL: Final = frozenset(kind for kind in vars(model).values() if isinstance(kind, type))
 
 
-def _encoder(kind: type) -> Callable[[Any], dict[str, Any]]:
-    """Write and compile the function that turns a type of the model into a dictionary, and those that it needs.
+def _encoders(kind: type) -> dict[str, Callable[[Any], dict[str, Any]]]:
+    """Write and compile the functions that turn a type of the model, and those in it, into dictionaries.
 
     Compiled code takes a third of the time of a loop over the fields; `dataclasses` makes ``__init__`` the same way.
     """
     functions: dict[str, Any] = {}
     for each in _reachable(kind):
         exec(_source(each), functions)  # noqa: S102 - the source is made of the model's own names
-    encoder: Callable[[Any], dict[str, Any]] = functions[kind.__name__]
-    return encoder
+    return functions
 
 
 def _source(kind: type) -> str:
@@ -109,4 +113,4 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-_ENCODE: Final = _encoder(Event)
+_ENCODERS: Final = _encoders(Event)

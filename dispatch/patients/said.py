@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import orjson
 
+from broker.canonical.codec import part_as_json
+from broker.canonical.model import Event, Identifier
 from broker.delivery import Delivery, Rejected
 
 Key = tuple[str, str, str]  # value, system and type of a medical record number: what identifies a patient, alone
@@ -67,6 +69,7 @@ _LIST_COLUMNS: Final = {
     "telecom": ("system", "value", "use"),
     "addresses": ("lines", "city", "district", "state", "postal_code", "country", "use"),
 }
+_MOST_WRITTEN: Final = 16_384  # parts of events whose JSON is kept: as many as the mapping keeps
 MISSHAPEN: Final = Rejected(
     "the request is not a canonical event; replay the message, so that its steps make the request anew"
 )
@@ -110,34 +113,60 @@ class Said:
         return self._event
 
 
-def frame(event: dict[str, Any]) -> bytes:
-    """Return the request for an event in the form of `broker.canonical.codec`. Raises `NoRecordNumber`."""
-    kind, source, patient = event["kind"], event["source"], event["patient"]
-    encounter = event.get("encounter") or {}
-    visit = encounter.get("identifier")
-    cleared = event.get("cleared") or ()
+def frame(event: Event) -> bytes:
+    """Return the request for an event: what the store has a place for, and nothing else of a chart.
+
+    Raises `NoRecordNumber`.
+    """
+    kind, source, cleared, encounter = event.kind, event.source, event.cleared, event.encounter
+    patient, said = _told(event.patient), _told(encounter) if encounter is not None else b"{}"
+    visit = encounter.identifier if encounter is not None else None
     head = (
         kind,
-        event.get("occurred_at"),
-        source.get("application", ""),
-        source.get("facility", ""),
-        _record_number(patient.get("mrn"), "patient.mrn"),
+        event.occurred_at,
+        source.application,
+        source.facility,
+        _record_number(event.patient.mrn, "patient.mrn"),
         _digest(patient, "patient.", cleared),
-        _identifier(visit)[:2] if visit and visit["value"] else None,
-        _digest([kind if kind in ENCOUNTER_KINDS else "", encounter], "encounter.", cleared),
+        _identifier(visit)[:2] if visit is not None and visit.value else None,
+        _digest(b"[%s,%s]" % (orjson.dumps(kind if kind in ENCOUNTER_KINDS else ""), said), "encounter.", cleared),
         cleared,
-        _retired(kind, event.get("merge") or {}, patient),
+        _retired(event),
     )
-    return orjson.dumps(head) + b"\n" + orjson.dumps(event)
+    body: dict[str, Any] = {"kind": kind, "source": part_as_json(source), "patient": orjson.Fragment(patient)}
+    if event.occurred_at is not None:
+        body["occurred_at"] = event.occurred_at
+    if encounter is not None:
+        body["encounter"] = orjson.Fragment(said)
+    if event.merge is not None:
+        body["merge"] = part_as_json(event.merge)
+    if cleared:
+        body["cleared"] = cleared
+    return orjson.dumps(head) + b"\n" + orjson.dumps(body)
 
 
-def _retired(kind: str, merge: dict[str, Any], patient: dict[str, Any]) -> Key | None:
+_written: Final[dict[int, tuple[Any, bytes]]] = {}
+
+
+def _told(part: Any) -> bytes:
+    """Return a part of an event as JSON; the mapping gives the very same one for segments that come again."""
+    found = _written.get(id(part))
+    if found is None:
+        if len(_written) >= _MOST_WRITTEN:
+            _written.clear()
+        # With the part itself, so that nothing else can take its place in memory and be taken for it.
+        found = _written[id(part)] = (part, orjson.dumps(part_as_json(part)))
+    return found[1]
+
+
+def _retired(event: Event) -> Key | None:
     """Return the medical record number that ceases to be; one that was changed lives on in the new one."""
-    if kind == "patient.merged":
-        return _record_number(merge.get("mrn"), "merge.mrn")
-    if kind != "patient.identifier_changed" or not merge.get("mrn"):
+    merge = event.merge
+    if event.kind == "patient.merged":
+        return _record_number(merge.mrn if merge is not None else None, "merge.mrn")
+    if event.kind != "patient.identifier_changed" or merge is None or event.patient.mrn is None:
         return None
-    old, new = _identifier(merge["mrn"]), _identifier(patient["mrn"])
+    old, new = _identifier(merge.mrn), _identifier(event.patient.mrn)
     return old if old != new and old[2] == new[2] else None  # of another type: it names something else
 
 
@@ -175,7 +204,7 @@ def patient_said(said: Said) -> tuple[dict[str, Any], dict[str, tuple[ListRow, .
         return (
             {name: _scalar(patient.get(name)) for name in SCALARS},
             {name: _list(patient.get(name) or (), columns) for name, columns in _LIST_COLUMNS.items()},
-            {_identifier(item) for item in patient.get("identifiers") or () if item.get("value")},
+            {_read_identifier(item) for item in patient.get("identifiers") or () if item.get("value")},
         )
     except (TypeError, KeyError, AttributeError):
         raise Misshapen from None
@@ -193,24 +222,28 @@ def encounter_said(said: Said) -> dict[str, Any]:
 def merged_said(said: Said) -> set[Key]:
     """Return every identifier that ceases with a merge. Raises `Misshapen`."""
     try:
-        return {_identifier(item) for item in said.event()["merge"].get("identifiers") or () if item.get("value")}
+        return {_read_identifier(item) for item in said.event()["merge"].get("identifiers") or () if item.get("value")}
     except (TypeError, KeyError, AttributeError):
         raise Misshapen from None
 
 
-def _digest(part: object, prefix: str, cleared: Sequence[str]) -> str:
+def _digest(told: bytes, prefix: str, cleared: Sequence[str]) -> str:
     if cleared:
-        part = [part, [name for name in cleared if name.startswith(prefix)]]
-    return blake2b(orjson.dumps(part), digest_size=12).hexdigest()
+        told = b"[%s,%s]" % (told, orjson.dumps([name for name in cleared if name.startswith(prefix)]))
+    return blake2b(told, digest_size=12).hexdigest()
 
 
-def _record_number(identifier: dict[str, Any] | None, place: str) -> Key:
-    if not identifier or not identifier.get("value"):
+def _record_number(identifier: Identifier | None, place: str) -> Key:
+    if identifier is None or not identifier.value:
         raise NoRecordNumber(place)
     return _identifier(identifier)
 
 
-def _identifier(item: dict[str, Any]) -> Key:
+def _identifier(item: Identifier) -> Key:
+    return (_word(item.value), _word(item.system), _word(item.type))
+
+
+def _read_identifier(item: dict[str, Any]) -> Key:
     return (_word(item["value"]), _word(item.get("system") or ""), _word(item.get("type") or ""))
 
 
