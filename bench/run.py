@@ -21,6 +21,8 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench import reading as reading_messages
+from bench import reading_back, reading_canonical, reading_fhir, reading_results, reading_validation
 from bench.engine import DEAD_TEXT, PRM, ROOT, Engine, free_port, load
 from broker.sql import connect
 from tests.postgres import Cluster, find_programs
@@ -191,14 +193,28 @@ def machine() -> dict[str, float]:
     return {"python_loop_ns": round(loop, 1), "sync_ms_p50": round(syncs[100], 2), "sync_ms_p90": round(syncs[180], 2)}
 
 
+def reading() -> dict[str, Any]:
+    """Measure what reading costs: look-ups, validation, mapping to the canonical model, FHIR, and the way back."""
+    parts = {
+        "messages": reading_messages.measure,
+        "validation": reading_validation.measure,
+        "canonical": reading_canonical.measure,
+        "results": reading_results.measure,
+        "fhir": reading_fhir.measure,
+        "back": reading_back.measure,
+    }
+    return {name: {"python_loop_ns": machine()["python_loop_ns"]} | measure() for name, measure in parts.items()}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=15, help="of each measurement")
     parser.add_argument("--queued", type=int, default=QUEUED)
-    parser.add_argument("--only", default="sqlite,postgresql,latency,memory,start")
+    parser.add_argument("--only", default="reading,sqlite,postgresql,latency,memory,start")
     args = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
+        "reading": reading,
         "sqlite": lambda: on_sqlite(args.seconds),
         "postgresql": lambda: on_postgresql(args.seconds),
         "latency": lambda: latency(args.seconds),

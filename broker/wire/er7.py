@@ -128,13 +128,9 @@ class Message:
 
     def _split(self) -> list[tuple[str, str]]:
         if self._lines is None:
-            separator = self.separators[0]
-            lines = self._text.rstrip("\r").split("\r")
-            # The usual case is decided without a pattern: nothing but segments that HL7 knows.
-            if separator == "|" and _BEGINNINGS.issuperset([line[:4] for line in lines]):
-                self._lines = [(line[:3], line) for line in lines]
-            else:
-                self._lines = split(self._text, separator)
+            self._lines = split(self._text, self.separators[0])
+            if len(self._text) > _LONG:
+                self._text = ""  # the lines hold all of it, and a document need not be in memory twice
         return self._lines
 
     def __repr__(self) -> str:
@@ -151,7 +147,9 @@ class Message:
         """Find the first segment of a name by searching: most are never asked for, and so never taken apart."""
         text, separator = self._text, self.separators[0]
         segment: Segment | None
-        if name == "MSH":  # it is one line, whatever follows
+        if not text:  # it was taken apart before
+            segment = next((self._segment(name, line) for line in self.texts(name)), None)
+        elif name == "MSH":  # it is one line, whatever follows
             line = text.partition("\r")[0]
             segment = Segment(name, line, self.separators, self.encoding)
         elif not (begin := text.find(f"\r{name}") + 1) and name:
