@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import reading as reading_messages
 from bench import reading_back, reading_canonical, reading_fhir, reading_results, reading_validation
 from bench.engine import DEAD_TEXT, PRM, ROOT, Engine, free_port, load
+from bench.load import PATIENTS
 from broker.sql import connect
 from tests.postgres import Cluster, find_programs
 
@@ -119,7 +120,7 @@ def memory(count: int) -> dict[str, Any]:
     engine = Engine(DEAD_TEXT)
     try:
         engine.start()
-        load(engine.port, "-c", 32, "--count", 3000)
+        load(engine.port, "-c", 32, "--count", 2 * PATIENTS)  # every patient is known, as after a day
         time.sleep(3)
         idle = engine.usage()["rss"]
         loaded = load(engine.port, "-c", 32, "--count", count)

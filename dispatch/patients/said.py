@@ -69,6 +69,8 @@ _LIST_COLUMNS: Final = {
     "telecom": ("system", "value", "use"),
     "addresses": ("lines", "city", "district", "state", "postal_code", "country", "use"),
 }
+# What goes over of a patient and an encounter: what the store has a place for.
+_KEPT: Final = frozenset({"mrn", "identifiers", "identifier", *SCALARS, *LISTS, *VISIT_FIELDS})
 _MOST_WRITTEN: Final = 16_384  # parts of events whose JSON is kept: as many as the mapping keeps
 MISSHAPEN: Final = Rejected(
     "the request is not a canonical event; replay the message, so that its steps make the request anew"
@@ -155,7 +157,8 @@ def _told(part: Any) -> bytes:
         if len(_written) >= _MOST_WRITTEN:
             _written.clear()
         # With the part itself, so that nothing else can take its place in memory and be taken for it.
-        found = _written[id(part)] = (part, orjson.dumps(part_as_json(part)))
+        said = {name: value for name, value in part_as_json(part).items() if name in _KEPT}
+        found = _written[id(part)] = (part, orjson.dumps(said))
     return found[1]
 
 
