@@ -1,15 +1,15 @@
 """This module is the format of fixed-width text: columns by where they begin and how wide they are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any, BinaryIO, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from broker.errors import MessageError
-from broker.formats.reading import Columns, Format, Index, Piece, Reading, no_index
+from broker.formats.reading import Columns, Format, Index, Piece, Reading
 from broker.formats.rows import Origin, Packing, Row, decode_row, located, unpack
-from broker.formats.table import TableSpec, left_out, read_key, row_document, without_last
+from broker.formats.table import TableSpec, left_out, read_row, row_document, without_last
 from broker.message import Document, Inbound
 from broker.spec import Spec
 from broker.wire.charset import Charset
@@ -63,14 +63,8 @@ class Fixed:
         self.names: Mapping[str, Any] = {"row": Columns(tuple(spec.columns)), "file": str, "line": int}
 
     def read(self, inbound: Inbound, index: Index) -> Reading:
-        """Return what keeps the row; one that cannot be read is kept too, and fails with its line in the steps."""
-        values: Sequence[tuple[str, str]] = ()
-        if index is not no_index:
-            try:
-                values = index(self.document(inbound.body, 0.0))
-            except MessageError:
-                values = ()
-        return read_key(self.kind, inbound, values)
+        """Return what keeps the row."""
+        return read_row(self, inbound, index)
 
     def document(self, body: bytes, received_at: float) -> Document:
         """Return the document over a row; raise `MessageError` with its line where it cannot be read."""

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, TypeVar
 from pydantic import AfterValidator, Field
 
 from broker.errors import MessageError
-from broker.formats.reading import Reading
+from broker.formats.reading import Format, Index, Reading, no_index
 from broker.formats.rows import Row, place_of
 from broker.message import Document, Inbound
 from broker.spec import Bytes, FormatSpec
@@ -74,6 +74,15 @@ def row_document(row: Row, received_at: float) -> Document:
     )
 
 
-def read_key(kind: str, inbound: Inbound, values: Sequence[tuple[str, str]]) -> Reading:
-    """Return what the intake needs to know of a row; its place in its file is what its sender calls it."""
-    return Reading(kind, (_ROW_KEY, inbound.key) if inbound.key else (), place_of(inbound.body), values)
+def read_row(form: Format, inbound: Inbound, index: Index) -> Reading:
+    """Return what the intake needs to know of a row; its place in its file is what its sender calls it.
+
+    One that cannot be read is kept too, and fails with its line in the steps.
+    """
+    values: Sequence[tuple[str, str]] = ()
+    if index is not no_index:
+        try:
+            values = index(form.document(inbound.body, 0.0))
+        except MessageError:
+            values = ()
+    return Reading(form.kind, (_ROW_KEY, inbound.key) if inbound.key else (), place_of(inbound.body), values)

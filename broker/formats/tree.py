@@ -1,7 +1,7 @@
 """This module is the formats of JSON: whole documents, FHIR resources, and lines of it (NDJSON)."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, BinaryIO, ClassVar, Final, Literal, NoReturn
 
@@ -9,9 +9,9 @@ from pydantic import Field
 
 from broker.errors import MessageError
 from broker.fhir.check import read_resource
-from broker.formats.reading import Format, Index, Piece, Reading, no_index
+from broker.formats.reading import Format, Index, Piece, Reading
 from broker.formats.rows import Origin, Packing, located, unpack
-from broker.formats.table import read_key, without_last
+from broker.formats.table import read_row, without_last
 from broker.message import Document, Inbound
 from broker.spec import Bytes, FormatSpec
 from broker.wire.charset import Charset
@@ -127,14 +127,8 @@ class Ndjson:
         self.names: Mapping[str, Any] = {**self._one.names, **self._PLACE}
 
     def read(self, inbound: Inbound, index: Index) -> Reading:
-        """Return what keeps the line; one that cannot be read is kept too, and fails with its number in the steps."""
-        values: Sequence[tuple[str, str]] = ()
-        if index is not no_index:
-            try:
-                values = index(self.document(inbound.body, 0.0))
-            except MessageError:
-                values = ()
-        return read_key(self.kind, inbound, values)
+        """Return what keeps the line."""
+        return read_row(self, inbound, index)
 
     def document(self, body: bytes, received_at: float) -> Document:
         """Return the document over a line; raise `MessageError` with its number where it cannot be read."""
