@@ -15,6 +15,8 @@
 Errors say where, what was found, what was expected and what to do. They never carry a body, a name or an identifier.
 """
 
+from typing import Final
+
 
 class HandoffError(Exception):
     """Anything that the engine refuses, in one clear sentence."""
@@ -40,10 +42,14 @@ class MessageError(HandoffError):
         self.condition = condition
 
 
+_INTERNAL: Final = 207  # HL7 table 0357: application internal error
+
+
 class NotAccepted(HandoffError):
     """The message was refused and nothing was stored for it.
 
-    ``code`` is AE (our fault, try again) or AR (the message's fault), HL7 table 0008; ``condition`` is of table 0357.
+    ``code`` is of HL7 table 0008: AR where this is no message that we take, whatever is in it; AE where something in
+    it, or we, stood in the way. ``condition`` is of table 0357: 207 says that it was us.
     """
 
     def __init__(self, text: str, *, code: str = "AE", condition: int = 207, location: str = "") -> None:
@@ -51,6 +57,21 @@ class NotAccepted(HandoffError):
         self.code = code
         self.condition = condition
         self.location = location
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the same bytes may be taken later: nothing is wrong with them."""
+        return self.code == "AE" and self.condition == _INTERNAL
+
+
+def refused(error: MessageError) -> NotAccepted:
+    """Return the refusal of a message that cannot be read.
+
+    What its bytes are, and what MSH-18 says of them, is an error in the message (AE); an MSH that cannot be read, or is
+    not of a kind that we take, is a rejection (AR). HL7 v2.5.1, 2.9.2.2, and table 0008.
+    """
+    code = "AE" if error.location == "MSH-18" else "AR"
+    return NotAccepted(str(error), code=code, condition=error.condition, location=error.location)
 
 
 class StepError(HandoffError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.crash import crash_point
-from broker.errors import MessageError, NotAccepted, StoreError
+from broker.errors import MessageError, NotAccepted, StoreError, refused
 from broker.formats.reading import Format, Index
 from broker.ids import Ids
 from broker.message import Inbound, Receipt
@@ -72,7 +72,7 @@ class StoreIntake:
         try:
             kind, key, control_id, values = door.format.read(inbound, door.index)
         except MessageError as error:
-            raise NotAccepted(str(error), code="AR", condition=error.condition, location=error.location) from None
+            raise refused(error) from None
         hashes = self._sealer.search_hash
         identifier = self._ids.next()
         return NewMessage(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from broker.canonical.codec import as_json
 from broker.canonical.model import Event
-from broker.errors import MessageError, NotAccepted, StepError
+from broker.errors import MessageError, StepError, refused
 from broker.fhir.check import ResourceError, check, described
 from broker.fhir.paths import Path
 from broker.wire.ack import check_header
@@ -111,7 +111,7 @@ def inspect_message(body: bytes, asked: Asked) -> Seen:
     except MessageError as error:
         # What MSH-18 says is not so; to see what the message says it is read as what it seems to be.
         message = Message.parse(body, None, header._replace(charset=b""))
-        refusal = NotAccepted(str(error), code="AR", condition=error.condition, location=error.location)
+        refusal = refused(error)
     seen = Seen(kind="hl7", source=message)
     findings = validate(message, asked.level)  # type: ignore[arg-type]  # a choice of the command line
     seen.acknowledgment = acknowledgment(findings)

@@ -121,9 +121,9 @@ class FileReading:
             try:
                 receipt = await promise
             except NotAccepted as refusal:
-                if refusal.code == "AE" and not await self._again(inbound):
+                if refusal.is_ours and not await self._again(inbound):
                     return
-                if refusal.code != "AE":
+                if not refusal.is_ours:
                     self._refuse(inbound.peer, str(refusal), inbound.body, refusal.condition)
             else:
                 self._count(receipt)

@@ -94,7 +94,7 @@ class Exchanges:
         if not isinstance(error, NotAccepted):
             self.tools.notify(Bug(where="intake.accept", error=type(error).__name__))
             error = NotAccepted("the message could not be stored; send it again", code="AE", condition=207)
-        exchange.refused = error.code == "AE"
+        exchange.refused = error.is_ours
         self.refuse_bytes(str(error), exchange.body, error.condition, error.code)
         return self.refusal(header, error)
 

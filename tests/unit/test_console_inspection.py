@@ -31,7 +31,8 @@ def test_message_is_accepted_with_its_values_event_and_resources() -> None:
     [
         (MESSAGE.replace(b"|1|P|", b"||P|"), "AR", ("MSH-10", 101)),
         (MESSAGE.replace(b"|2.5.1", b"|nine"), "AR", ("MSH-12", 203)),
-        (MESSAGE.replace(b"|2.5.1", b"|2.5.1||||||KLINGON"), "AR", ("MSH-18", 103)),
+        (MESSAGE.replace(b"|2.5.1", b"|2.5.1||||||KLINGON"), "AE", ("MSH-18", 103)),
+        (MESSAGE.replace(b"|2.5.1", b"|2.5.1||||||ASCII").replace(b"Okafor", b"Ok\xe4for"), "AE", ("MSH-18", 102)),
         (MSH % b"1" + b"EVN|A08|20240501\rPV1|1|O\r", "AE", ("PID", 100)),
         (b"hello", "AR", ("MSH", 100)),
         (b"", "AR", ("MSH", 100)),
