@@ -26,15 +26,18 @@ _NAMES = 34  # characters of a field's name
 @click.option("--at", multiple=True, metavar="PLACE", help="Show the value at a location or path; may be given again.")
 @click.option("--fhir", is_flag=True, help="Show the FHIR R4 resources that the message becomes, too.")
 @click.option("--zone", default="UTC", show_default=True, help="The time zone, for --fhir, of times without an offset.")
+@click.option("--second-opinion", "second", is_flag=True, help="Ask hl7apy, too, what is wrong with HL7 messages.")
 @click.option("--level", type=click.Choice(["off", "lenient", "strict"]), default="lenient", show_default=True)
-def show(files: Sequence[Path], at: Sequence[str], zone: str, level: str, *, as_json: bool, fhir: bool) -> int:
+def show(
+    files: Sequence[Path], at: Sequence[str], zone: str, level: str, *, as_json: bool, fhir: bool, second: bool
+) -> int:
     """Show what is in FILES: HL7 v2, FHIR R4 (JSON, NDJSON) and CDA, and what the engine makes of it.
 
     Places are HL7 locations (PID-5.1) or FHIR paths (Patient.name.family). Exit code 1 says that one was refused.
     """
     for place in at:
         _check_place(place)
-    asked = Asked(at=at, fhir=fhir, zone=zone, level=level)
+    asked = Asked(at=at, fhir=fhir, zone=zone, level=level, second=second)
     refused = False
     for file in files:
         seen = inspect(_read(file), asked)
@@ -76,6 +79,8 @@ def _lines(name: str, seen: Seen) -> Iterator[str]:
         yield f"  {place} = {'nothing' if value is None else _cut(value)}"
     for error in seen.errors:
         yield f"  {error['severity']} {error['code'] or ''} {error['location']}: {error['text']}"
+    if seen.second_opinion is not None:
+        yield f"  hl7apy: {seen.second_opinion or 'nothing wrong'}"
     for title, found in (("event", seen.canonical), ("fhir", seen.fhir)):
         if found is not None:
             yield f"  {title}"

@@ -104,3 +104,12 @@ def test_clinical_document_is_read() -> None:
     assert (found.kind, found.verdict) == ("cda", "accepted")
     assert found.canonical is not None
     assert found.canonical["kind"] == "summary.received"
+
+
+def test_second_opinion_is_hl7apys() -> None:
+    asked = Asked(second=True)
+    assert inspect(MESSAGE, asked).second_opinion == ""
+    complaint = inspect(MESSAGE.replace(b"EVN|A08|20240501\r", b""), asked).second_opinion
+    assert complaint is not None
+    assert "EVN" in complaint
+    assert inspect(MESSAGE, Asked()).second_opinion is None
