@@ -55,6 +55,8 @@ def read_xml(data: bytes, *, largest: int = LARGEST, deepest: int = DEEPEST) -> 
     """
     if len(data) > largest:
         raise MessageError(f"the XML has {len(data)} bytes, and {largest} are allowed; send it in parts")
+    if data.count(b"<") > 2 * MOST_ELEMENTS:  # building what can be seen to be too much would take seconds
+        raise MessageError(f"the XML has more than {2 * MOST_ELEMENTS} tags; send it in parts")
     parser = DefusedXMLParser(target=_Bounded(deepest), forbid_dtd=True, forbid_entities=True, forbid_external=True)
     try:
         for start in range(0, len(data), _PIECE):  # so that a bound stops it early

@@ -9,6 +9,7 @@ import pytest
 from broker.errors import MessageError
 from broker.wire.draft import Draft
 from broker.wire.er7 import Message
+from tests.pace import pace
 
 HEAD = b"MSH|^~\\&|A|||||ORU^R01|1|P|2.5\r"
 COUNT = 20_000
@@ -77,7 +78,7 @@ def test_document_of_five_megabytes_is_read_without_copies(character: str) -> No
     raw = HEAD + b"OBX|1|ED|PDF||^^PDF^Base64^" + b"QUJD" * (size // 4) + f"|{character}||F\r".encode()
     begin = time.process_time()
     value = Message.parse(raw).get("OBX-5.5")
-    assert time.process_time() - begin < 0.5  # 12 ms where nothing else runs
+    assert time.process_time() - begin < 0.25 * pace()  # 12 ms where nothing else runs
     assert len(value or "") == size
     tracemalloc.start()
     try:
