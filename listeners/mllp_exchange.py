@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from broker.errors import MessageError, NotAccepted
+from broker.errors import MessageError, NotAccepted, refused
 from broker.message import Inbound, Receipt
 from broker.notices import BatchFaulty, Bug, MessageRefused
 from broker.parts import Tools
@@ -224,7 +224,7 @@ class BatchExchange:
         try:
             header = read_header(body)
         except MessageError as error:
-            refusal = NotAccepted(str(error), code="AR", condition=error.condition, location=error.location)
+            refusal = refused(error)
         if refusal is None:
             return self._exchanges.begin(body, header)
         self._exchanges.refuse_bytes(str(refusal), body, refusal.condition, refusal.code)

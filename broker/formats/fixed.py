@@ -6,14 +6,13 @@ from typing import Any, BinaryIO, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from broker.errors import MessageError
 from broker.formats.reading import Columns, Format, Index, Piece, Reading
 from broker.formats.rows import Origin, Packing, Row, decode_row, located, unpack
-from broker.formats.table import TableSpec, left_out, read_row, row_document, without_last
+from broker.formats.table import TableSpec, left_out, line_pieces, read_row, row_document
 from broker.message import Document, Inbound
 from broker.spec import Spec
 from broker.wire.charset import Charset
-from broker.wire.text_lines import SAMPLE, Line, codec_for, is_blank, is_wide, read_lines, refuse_foreign
+from broker.wire.text_lines import SAMPLE, codec_for, is_blank, is_wide, read_lines, refuse_foreign
 
 
 class ColumnSpec(Spec):
@@ -95,14 +94,4 @@ class Fixed:
         is_left_out = left_out(spec)
         numbered = enumerate(read_lines(file, codec, spec.max_row), 1)
         rows = ((number, line) for number, line in numbered if number > spec.skip and not is_left_out(line.text))
-        packing = Packing(name, codec, {})
-        found = False
-        for number, line in without_last(rows, _is_blank):
-            found = True
-            yield Piece(body=packing.body(line.text, number), line=number, reason=line.reason)
-        if not found:
-            raise MessageError("the file has no row")
-
-
-def _is_blank(row: tuple[int, Line]) -> bool:
-    return is_blank(row[1].text)
+        yield from line_pieces(rows, Packing(name, codec, {}), "row")

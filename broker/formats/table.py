@@ -1,4 +1,4 @@
-"""This module holds what delimited and fixed-width files have in common: options, what is left out, and keys."""
+"""This module holds what formats of rows and lines have in common: options, what is left out, pieces and keys."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Final, Literal, TypeVar
@@ -6,13 +6,13 @@ from typing import Annotated, Final, Literal, TypeVar
 from pydantic import AfterValidator, Field
 
 from broker.errors import MessageError
-from broker.formats.reading import Format, Index, Reading, no_index
-from broker.formats.rows import Row, place_of
+from broker.formats.reading import Format, Index, Piece, Reading, no_index
+from broker.formats.rows import Packing, Row, place_of
 from broker.message import Document, Inbound
 from broker.spec import Bytes, FormatSpec
 from broker.wire.charset import codec_of
 from broker.wire.delimited import none_left_out
-from broker.wire.text_lines import is_blank
+from broker.wire.text_lines import Line, is_blank
 
 T = TypeVar("T")
 
@@ -65,6 +65,19 @@ def without_last(items: Iterator[T], is_blank: Callable[[T], bool]) -> Iterator[
 
 
 _BLANK: Final = 1000
+
+
+def line_pieces(lines: Iterator[tuple[int, Line]], packing: Packing, kind: str) -> Iterator[Piece]:
+    """Yield a piece for each numbered line, but not the last blank ones; raise `MessageError` where there is none.
+
+    ``kind`` is what the format calls a line: "row" or "line".
+    """
+    found = False
+    for number, line in without_last(lines, lambda numbered: is_blank(numbered[1].text)):
+        found = True
+        yield Piece(body=packing.body(line.text, number), line=number, reason=line.reason)
+    if not found:
+        raise MessageError(f"the file has no {kind}")
 
 
 def row_document(row: Row, received_at: float) -> Document:

@@ -7,15 +7,14 @@ from typing import Any, BinaryIO, ClassVar, Final, Literal, NoReturn
 
 from pydantic import Field
 
-from broker.errors import MessageError
 from broker.fhir.check import read_resource
 from broker.formats.reading import Format, Index, Piece, Reading
 from broker.formats.rows import Origin, Packing, located, unpack
-from broker.formats.table import read_row, without_last
+from broker.formats.table import line_pieces, read_row
 from broker.message import Document, Inbound
 from broker.spec import Bytes, FormatSpec
 from broker.wire.charset import Charset
-from broker.wire.text_lines import SAMPLE, Line, codec_for, is_blank, read_lines, refuse_foreign
+from broker.wire.text_lines import SAMPLE, codec_for, is_blank, read_lines, refuse_foreign
 
 _LARGEST: Final = 16 * 1024**2
 
@@ -146,17 +145,7 @@ class Ndjson:
         skips = self._spec.blank == "skip"
         numbered = enumerate(read_lines(file, codec, self._spec.max_row), 1)
         rows = ((number, line) for number, line in numbered if not skips or not is_blank(line.text))
-        packing = Packing(name, codec, {})
-        found = False
-        for number, line in without_last(rows, _is_blank):
-            found = True
-            yield Piece(body=packing.body(line.text, number), line=number, reason=line.reason)
-        if not found:
-            raise MessageError("the file has no line")
-
-
-def _is_blank(row: tuple[int, Line]) -> bool:
-    return is_blank(row[1].text)
+        yield from line_pieces(rows, Packing(name, codec, {}), "line")
 
 
 def _id(message: Any) -> str:
