@@ -1,7 +1,6 @@
 """Whatever is done to FHIR resources and care summaries, they are mapped or refused in a sentence, and soon."""
 
 import copy
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from broker.fhir.check import check, read_resource
 from broker.fhir.paths import outline
 from tests.cda_documents import SECTIONS, summary
 from tests.fhir_resources import KINDS, bundle, resource
-from tests.pace import pace
+from tests.pace import within
 from transforms.map_cda import map_cda, read_cda
 from transforms.map_fhir import map_fhir, map_resource
 
@@ -79,12 +78,15 @@ def _refusal(step: Callable[[], Any]) -> str:
 @given(st.sampled_from([*KINDS, "Bundle"]), st.data())
 def test_mutated_resources_are_mapped_or_refused(kind: str, choices: st.DataObject) -> None:
     value = _mutated(EVERYTHING if kind == "Bundle" else resource(kind), choices)
-    began = time.process_time()
-    told = [str(check(value))]  # what has faults is mapped all the same, as where a channel does not check
-    told.append(_refusal(lambda: encode(map_fhir(value, base="https://ehr.example"))))
-    told.append(_refusal(lambda: [encode(event) for event in map_resource(value)]))
-    assert sum(1 for _ in outline(value)) < 5000
-    assert time.process_time() - began < SLOWEST * pace()
+    told: list[str] = []
+
+    def work() -> None:
+        told.append(str(check(value)))  # what has faults is mapped all the same, as where a channel does not check
+        told.append(_refusal(lambda: encode(map_fhir(value, base="https://ehr.example"))))
+        told.append(_refusal(lambda: [encode(event) for event in map_resource(value)]))
+        assert sum(1 for _ in outline(value)) < 5000
+
+    assert within(SLOWEST, work)
     assert "Testwood" not in "".join(told)
 
 
@@ -136,10 +138,10 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_of_json_take_no_time(name: str) -> None:
-    began = time.process_time()
-    told = _refusal(lambda: map_resource(read_resource(BOMBS[name])))
-    assert time.process_time() - began < SLOWEST * pace()
-    assert len(told) < 10_000
+    def work() -> None:
+        assert len(_refusal(lambda: map_resource(read_resource(BOMBS[name])))) < 10_000
+
+    assert within(SLOWEST, work)
 
 
 XML_BOMBS = {
@@ -155,15 +157,15 @@ XML_BOMBS = {
 
 @pytest.mark.parametrize("name", XML_BOMBS)
 def test_bombs_of_xml_take_no_time(name: str) -> None:
-    began = time.process_time()
-    with pytest.raises(MessageError):
-        read_cda(XML_BOMBS[name])
-    assert time.process_time() - began < SLOWEST * pace()
+    def work() -> None:
+        with pytest.raises(MessageError):
+            read_cda(XML_BOMBS[name])
+
+    assert within(SLOWEST, work)
 
 
 def test_a_large_summary_takes_little_time() -> None:
     data = summary(*(SECTIONS * 40))
     root = read_cda(data)
-    began = time.process_time()
     assert len(map_cda(root).conditions) == 80
-    assert time.process_time() - began < SLOWEST * pace()
+    assert within(SLOWEST, lambda: map_cda(root))

@@ -4,7 +4,6 @@ Each attack must be refused when it is compiled, fail as a step, or give harmles
 """
 
 import contextlib
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from broker.canonical.model import Event, Identifier, Name, Patient, Source
 from broker.errors import StepError
 from broker.message import Document
 from broker.wire.er7 import Message
-from tests.pace import pace
+from tests.pace import within
 from transforms.expression import ExpressionError, compile_expression
 from transforms.jinja import KINDS
 from transforms.jinja_filters import LIMIT
@@ -207,9 +206,8 @@ def test_corpus_is_large_and_without_doubles() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", ESCAPES + BURNS, ids=range(len(ESCAPES + BURNS)))
 def test_attack_is_refused_or_harmless_fast_and_small(text: str, kind: str) -> None:
-    start = time.process_time()
     output = attack(text, kind)
-    assert time.process_time() - start < 1.0 * pace()
+    assert within(0.5, lambda: attack(text, kind))
     assert len(output) <= LIMIT
     # What is literal in the template may come back; values and Python's inside may not.
     assert not [trace for trace in TRACES if trace in output and trace not in text]

@@ -1,7 +1,6 @@
 """Strict YAML: what values mean, what is refused and where, and that bombs are refused at once."""
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from config.marks import Mark, Marks, Source
 from config.strict_yaml import DEEPEST, LARGEST, MOST_VALUES, Tree, read, read_bytes, scalar
+from tests.pace import cpu_seconds
 
 
 def yaml(text: str) -> Tree:
@@ -136,12 +136,6 @@ def test_a_duplicate_key_says_where_the_first_is() -> None:
     assert yaml("a: 1\na: 3").value == {"a": 1}
 
 
-def _seconds(text: str) -> float:
-    began = time.process_time()
-    yaml(text)
-    return time.process_time() - began
-
-
 @pytest.mark.parametrize(
     "bomb",
     [
@@ -166,8 +160,8 @@ def test_a_bomb_costs_no_more_than_the_largest_honest_file(bomb: str) -> None:
     honest = "\n".join(f"k{number}: some text" for number in range(MOST_VALUES - 1))
     assert not yaml(honest).findings
     tree = yaml(bomb)
-    # A ratio, since machines differ, and the least of three, since other work on the machine slows one run and not all.
-    assert min(_seconds(bomb) for _ in range(3)) < 3 * min(_seconds(honest) for _ in range(3))
+    # A ratio, since machines differ.
+    assert cpu_seconds(lambda: yaml(bomb)) < 3 * cpu_seconds(lambda: yaml(honest))
     assert 1 <= len(tree.findings) <= 100
     assert all(len(str(found)) < 1000 for found in tree.findings)
 
