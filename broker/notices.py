@@ -76,6 +76,25 @@ class ConnectionRefused(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRefused(Notice):
+    """A peer was turned away, or a message of it, for who it is; ``reason`` says which rule of the listener did it."""
+
+    level: ClassVar[str] = "warning"
+    channel: str
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateTrouble(Notice):
+    """A certificate of a listener needs somebody's attention."""
+
+    level: ClassVar[str] = "warning"
+    channel: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MessagesAccepted(Notice):
     """Messages were committed in one transaction."""
 

@@ -80,6 +80,7 @@ class Metrics:
             said.ConnectionOpened: lambda n: child(self._connections, n.channel).inc(),
             said.ConnectionClosed: lambda n: child(self._connections, n.channel).dec(),
             said.ConnectionRefused: lambda n: child(self._refused, n.channel).inc(),
+            said.PeerRefused: lambda n: child(self._refused, n.channel).inc(),
             said.DestinationPaused: lambda n: child(self._circuit, n.channel, n.destination).set(1),
             said.DestinationResumed: lambda n: child(self._circuit, n.channel, n.destination).set(0),
             said.WorkerDied: lambda _: self._workers.inc(),

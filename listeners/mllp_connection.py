@@ -6,11 +6,10 @@ many may be open is bounded, and beyond that nothing is read. The order of answe
 
 from asyncio import Future
 from collections import deque
-from dataclasses import dataclass
 from typing import Any, Final
 from typing import Protocol as Shape
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection as TcpConnection
 from twisted.python.failure import Failure
@@ -34,21 +33,14 @@ from broker.wire.mllp import (
     Oversize,
 )
 from listeners.mllp_exchange import BatchExchange, Exchange, Exchanges, Manner
+from listeners.mllp_watch import Limits, State, Watch
+from listeners.pace import Pace
+from listeners.tls import Certificates
 
 _OPEN_FRAMES: Final = 64  # messages of one connection that wait for their commit
 _OPEN_BYTES: Final = 32 * 1024**2
 _NOISE: Final = 65_536  # bytes outside frames after which the peer cannot be speaking MLLP
 _LINGER: Final = 3.0  # seconds in which a peer may read our last answer before the connection is cut
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one connection may cost: bytes of a message, messages of a batch, seconds of a frame, and of silence."""
-
-    message: int
-    batch: int
-    frame_deadline: float
-    idle: float  # 0: any
 
 
 class Home(Shape):
@@ -58,6 +50,8 @@ class Home(Shape):
     limits: Limits
     manner: Manner
     reactor: Any
+    certificates: Certificates | None  # where peers speak TLS to us
+    pace: Pace | None  # to which each peer is kept
 
     def opened(self, connection: "Connection") -> None:
         """Count a connection, and set its socket up."""
@@ -69,7 +63,7 @@ class Home(Shape):
         """Return a control id (MSH-10) that no other acknowledgment has."""
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class Connection(Protocol):
     """One connection of one peer."""
 
@@ -87,23 +81,26 @@ class Connection(Protocol):
         self._held: deque[Item] = deque()  # what came behind it in the same read
         self._full = False  # as much is open as may be
         self._deaf = False  # the peer does not read our answers
+        self._fast = False  # the peer is ahead of the pace that it is kept to
         self._ending = ""  # why nothing more is taken
         self._linger = False  # give the peer time to read the last answer
         self._closing = False
         self._gone = False
-        self._frame_since = 0.0  # when the open frame began
-        self._heard = 0.0  # when something came last
-        self._timer: Any = None
+        self._watch = Watch(home.reactor, home.limits, self._state, self.finish)
 
     def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
         """Set the connection up."""
         self._home.opened(self)
         # As a producer we are told when the peer does not read what we write.
         self.transport.registerProducer(self, True)  # noqa: FBT003 - Twisted's signature
-        self._heard = self._home.reactor.seconds()
-        if self._home.limits.idle:
-            self._watch(self._home.limits.idle)
+        self._watch.begin(handshake=self._home.certificates is not None)
         self._tools.notify(ConnectionOpened(channel=self._tools.channel, peer=self.peer))
+
+    def handshakeCompleted(self) -> None:  # noqa: N802 - Twisted's name
+        """Know now who the peer is."""
+        self._watch.agreed()
+        if self._home.certificates is not None:
+            self._exchanges.speaker = self._home.certificates.peer(self.transport)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """Take what was read."""
@@ -121,14 +118,25 @@ class Connection(Protocol):
                 return
         if self._decoder.noise > _NOISE:
             self.finish("the peer does not speak MLLP", linger=True)
-        self._note_time(began=bool(items))
+        self._watch.heard(frame=bool(self._decoder.pending), began=bool(items))
+        if self._home.pace is not None and items:
+            self._keep_pace(self._home.pace.spend(self.peer.rpartition(":")[0], len(items)))
+
+    def _keep_pace(self, seconds: float) -> None:
+        """Read nothing for so long, where the peer is ahead of its pace."""
+        if seconds and not self._fast:
+            self._fast = True
+            self._read_or_not()
+            self._home.reactor.callLater(seconds, self._slowed)
+
+    def _slowed(self) -> None:
+        self._fast = False
+        self._read_or_not()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 - Twisted's name
         """Keep what was left unfinished; what was handed to the intake stays there."""
         self._gone = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._watch.end()
         junk = None if self._ending else self._decoder.close()
         if junk is not None:
             self._exchanges.quarantine(junk.reason, junk.data)
@@ -317,12 +325,10 @@ class Connection(Protocol):
         """Read unless something speaks against it; an open frame's time does not run while nothing is read."""
         if self._gone or self.transport.disconnecting:
             return
-        if self._full or self._deaf or (self._ending and not self._linger):
+        if self._full or self._deaf or self._fast or (self._ending and not self._linger):
             self.transport.pauseProducing()
         else:
-            self._heard = self._home.reactor.seconds()
-            if self._decoder.pending:
-                self._frame_since = self._heard
+            self._watch.resumed(frame=bool(self._decoder.pending))
             self.transport.resumeProducing()
 
     def _close(self) -> None:
@@ -331,59 +337,16 @@ class Connection(Protocol):
         self._closing = True
         transport = self.transport
         transport.unregisterProducer()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._home.reactor.callLater(_LINGER, self._cut)
-        if self._linger:
+        self._watch.cut_after(_LINGER, self.abort)
+        if self._linger and self._home.certificates is None:
             # Closing while unread bytes wait would reset the connection, and the peer would lose our answer with it.
             transport.loseWriteConnection()
         else:
             transport.loseConnection()
 
-    def _cut(self) -> None:
-        self._timer = None
-        self.transport.abortConnection()
-
-    def _note_time(self, *, began: bool) -> None:
-        """Note when something came, and when the open frame began: one timer a connection, never one a message."""
-        limits = self._home.limits
-        pending = self._decoder.pending
-        if not pending:
-            self._frame_since = 0.0
-            if not limits.idle:
-                return
-        now = self._heard = self._home.reactor.seconds()
-        if pending and (began or not self._frame_since):
-            self._frame_since = now
-            self._watch(limits.frame_deadline)
-
-    def _watch(self, seconds: float) -> None:
-        """Look again after so long at the latest."""
-        reactor = self._home.reactor
-        if self._timer is not None:
-            if self._timer.getTime() <= reactor.seconds() + seconds:
-                return
-            self._timer.cancel()
-        self._timer = reactor.callLater(seconds, self._look)
-
-    def _look(self) -> None:
-        """See whether a frame or the silence took too long; look again when the next could have."""
-        self._timer = None
-        now = self._home.reactor.seconds()
-        limits = self._home.limits
-        due: list[float] = []
-        reading = not (self._full or self._deaf or self._ending)
-        if self._decoder.pending:
-            left = self._frame_since + limits.frame_deadline - now if reading else limits.frame_deadline
-            if left <= 0:
-                self.finish("a frame did not end in time")
-                return
-            due.append(left)
-        if limits.idle:
-            left = self._heard + limits.idle - now if reading and not self._open else limits.idle
-            if left <= 0:
-                self.finish("nothing came for a long time")
-                return
-            due.append(left)
-        if due:
-            self._watch(min(due))
+    def _state(self) -> State:
+        return State(
+            frame=bool(self._decoder.pending),
+            reading=not (self._full or self._deaf or self._fast or self._ending),
+            waiting=bool(self._open),
+        )

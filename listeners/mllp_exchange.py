@@ -12,12 +12,13 @@ from typing import Final
 
 from broker.errors import MessageError, NotAccepted, refused
 from broker.message import Inbound, Receipt
-from broker.notices import BatchFaulty, Bug, MessageRefused
+from broker.notices import BatchFaulty, Bug, MessageRefused, PeerRefused
 from broker.parts import Tools
 from broker.wire.ack import acknowledge, application_code, commit_code, is_acknowledgment, refusal_code
 from broker.wire.batch import Batch, Fault, Group, answer_batch, envelope_of
 from broker.wire.header import Header, read_header
 from broker.wire.mllp import COMMITTED, NOT_COMMITTED, frame
+from listeners.tls import Peer
 
 _AT_ONCE: Final = 64  # messages of a batch that wait for their commit
 _TORN: Final = "a segment of the batch's envelope stands inside the message; send it again, whole"
@@ -54,6 +55,7 @@ class Exchanges:
         self.peer = peer
         self.control_id = control_id
         self.original = manner.original
+        self.speaker: Peer | None = None  # who showed a certificate
         self._blocks = manner.blocks
 
     def begin(self, body: bytes, header: Header) -> Exchange:
@@ -61,6 +63,8 @@ class Exchanges:
         if is_acknowledgment(header, body):
             self.quarantine("an acknowledgment came where messages are expected; it is not answered", body)
             return Exchange(None, b"", None)
+        if self.speaker is not None and not self.speaker.may_speak_for(header):
+            return self._strange(body, header, self.speaker)
         promise = self.tools.intake.accept(
             Inbound(
                 channel=self.tools.channel,
@@ -71,6 +75,15 @@ class Exchanges:
             )
         )
         return Exchange(header, body, promise, len(body))
+
+    def _strange(self, body: bytes, header: Header, speaker: Peer) -> Exchange:
+        """Refuse a message whose sender the peer's certificate does not speak for."""
+        name = speaker.names[0] if speaker.names else "without a name"
+        reason = f"the certificate of {name} does not speak for this sender (listen.mllp.tls.senders)"
+        self.tools.notify(PeerRefused(channel=self.tools.channel, peer=self.peer, reason=reason))
+        refusal = NotAccepted(reason, code="AR", condition=207, location="MSH-3")
+        self.refuse_bytes(reason, body, refusal.condition, refusal.code)
+        return Exchange(header, b"", None, answer=self.refusal(header, refusal))
 
     def written(self, exchange: "Exchange | BatchExchange") -> bytes:
         """Return what is written for an exchange that has ended: its acknowledgments, each in a frame of its own."""

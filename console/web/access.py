@@ -2,7 +2,6 @@
 
 import contextlib
 import hmac
-import ipaddress
 import os
 import secrets
 import stat
@@ -15,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.errors import NotReady
+from broker.hosts import is_loopback
 from broker.notices import Bug, Notice
 
 TOKEN_FILE: Final = "console.token"  # noqa: S105 - a file's name
@@ -57,16 +57,6 @@ def make_token(data: Path) -> str:
         message = f"{path}: the console's token is empty; remove the file, then start again"
         raise NotReady(message)
     return token
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this machine's loopback."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 class Guard:

@@ -16,8 +16,9 @@ from starlette.responses import Response
 from starlette.routing import Mount
 
 from broker.errors import NotReady
+from broker.hosts import is_loopback
 from console.report import Report
-from console.web.access import ENDPOINT_FILE, Guard, failed, is_loopback, refused
+from console.web.access import ENDPOINT_FILE, Guard, failed, refused
 from console.web.api import Api
 from console.web.overview import Overview
 from console.web.pages import Pages, make_templates

@@ -167,7 +167,7 @@ def test_a_report_reads_as_an_editor_wants_it() -> None:
     assert report(findings) == textwrap.dedent("""\
         channels/x.yaml:3:36: error[E104]: unknown key "idel" in listen.mllp
             3 |   mllp: {endpoint: 127.0.0.1:2575, idel: 5s}
-              |                                    ^^^^ did you mean "idle"? allowed: acknowledge, charset, connections, default_charset, endpoint, frame_deadline, idle, keepalive, max_batch, max_message, mode, release, undecodable
+              |                                    ^^^^ did you mean "idle"?
         1 error in 1 file""")
     assert findings[0].as_json() == {
         "file": "channels/x.yaml",

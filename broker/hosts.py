@@ -1,0 +1,47 @@
+"""This module says what host names and addresses mean: whether they are this machine's own, and in which network."""
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine's loopback."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def networks(texts: Sequence[str]) -> tuple[IpNetwork, ...]:
+    """Return networks, which may be single addresses. Raises `ValueError` where one is neither."""
+    return tuple(ipaddress.ip_network(text) for text in texts)
+
+
+def is_within(host: str, allowed: Sequence[IpNetwork]) -> bool:
+    """Tell whether an address is in one of the networks; IPv4 that came over IPv6 counts as IPv4."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address.version == network.version and address in network for network in allowed)
+
+
+def _network(value: str) -> str:
+    try:
+        networks([value])
+    except ValueError:
+        text = "needs an address or a network, such as 10.1.2.3 or 10.1.0.0/16"
+        raise ValueError(text) from None
+    return value
+
+
+Network = Annotated[str, AfterValidator(_network)]

@@ -1,0 +1,259 @@
+"""This module lets a listener speak TLS 1.2 and later: it keeps certificates fresh, and says who the peer is.
+
+Files are looked at again for every new connection, so a renewed certificate is taken up without a restart and without
+touching the connections that there are. What cannot be used leaves the last good one in force.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
+from pydantic import Field, field_validator, model_validator
+from twisted.internet.interfaces import IAddress, IOpenSSLServerConnectionCreator
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from broker.errors import NotReady
+from broker.spec import Spec
+from broker.wire.header import Header
+
+_OTHERS_MAY: Final = 0o077
+_COMMON_NAME: Final = x509.NameOID.COMMON_NAME
+
+Sender = tuple[bytes, bytes]  # MSH-3 and MSH-4 as sent
+
+
+class TlsSpec(Spec):
+    """The certificate that a listener shows, and what it asks of its peers."""
+
+    certificate: str | None = Field(
+        default=None, min_length=1, description="File (PEM) with our certificate, then those that vouch for it."
+    )
+    key: str | None = Field(
+        default=None, min_length=1, description="File (PEM) with its private key, which only we may read."
+    )
+    ca: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File (PEM) of those who vouch for peers. A listener with it takes in only who shows a certificate "
+        "of theirs; where we dial, it says whom to trust instead of the system's list.",
+    )
+    senders: dict[str, list[str]] = Field(
+        default={},
+        description="Who may say to be whom: a name in the peer's certificate (host name, common name, or SHA-256 "
+        "fingerprint), and the senders it speaks for, as MSH-3|MSH-4. Any other sender is refused (AR).",
+    )
+
+    @field_validator("senders")
+    @classmethod
+    def _are_pairs(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        for name, pairs in value.items():
+            for pair in pairs:
+                if pair.count("|") != 1:
+                    text = f"{name}: a sender is written MSH-3|MSH-4, such as ADT|MERCY; found {pair!r}"
+                    raise ValueError(text)
+        return value
+
+    @model_validator(mode="after")
+    def _go_together(self) -> "TlsSpec":
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key need each other")
+        if self.senders and self.ca is None:
+            raise ValueError("senders needs ca: without a certificate nobody knows who a peer is")
+        return self
+
+    def below(self, folder: Path) -> "TlsSpec":
+        """Return it with relative paths starting at a folder."""
+        names = ("certificate", "key", "ca")
+        return self.model_copy(
+            update={name: str(folder / found) for name in names if (found := getattr(self, name)) is not None}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who showed a certificate: the names in it, the most telling first, and whom it may speak for (None: anybody)."""
+
+    names: tuple[str, ...]
+    senders: frozenset[Sender] | None
+
+    def may_speak_for(self, header: Header) -> bool:
+        """Tell whether a message of this sender may come from here."""
+        return self.senders is None or (header.sending_application, header.sending_facility) in self.senders
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Certificates:
+    """Our certificate, key, and those who vouch for peers; read again when a file has changed."""
+
+    def __init__(self, spec: TlsSpec, where: str, on_trouble: Callable[[str], None]) -> None:
+        """``where`` is the place in the configuration; ``on_trouble`` is told why renewed files cannot be used.
+
+        Paths in ``spec`` are absolute, or start at the present folder (`TlsSpec.below`).
+        """
+        self._spec = spec
+        self._where = where
+        self._on_trouble = on_trouble
+        self._files = tuple(filter(None, (spec.certificate, spec.key, spec.ca)))
+        self._context = SSL.Context(SSL.TLS_SERVER_METHOD)  # until `load`
+        self._seen: tuple[Any, ...] = ()
+        self._senders = _by_name(spec.senders)
+
+    def load(self) -> None:
+        """Read the files. Raises `NotReady` when they cannot be used."""
+        seen = self._stamp()
+        self._context = self._made()
+        self._seen = seen
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: ARG002, N802 - Twisted's
+        """Return TLS for one new connection that came in."""
+        return SSL.Connection(self._fresh(), None)
+
+    def _fresh(self) -> SSL.Context:
+        seen = self._stamp()
+        if seen != self._seen:
+            self._seen = seen  # one look at each change, whatever comes of it
+            try:
+                self._context = self._made()
+            except NotReady as error:
+                self._on_trouble(f"{error}; the certificate from before stays in force")
+        return self._context
+
+    def peer(self, transport: Any) -> Peer:
+        """Return who is at the other end of a connection whose handshake is complete."""
+        shown = transport.getPeerCertificate()
+        names = () if shown is None else _names(shown.to_cryptography())
+        if not self._spec.senders:
+            return Peer(names, None)
+        return Peer(names, frozenset(pair for name in names for pair in self._senders.get(name.lower(), ())))
+
+    def _stamp(self) -> tuple[Any, ...]:
+        stamps: list[tuple[int | None, int, int]] = []
+        for file in self._files:
+            try:
+                found = Path(file).stat()
+                stamps.append((found.st_ino, found.st_mtime_ns, found.st_size))
+            except OSError as error:
+                stamps.append((error.errno, 0, 0))
+        return tuple(stamps)
+
+    def _made(self) -> SSL.Context:
+        spec = self._spec
+        for name, file in (("certificate", spec.certificate), ("key", spec.key), ("ca", spec.ca)):
+            if file is not None:
+                self._look_at(name, file)
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_cipher_list(b"ECDHE+AESGCM:ECDHE+CHACHA20")
+        try:
+            if spec.certificate is not None and spec.key is not None:
+                context.use_certificate_chain_file(spec.certificate)
+                context.use_privatekey_file(spec.key)
+                context.check_privatekey()
+            if spec.ca is not None:
+                context.load_verify_locations(spec.ca)
+                context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+        except SSL.Error:
+            text = f"{self._where}: certificate, key and ca cannot be used together"
+            raise NotReady(f"{text}; they must be PEM, and the key must be the certificate's") from None
+        return context
+
+    def _look_at(self, name: str, file: str) -> None:
+        """Say of each file alone what is wrong with it: OpenSSL says it of all of them together."""
+        where = f"{self._where}.{name}: {file}"
+        try:
+            data = Path(file).read_bytes()
+            mode = Path(file).stat().st_mode
+        except OSError as error:
+            raise NotReady(f"{where} cannot be read ({error.strerror}); check the path and its rights") from None
+        if name == "key":
+            if mode & _OTHERS_MAY:
+                raise NotReady(f"{where} can be read by others (mode {mode & 0o777:04o}); run: chmod 600 {file}")
+            return
+        try:
+            found = x509.load_pem_x509_certificates(data)
+        except ValueError:
+            raise NotReady(f"{where} holds no certificate; it must be PEM (-----BEGIN CERTIFICATE-----)") from None
+        if name == "certificate" and (why := _end_of(found[0])):
+            # Peers that check it will go away; those that do not can still send.
+            self._on_trouble(f"{where} {why}; renew it")
+
+
+class TlsFactory(TLSMemoryBIOFactory):
+    """Wraps a factory in TLS, and turns away whom that turns away."""
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override] # noqa: N802
+        """Take a connection in, or not; Twisted's own factory would wrap None."""
+        wrapped = self.wrappedFactory.buildProtocol(addr)
+        return None if wrapped is None else self.protocol(self, wrapped)
+
+
+def dialling(spec: TlsSpec, host: str, where: str) -> Any:
+    """Return TLS for connections that we open: the other end's name or address is checked (RFC 9525).
+
+    Raises `NotReady` when the files cannot be used.
+    """
+    from twisted.internet import ssl  # noqa: PLC0415 - loads what servers do not need
+
+    try:
+        trusted = None if spec.ca is None else ssl.trustRootFromCertificates(_certificates(spec.ca))  # type: ignore[no-untyped-call]
+        own = None
+        if spec.certificate is not None and spec.key is not None:
+            both = Path(spec.key).read_bytes() + Path(spec.certificate).read_bytes()
+            own = ssl.PrivateCertificate.loadPEM(both)  # type: ignore[no-untyped-call]
+        return ssl.optionsForClientTLS(
+            host,
+            trusted,
+            own,
+            extraCertificateOptions={"raiseMinimumTo": ssl.TLSVersion.TLSv1_2},
+        )
+    except (OSError, ValueError, SSL.Error) as error:
+        text = f"{where}: certificate, key and ca cannot be used ({type(error).__name__})"
+        raise NotReady(f"{text}; they must be readable and PEM, and the key must be the certificate's") from None
+
+
+def _certificates(file: str) -> list[Any]:
+    from twisted.internet import ssl  # noqa: PLC0415 - as above
+
+    found = x509.load_pem_x509_certificates(Path(file).read_bytes())
+    return [ssl.Certificate.loadPEM(each.public_bytes(Encoding.PEM)) for each in found]
+
+
+def _by_name(senders: Mapping[str, Sequence[str]]) -> dict[str, list[Sender]]:
+    found: dict[str, list[Sender]] = {}
+    for name, pairs in senders.items():
+        for pair in pairs:
+            application, _, facility = pair.partition("|")
+            found.setdefault(name.lower().replace(":", ""), []).append((application.encode(), facility.encode()))
+    return found
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    names: list[str] = []
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        names += extension.value.get_values_for_type(x509.DNSName)
+    except (x509.ExtensionNotFound, ValueError):
+        pass  # old certificates have a common name alone
+    names += _texts(certificate.subject.get_attributes_for_oid(_COMMON_NAME))
+    return (*names, certificate.fingerprint(SHA256()).hex())
+
+
+def _texts(attributes: Iterable[Any]) -> list[str]:
+    return [value if isinstance(value := attribute.value, str) else value.decode("latin-1") for attribute in attributes]
+
+
+def _end_of(certificate: x509.Certificate) -> str:
+    """Return why a certificate is not valid now, or nothing."""
+    now = datetime.now(UTC)
+    if now < certificate.not_valid_before_utc:
+        return f"is valid only from {certificate.not_valid_before_utc:%Y-%m-%d} on"
+    return f"ended on {certificate.not_valid_after_utc:%Y-%m-%d}" if now > certificate.not_valid_after_utc else ""
