@@ -81,7 +81,7 @@ FORMATS: Final[Parts[FormatSpec]] = Parts(
 LISTENERS: Final[Parts[ListenerSpec]] = Parts(
     "listener",
     ListenerSpec,
-    {"mllp": "listeners.mllp:MllpSpec", "files": "listeners.files:FilesSpec"},
+    {"mllp": "listeners.mllp:MllpSpec", "tcp": "listeners.tcp:TcpSpec", "files": "listeners.files:FilesSpec"},
 )
 STEPS: Final[Parts[StepSpec]] = Parts(
     "step",

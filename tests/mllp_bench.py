@@ -106,7 +106,7 @@ class Bench:
 
     def connect(self) -> tuple[Connection, Wire]:
         connection = self.listener.buildProtocol(PEER)
-        assert connection is not None
+        assert isinstance(connection, Connection)
         wire = Wire()
         connection.transport = wire
         connection.connectionMade()

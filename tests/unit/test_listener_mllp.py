@@ -324,7 +324,7 @@ async def test_open_messages_are_answered_when_the_listener_stops() -> None:
 
 
 async def test_connections_are_cut_when_stopping_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("listeners.mllp._STOP_WITHIN", 0.0)
+    monkeypatch.setattr("listeners.port._STOP_WITHIN", 0.0)
     bench = Bench()
     connection, wire = bench.connect()
     connection.dataReceived(frame(message(1)))
