@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 EPOCH_MS: Final = 1_577_836_800_000  # 2020-01-01T00:00:00Z
-DELIVERIES: Final = 63  # most destinations of one channel
+DELIVERIES: Final = 63  # most of one message: destinations of its channel, times patients
 _MILLISECOND: Final = 1 << 22
 _STEP: Final = 1 << 6
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -20,6 +20,7 @@ from typing import Any, Final
 import orjson
 
 from broker.crash import crash_point
+from broker.ids import DELIVERIES
 from broker.notices import Notice, WorkerDied
 from broker.wire import pipe
 
@@ -41,9 +42,12 @@ class Item:
 
 @dataclass(slots=True)
 class Rendered:
-    """One delivery as the steps made it: destination by its place in the channel, order key, request bytes."""
+    """One delivery as the steps made it: its place, order key, request bytes.
 
-    destination: int
+    The places of a message's first patient are those of the channel's destinations; those of the next follow.
+    """
+
+    place: int
     lane: str
     request: bytes = field(repr=False)
 
@@ -272,8 +276,11 @@ def _read_results(header: Any, rest: bytes, count: int) -> list[Processed]:
     results, at = [], 0
     for state, step, location, reason, deliveries in header["results"]:
         rendered = []
-        for destination, lane, size in deliveries:
-            rendered.append(Rendered(int(destination), str(lane), rest[at : at + size]))
+        for place, lane, size in deliveries:
+            if not 0 <= place < DELIVERIES:
+                message = "no such place"
+                raise ValueError(message)
+            rendered.append(Rendered(int(place), str(lane), rest[at : at + size]))
             at += size
         if state not in {"processed", "filtered", "failed"}:
             message = "no such state"

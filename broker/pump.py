@@ -13,9 +13,8 @@ from typing import Any, Final
 
 from broker.acts import read_received
 from broker.errors import StoreError, StoreFatal
-from broker.ids import DELIVERIES
 from broker.notices import Bug, MessageFailed, MessagesProcessed, Notice
-from broker.processes import Item, Processed, WorkerProcess
+from broker.processes import Item, Processed, Rendered, WorkerProcess
 from broker.seal import Sealer
 from broker.store import Store
 from broker.units import Finished, NewDelivery, Placed
@@ -175,23 +174,7 @@ class Pump:
         return [Placed(delivery, "", due=False) for delivery in unit.deliveries]
 
     def _finished(self, program: Program, item: Item, done: Processed, now: float) -> Finished:
-        wanted = [rendered for rendered in done.deliveries if 0 <= rendered.destination < len(program.routes)]
-        places = {rendered.destination: place for place, rendered in enumerate(wanted, 1)}
-        deliveries = []
-        for place, rendered in enumerate(wanted[:DELIVERIES], 1):
-            route = program.routes[rendered.destination]
-            follows = program.after[rendered.destination]
-            before = places.get(follows) if follows is not None else None
-            deliveries.append(
-                NewDelivery(
-                    id=item.id + place,
-                    route=route,
-                    lane=self._sealer.lane(rendered.lane),
-                    after=item.id + before if before else None,
-                    eager=before is None and self._room(route),
-                    request=rendered.request,
-                )
-            )
+        deliveries = self._new(program, item.id, done.deliveries) if done.deliveries else ()
         return Finished(
             id=item.id,
             channel=program.channel,
@@ -201,8 +184,31 @@ class Pump:
             step=done.step,
             location=done.location,
             reason=done.reason,
-            deliveries=tuple(deliveries),
+            deliveries=deliveries,
         )
+
+    def _new(self, program: Program, message: int, rendered: Sequence[Rendered]) -> tuple[NewDelivery, ...]:
+        """Return the deliveries: a place in the channel for each destination, and so on for every further patient."""
+        count = len(program.routes)
+        places = {one.place for one in rendered}
+        deliveries = []
+        for one in rendered:
+            place = one.place % count
+            follows = program.after[place]
+            before = None if follows is None else one.place - place + follows
+            if before not in places:
+                before = None
+            deliveries.append(
+                NewDelivery(
+                    id=message + 1 + one.place,
+                    route=program.routes[place],
+                    lane=self._sealer.lane(one.lane),
+                    after=None if before is None else message + 1 + before,
+                    eager=before is None and self._room(program.routes[place]),
+                    request=one.request,
+                )
+            )
+        return tuple(deliveries)
 
     def _tell(self, finished: Sequence[Finished], seconds: float) -> None:
         states = [unit.state for unit in finished]

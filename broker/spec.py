@@ -117,6 +117,9 @@ class ListenerSpec(Spec):
 class StepSpec(Spec):
     """What an analyst writes as one item of ``steps:``."""
 
+    # Whether it looks at a whole message, also where that is about several patients and each goes on by itself.
+    of_whole: ClassVar[bool] = False
+
     def build(self, kit: Any) -> "Transform":
         """Build the step; ``kit`` is a `transforms.kit.Kit` (compilers for expressions, templates and scripts)."""
         raise NotImplementedError

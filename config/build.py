@@ -1,22 +1,28 @@
 """This module builds what was read: channels for the engine, and for a worker process what it runs over messages."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from broker.channel import Channel, RoutePlan
 from broker.errors import StepError
-from broker.formats.reading import Index, no_index
+from broker.formats.reading import Format, Index, no_index
+from broker.ids import DELIVERIES
 from broker.message import Document
 from broker.notices import Notice
 from broker.parts import Intake, Tools
 from config.channel import ChannelPlan, DeliverPlan, load_channel
 from config.profiles import load_profile
-from config.program import Compiled, Exit, Program
+from config.program import Compiled, Exit, Program, Split
 from config.settings import Settings
 from transforms.kit import Kit
+from transforms.split_patients import split_patients
+
+_HL7: Final = "hl7"
+_CANONICAL: Final = "canonical"
 
 
 def build_program(tree: dict[str, Any], folder: Path) -> Program:
@@ -26,7 +32,14 @@ def build_program(tree: dict[str, Any], folder: Path) -> Program:
     kit = Kit(folder, form, load_profile)
     steps = [(step.name, step.spec.build(kit)) for step in plan.steps]
     order = kit.expression(plan.order) if plan.order is not None else None
-    return Program(steps, order, [_exit(kit, deliver) for deliver in plan.deliver], form.document)
+    exits = [_exit(kit, deliver) for deliver in plan.deliver]
+    of_whole = frozenset(step.name for step in plan.steps if step.spec.of_whole)
+    return Program(steps, order, exits, form.document, _split(plan, form), of_whole)
+
+
+def _split(plan: ChannelPlan, form: Format) -> Split | None:
+    """Return what takes messages about several patients apart; who makes no events passes them on as they are."""
+    return split_patients if form.kind == _HL7 and any(step.kind == _CANONICAL for step in plan.steps) else None
 
 
 def _exit(kit: Kit, plan: DeliverPlan) -> Exit:
@@ -74,12 +87,23 @@ def build_index(plan: ChannelPlan, kit: Kit) -> Index:
     if not plan.index:
         return no_index
     wanted = [(name, kit.expression(text)) for name, text in plan.index.items()]
+    if kit.format.kind == _HL7:
+        return lambda document: _values(wanted, _documents(document))
+    return lambda document: _values(wanted, (document,))
 
-    def index(document: Document) -> list[tuple[str, str]]:
-        values = ((name, _value(expression, document)) for name, expression in wanted)
-        return [(name, value) for name, value in values if value]
 
-    return index
+def _values(wanted: Sequence[tuple[str, Compiled]], documents: Sequence[Document]) -> list[tuple[str, str]]:
+    values = ((name, _value(expression, document)) for document in documents for name, expression in wanted)
+    return list(dict.fromkeys(pair for pair in values if pair[1]))
+
+
+def _documents(document: Document) -> Sequence[Document]:
+    """Return a message as it is, or a document for each of its patients: it is to be found by all of them."""
+    try:
+        parts = split_patients(document.message, DELIVERIES)
+    except StepError:
+        return (document,)  # it will fail, and is kept all the same
+    return [replace(document, message=part.message()) for part in parts] or (document,)
 
 
 def _value(expression: Compiled, document: Document) -> str:

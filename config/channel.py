@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from broker.errors import ConfigError
 from broker.formats.reading import Format
+from broker.ids import DELIVERIES
 from broker.retry import RetryPolicy
 from broker.spec import DestinationSpec, Expression, FormatSpec, ListenerSpec, Seconds, Spec, StepSpec
 from broker.wire.charset import Charset
@@ -82,7 +83,9 @@ class ChannelSpec(Spec):
         default={}, description="Values to find messages by in the console, kept as keyed hashes."
     )
     steps: list[Any] = Field(default=[], description="What is done with a message, in order; one kind each.")
-    deliver: dict[Name, Any] = Field(default={}, description="Where messages go: names and their destinations.")
+    deliver: dict[Name, Any] = Field(
+        default={}, max_length=DELIVERIES, description="Where messages go: names and their destinations."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,26 @@
-"""This module runs one revision of a channel over one message: its steps, its conditions, and the bytes to send."""
+"""This module runs one revision of a channel over one message: its steps, its conditions, and the bytes to send.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+A message about several patients runs as one document for each of them. It ends as one: if one document fails, the
+message fails, and nothing of it is delivered; if all are filtered, it is filtered.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
 from broker.errors import MessageError, StepError
+from broker.ids import DELIVERIES
 from broker.message import Document, Filtered
 from broker.parts import Renderer, Transform
 
 Compiled = Callable[[Document], Any]
-# state, step, location, reason, deliveries as (destination by place, order key, size of the request)
-Result = tuple[str, str | None, str | None, str | None, list[tuple[int, str, int]]]
+# Destination by place (and so on, for every further patient), order key, size of the request.
+Way = tuple[int, str, int]
+# state, step, location, reason, deliveries
+Result = tuple[str, str | None, str | None, str | None, list[Way]]
 
 _SHARED_LANE: Final = ""  # of messages without an order key
 
@@ -27,8 +34,25 @@ class Exit:
     render: Renderer
 
 
+class Part(Protocol):
+    """What a message says of one of several patients; ``str`` is what people call it."""
+
+    def message(self) -> Any:
+        """Return it as a message of its own."""
+
+    def located(self, text: str) -> str:
+        """Return a location in it as one in the whole message."""
+
+
+# Returns the parts of a message about several patients (at most so many, else it raises StepError); none for another.
+Split = Callable[[Any, int], Sequence[Part]]
+
+
 class Program:
-    """What a worker process runs for one revision of a channel."""
+    """What a worker process runs for one revision of a channel.
+
+    ``split`` takes messages about several patients apart; the steps named in ``of_whole`` look at the whole message.
+    """
 
     def __init__(
         self,
@@ -36,13 +60,19 @@ class Program:
         order: Compiled | None,
         exits: list[Exit],
         document: Callable[[bytes, float], Document],
+        split: Split | None = None,
+        of_whole: frozenset[str] = frozenset(),
     ) -> None:
         self._steps = steps
         self._order = order
         self._exits = exits
         self._document = document  # reads a message: `Format.document`
+        self._split = split
+        self._of_whole = of_whole
+        self._most = DELIVERIES // max(len(exits), 1)  # patients of one message
         self._at = ""  # what is being done
         self._values: dict[str, Any] = {}  # of the message that it is done with
+        self._part: Part | None = None  # and of which of its patients
 
     @classmethod
     def load(cls, content: bytes) -> "Program":
@@ -57,15 +87,22 @@ class Program:
 
     def process(self, body: bytes, received_at: float) -> tuple[Result, list[bytes]]:
         """Run everything over one message; whatever fails, fails this message alone and says where."""
-        self._at, self._values = "read", {}
+        self._at, self._values, self._part = "read", {}, None
         try:
             return self._through(body, received_at)
         except StepError as error:
-            return ("failed", error.step or self._at, error.location or self._line(), str(error), []), []
+            # The name that the channel gives a step says more than what the step calls itself.
+            step = self._at if self._at.startswith("steps.") else error.step or self._at
+            return self._failed(step, error.location or self._line(), str(error))
         except MessageError as error:
-            return ("failed", self._at, error.location or None, str(error), []), []
+            return self._failed(self._at, error.location or None, str(error))
         except Exception as error:  # noqa: BLE001 - a step's mistake; its text may hold patient data, its type does not
-            return ("failed", self._at, self._line(), f"raised {type(error).__name__}", []), []
+            return self._failed(self._at, self._line(), f"raised {type(error).__name__}")
+
+    def _failed(self, step: str, location: str | None, reason: str) -> tuple[Result, list[bytes]]:
+        if self._part is not None:
+            location, reason = self._part.located(location or "PID"), f"{self._part}: {reason}"
+        return ("failed", step, location, reason, []), []
 
     def _line(self) -> str | None:
         """Return where a row was in its file, as a location; None for a message that is no row."""
@@ -75,22 +112,70 @@ class Program:
     def _through(self, body: bytes, received_at: float) -> tuple[Result, list[bytes]]:
         document = self._document(body, received_at)
         self._values = document.values
-        for name, step in self._steps:
+        if self._split is not None and (parts := self._split(document.message, self._most)):
+            return self._through_each(document, parts)
+        outcome = self._stepped(document, self._steps)
+        if isinstance(outcome, Filtered):
+            return ("filtered", self._at, None, outcome.reason, []), []
+        deliveries, requests = self._rendered(outcome, 0)
+        return ("processed", None, None, None, deliveries), requests
+
+    def _through_each(self, whole: Document, parts: Sequence[Part]) -> tuple[Result, list[bytes]]:
+        steps = [(name, self._once(step, whole) if name in self._of_whole else step) for name, step in self._steps]
+        deliveries, requests = [], []
+        stopped: list[tuple[str, str, str]] = []
+        for number, part in enumerate(parts):
+            self._part = part
+            outcome = self._stepped(replace(whole, message=part.message(), values=dict(whole.values)), steps)
+            if isinstance(outcome, Filtered):
+                stopped.append((self._at, part.located("PID"), f"{part}: {outcome.reason}"))
+            else:
+                ways, rendered = self._rendered(outcome, number * len(self._exits))
+                deliveries += ways
+                requests += rendered
+        if len(stopped) == len(parts):
+            return ("filtered", *stopped[0], []), []
+        if not stopped:
+            return ("processed", None, None, None, deliveries), requests
+        step, location, reason = stopped[0]
+        reason = f"{len(stopped)} filtered, the first at {step}: {reason}"
+        return ("processed", None, location, reason, deliveries), requests
+
+    def _once(self, step: Transform, whole: Document) -> Transform:
+        """Return a step that looks at the whole message, once for all of its parts."""
+        seen: list[Document | Filtered] = []
+
+        def look(document: Document) -> Document | Filtered:
+            if not seen:
+                part, self._part = self._part, None  # what fails here is of no patient
+                seen.append(step(whole))
+                self._part = part
+            found = seen[0]
+            return found if isinstance(found, Filtered) else replace(document, values=document.values | found.values)
+
+        return look
+
+    def _stepped(self, document: Document, steps: Sequence[tuple[str, Transform]]) -> Document | Filtered:
+        for name, step in steps:
             self._at = name
             outcome = step(document)
             if isinstance(outcome, Filtered):
-                return ("filtered", name, None, outcome.reason, []), []
+                return outcome
             document = outcome
+        return document
+
+    def _rendered(self, document: Document, first: int) -> tuple[list[Way], list[bytes]]:
+        """Return where a document goes, and the bytes; ``first`` is the place of the first destination."""
         self._at = "order"
         lane = self._lane(document)
         deliveries, requests = [], []
-        for place, way in enumerate(self._exits):
+        for place, way in enumerate(self._exits, first):
             self._at = way.name
             if way.when is None or way.when(document):
                 request = way.render(document)
                 deliveries.append((place, lane, len(request)))
                 requests.append(request)
-        return ("processed", None, None, None, deliveries), requests
+        return deliveries, requests
 
     def _lane(self, document: Document) -> str:
         if self._order is not None:

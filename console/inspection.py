@@ -6,6 +6,7 @@ read is shown even where it would be refused, so that an analyst sees why.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from broker.canonical.codec import as_json
@@ -13,6 +14,7 @@ from broker.canonical.model import Event
 from broker.errors import MessageError, StepError, refused
 from broker.fhir.check import ResourceError, check, described
 from broker.fhir.paths import Path
+from broker.ids import DELIVERIES
 from broker.wire.ack import check_header
 from broker.wire.batch import is_batch, split_batch
 from broker.wire.er7 import Message
@@ -23,6 +25,7 @@ from transforms.finding import acknowledgment
 from transforms.map_cda import map_cda, read_cda
 from transforms.map_fhir import map_fhir
 from transforms.map_message import map_message
+from transforms.split_patients import split_patients
 from transforms.to_fhir import to_fhir
 from transforms.validation import validate
 
@@ -53,6 +56,7 @@ class Seen:
     errors: list[dict[str, Any]] = field(default_factory=list)
     values: dict[str, str | None] = field(default_factory=dict)
     canonical: dict[str, Any] | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)  # one for each patient, where it is about several
     fhir: list[Any] | None = None
     second_opinion: str | None = None  # what hl7apy has against an HL7 message; "" for nothing
     messages: "list[Seen]" = field(default_factory=list)
@@ -67,6 +71,8 @@ class Seen:
         """Return it as JSON takes it."""
         found: dict[str, Any] = {"kind": self.kind, "verdict": self.verdict, "acknowledgment": self.acknowledgment}
         found |= {"errors": self.errors, "values": self.values, "canonical": self.canonical}
+        if self.events:
+            found["events"] = self.events
         if self.fhir is not None:
             found["fhir"] = self.fhir
         if self.second_opinion is not None:
@@ -124,7 +130,7 @@ def inspect_message(body: bytes, asked: Asked) -> Seen:
         seen.acknowledgment = refusal.code
     seen.errors += [_error(one.location, one.condition, one.severity, one.text) for one in findings]
     seen.values = {place: _value(message.get, Location.parse, place) for place in asked.at}
-    _tell(seen, lambda: map_message(message), asked)
+    _tell_each(seen, message, asked)
     if asked.second:
         seen.second_opinion = second_opinion(message)
     return seen
@@ -176,6 +182,27 @@ def _inspect_cda(data: bytes, asked: Asked) -> Seen:
     seen = Seen(kind="cda", source=root, values=dict.fromkeys(asked.at))
     _tell(seen, lambda: map_cda(root), asked)
     return seen
+
+
+def _tell_each(seen: Seen, message: Message, asked: Asked) -> None:
+    """Add the event of an HL7 message, or of each patient that it is about: the first of them is its ``canonical``."""
+    try:
+        parts = split_patients(message, DELIVERIES)
+    except StepError as error:
+        seen.errors.append(_error(error.location, 0, "warning", str(error)))
+        return
+    if not parts:
+        _tell(seen, lambda: map_message(message), asked)
+        return
+    for part in parts:
+        one = Seen(kind=seen.kind)
+        _tell(one, partial(map_message, part.message()), asked)
+        seen.errors += [error | {"location": part.located(error["location"])} for error in one.errors]
+        if one.canonical is not None:
+            seen.events.append(one.canonical)
+        if one.fhir is not None:
+            seen.fhir = [*(seen.fhir or ()), *one.fhir]
+    seen.canonical = seen.events[0] if seen.events else None
 
 
 def _tell(seen: Seen, mapping: Callable[[], Event], asked: Asked) -> None:

@@ -87,8 +87,8 @@ TRIGGERS: Final = {
 # These tell about a person. A PV1 in them is mostly there for the message's grammar alone: then it has no visit number.
 _ABOUT_PERSONS: Final = frozenset({"A24", "A28", "A29", "A31", "A37", "A39", "A46", "A47", "A48"})
 _MERGING: Final = frozenset({"patient.merged"})
-_WITH_MRG: Final = frozenset({"patient.merged", "patient.account_moved", "patient.identifier_changed"})
-_WITH_TWO: Final = frozenset({"patient.linked", "patient.unlinked"})
+WITH_MRG: Final = frozenset({"patient.merged", "patient.account_moved", "patient.identifier_changed"})
+WITH_TWO: Final = frozenset({"patient.linked", "patient.unlinked"})
 _NPU_FIELDS: Final = 2
 
 
@@ -134,14 +134,12 @@ def _people(
     message: Message, trigger: str, kind: str, without: frozenset[str]
 ) -> tuple[Patient, Cleared, Merge | None, Patient | None]:
     """Return whom the message is about, what is cleared of them, what was merged, and who was linked."""
-    if kind in _WITH_MRG:
+    if kind in WITH_MRG:
         patient, cleared = first_patient(message, without)
         return patient, cleared, merge_of(message, patient, needed=kind in _MERGING), None
-    if kind in _WITH_TWO:
+    if kind in WITH_TWO:
         patient, cleared = first_patient(message, without)
         return patient, cleared, None, second_patient(message)
-    if trigger == "A17" and len(message.texts("PID")) > 1:
-        fail("PID", "the message swaps the beds of two patients; it must be split into two transfers (A02), one each")
     patient, cleared = patient_of(message, without)
     if trigger == "A29":
         patient = replace(patient, active=False)

@@ -22,7 +22,7 @@ _KINDS: Final = {
     **dict.fromkeys(("CA", "OC", "CR", "DC", "OD", "DR"), CANCELLED),
     **dict.fromkeys(("OK", "UA", "UC", "UD", "UF", "UH", "UM", "UR", "UX", "NA", "RR", "SR", "DE"), ANSWERED),
 }
-_PREVIOUS: Final = frozenset({"PR", "RE", ""})  # what stands over earlier results that come with an order
+PREVIOUS: Final = frozenset({"PR", "RE", ""})  # what stands over earlier results that come with an order
 # HL7 table 0038 -> FHIR request status.
 STATUSES: Final = {
     "A": "active", "CA": "revoked", "CM": "completed", "DC": "revoked", "ER": "unknown", "HD": "on-hold",
@@ -74,7 +74,7 @@ def orders_of(chart: Chart, read: Reader) -> tuple[tuple[Order, ...], tuple[Resu
     observations: tuple[Observation, ...] = ()
     for group in chart.groups:
         control = upper_code(read, group.order[1]) if group.order else ""
-        if control == "PR" or (group.prior and control in _PREVIOUS):
+        if control == "PR" or (group.prior and control in PREVIOUS):
             results.append(map_report(group, read))
         else:
             orders.append(map_one(group, read, control))

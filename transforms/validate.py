@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, Field
 
@@ -33,6 +33,8 @@ class ValidateSpec(StepSpec):
 
     Later steps and destinations see `validation.errors`, `validation.warnings` and `validation.information`.
     """
+
+    of_whole: ClassVar[bool] = True
 
     hl7: Annotated[str | None, AfterValidator(_known)] = Field(
         default=None, description='The version to check by, such as "2.5.1"; without it, what MSH-12 says.'

@@ -4,6 +4,7 @@ A message keeps its bytes as they came. Segments and fields are split when someb
 """
 
 import gc
+from collections.abc import Iterable
 from typing import Final, Self
 
 from broker.wire.charset import Charset, decode
@@ -132,6 +133,22 @@ class Message:
             if len(self._text) > _LONG:
                 self._text = ""  # the lines hold all of it, and a document need not be in memory twice
         return self._lines
+
+    def has_several(self, name: str) -> bool:
+        """Tell whether more than one segment has a name; mostly that is seen without taking anything apart."""
+        text, mark = self._text, f"\r{name}"
+        if 0 < len(text) < _LONG and ((begin := text.find(mark)) < 0 or text.find(mark, begin + 4) < 0):
+            return False  # splitting a long text into lines is faster than looking for this in it
+        return len(self.texts(name)) > 1
+
+    def part(self, places: Iterable[int]) -> Self:
+        """Return a message of some of the segments, by their places in `lines`; MSH must be among them.
+
+        Its ``raw`` is written anew, in the encoding of this one.
+        """
+        lines = self._split()
+        text = "".join([f"{lines[place][1]}\r" for place in places])
+        return type(self)(text.replace("\n", "\r").encode(self.encoding, "replace"), self.header, text, self.encoding)
 
     def __repr__(self) -> str:
         """Show type and size alone: a message is patient data."""

@@ -31,6 +31,11 @@ _SPECIMENS: Final = {"SPM": 5, "SAC": 6}  # where they are above the orders
 _ORDERS: Final = frozenset({"ORC", "OBR"})
 
 
+def level_of(name: str) -> int:
+    """Return how deep segments of a name stand: 1 is the level of PID; those without a level are the deepest."""
+    return _LEVELS.get(name, _NONE)
+
+
 class Group:
     """Segments that belong together, in the order of the message; the first one opened the group.
 

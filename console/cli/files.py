@@ -81,7 +81,8 @@ def _lines(name: str, seen: Seen) -> Iterator[str]:
         yield f"  {error['severity']} {error['code'] or ''} {error['location']}: {error['text']}"
     if seen.second_opinion is not None:
         yield f"  hl7apy: {seen.second_opinion or 'nothing wrong'}"
-    for title, found in (("event", seen.canonical), ("fhir", seen.fhir)):
+    shown: list[tuple[str, Any]] = [(f"event {number}", event) for number, event in enumerate(seen.events, 1)]
+    for title, found in (*(shown or [("event", seen.canonical)]), ("fhir", seen.fhir)):
         if found is not None:
             yield f"  {title}"
             yield from ("    " + line for line in json.dumps(json.loads(as_text(found)), indent=2).splitlines())

@@ -85,7 +85,8 @@ def journey(found: dict[str, Any]) -> str:
 
 def _delivery(delivery: dict[str, Any], began: str) -> list[str]:
     ended = delivery["done_at"] if delivery["state"] != "waiting" else None
-    text = f"{delivery['destination']}: {delivery['state']}{_waits(delivery)}"
+    whose = f", patient {delivery['patient']}" if "patient" in delivery else ""
+    text = f"{delivery['destination']}{whose}: {delivery['state']}{_waits(delivery)}"
     lines = [_line(milliseconds(began, ended) if ended else None, delivery["state"], text)]
     for attempt in delivery["attempts"]:
         took = duration(milliseconds(attempt["started_at"], attempt["ended_at"]))

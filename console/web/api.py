@@ -20,7 +20,7 @@ from broker.units import Act
 from console.plain import patient_to_json, to_json
 from console.report import Hub
 from console.version import product_version
-from console.web.journey import as_json, step_names
+from console.web.journey import as_json
 from console.web.overview import Overview
 from console.web.ports import Engine, Reload, Settings
 
@@ -88,7 +88,7 @@ class Api:
         for identifier in (_id_or_none(asked), await self._by_control_id(asked)):
             found = identifier is not None and await self.engine.read(queries.trace, identifier)
             if found:
-                return as_json(found, step_names(found.content))
+                return as_json(found)
         message = f"no message has the id or the control id {asked[:64]!r}"
         raise Refused(message, 404)
 

@@ -9,22 +9,35 @@ from broker.queries import Journey
 from console.plain import to_json
 
 
-def as_json(journey: Journey, steps: list[str]) -> dict[str, Any]:
-    """Return the message's own keys, ``steps`` (each with ``name`` and ``state``), and ``deliveries`` with attempts."""
+def as_json(journey: Journey) -> dict[str, Any]:
+    """Return the message's own keys, ``steps`` (each with ``name`` and ``state``), and ``deliveries`` with attempts.
+
+    Of a message about several patients each delivery has a ``patient``: the how-manieth it is for, from 1.
+    """
+    channel = _channel(journey.content)
     shown: dict[str, Any] = to_json(journey.message)
-    shown["steps"] = _steps(steps, journey.message.state, journey.message.step)
+    shown["steps"] = _steps(_step_names(channel), journey.message.state, journey.message.step)
     shown["deliveries"] = to_json(journey.deliveries)
+    ways = channel.get("deliver")
+    if isinstance(ways, dict) and any(each.id - journey.message.id > len(ways) for each in journey.deliveries):
+        for each, delivery in zip(shown["deliveries"], journey.deliveries, strict=True):
+            each["patient"] = 1 + (delivery.id - journey.message.id - 1) // len(ways)
     return shown
 
 
-def step_names(content: str | None) -> list[str]:
-    """Return the names of a revision's steps, in order; none when its content cannot be read."""
+def _channel(content: str | None) -> dict[str, Any]:
+    """Return the channel that a revision's content holds; empty when it cannot be read."""
     try:
         found = orjson.loads(content or "{}")
     except orjson.JSONDecodeError:
-        return []
+        return {}
     channel = found.get("channel") if isinstance(found, dict) else None
-    steps = channel.get("steps") if isinstance(channel, dict) else None
+    return channel if isinstance(channel, dict) else {}
+
+
+def _step_names(channel: dict[str, Any]) -> list[str]:
+    """Return the names of a channel's steps, in order."""
+    steps = channel.get("steps")
     return [str(next(iter(step), "")) for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
 
 

@@ -16,6 +16,7 @@ from dispatch.patients.times import is_older
 _STATUS: Final = {
     "encounter.admitted": "in-progress",
     "encounter.transferred": "in-progress",
+    "encounter.swapped": "in-progress",
     "encounter.discharged": "finished",
     "encounter.planned": "planned",
     "encounter.class_changed": "in-progress",
@@ -24,6 +25,7 @@ _STATUS: Final = {
     "encounter.discharge_cancelled": "in-progress",
     "encounter.deleted": "cancelled",
 }
+_MOVES: Final = frozenset({"encounter.transferred", "encounter.swapped"})
 _DERIVED: Final = {"names": {"family", "given"}, "telecom": {"mobile", "email"}}
 
 
@@ -153,7 +155,7 @@ def _revise_visit(visit: Visit, said: Said) -> list[str]:
         for name, value in said_fields.items()
     }
     after["status"] = _status(said.kind, said_fields["status"], known.get("status"))
-    if said.kind == "encounter.transferred" and said_fields["prior_location"] is None:
+    if said.kind in _MOVES and said_fields["prior_location"] is None:
         moved = after["location"] != known.get("location")
         after["prior_location"] = known.get("location") if moved else known.get("prior_location")
     if said.kind == "encounter.discharge_cancelled":

@@ -53,6 +53,7 @@ ENCOUNTER_KINDS: Final = frozenset(
         "patient.registered",
         "encounter.admitted",
         "encounter.transferred",
+        "encounter.swapped",
         "encounter.discharged",
         "encounter.planned",
         "encounter.class_changed",

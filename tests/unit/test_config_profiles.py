@@ -52,7 +52,7 @@ def test_step_of_a_built_channel_goes_by_its_profile(project: Project) -> None:
     assert result[0] == "processed", result
     result, _ = program.process(MESSAGE.replace("|F\r", "|Q\r").replace("^MERCY^MR", "").encode(), 0.0)
     state, step, location, reason, _ = result
-    assert (state, step, location) == ("failed", "validate", "PID-3.4")
+    assert (state, step, location) == ("failed", "steps.1.validate", "PID-3.4")
     assert reason == (
         "PID-3.4: Assigning authority is required and not valued; "
         "PID-8: Administrative sex has a code that table SEX does not have"
