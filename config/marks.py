@@ -14,7 +14,7 @@ _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]+)(?=@)")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SECRET_IN_LINE: Final = re.compile(
     r"""(?i)((?:token|password|passwd|passphrase|secret|api_?key|private_key)["']?\s*[:=]\s*)"""
-    r"""(?!["']?\$\{)("[^"]*"?|'[^']*'?|[^\s,}]+)"""
+    r"""(?!["']?\$\{|\{)("[^"]*"?|'[^']*'?|[^\s,}]+)"""
 )
 _ESCAPED: Final = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|\r\n|.)|.", re.DOTALL)
 _QUOTED: Final = re.compile(r"''|.", re.DOTALL)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from broker.errors import ConfigError
 from config.findings import Finding
 from config.marks import Keys, Marks, show
@@ -122,6 +124,19 @@ def _from_file(name: str) -> str:
     if not value:
         raise SecretError("E403", f"{name} is empty")
     return value
+
+
+def open_secrets(value: Any, environment: Mapping[str, str]) -> None:
+    """Look up every secret in a Spec, a list or a mapping, at any depth; raise as `Secret.reveal` does."""
+    if isinstance(value, Secret):
+        value.reveal(environment)
+    elif isinstance(value, BaseModel):
+        open_secrets(list(value.__dict__.values()), environment)
+    elif isinstance(value, dict):
+        open_secrets(list(value.values()), environment)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            open_secrets(inner, environment)
 
 
 def is_reference(text: str) -> bool:

@@ -5,17 +5,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
 from broker.errors import ConfigError
 from broker.spec import Bytes, Endpoint, Seconds, Spec
 from config import overrides as overriding
+from config.address import Address
 from config.findings import Finding, did_you_mean, has_errors, report, shown
 from config.marks import Mark, Marks, Source, without_secrets
 from config.overrides import Override
-from config.secrets import Secret, unavailable, written_out
+from config.secrets import Secret, open_secrets, unavailable, written_out
+from config.servers import ServerSpec
 from config.strict_yaml import Tree, read_bytes
 from config.wording import validate
 
@@ -48,14 +49,6 @@ VARIABLES: Final = {
 _INTERNAL: Final = frozenset({"HANDOFF_CRASH", "HANDOFF_REQUIRE", "HANDOFF_WORKER_MEMORY"})
 
 
-def _address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
-        text = "needs an address such as https://host.example/path, without user name, query or fragment"
-        raise ValueError(text)
-    return value
-
-
 def _database(value: str) -> str:
     if not value.startswith(("sqlite:///", "postgresql://", "postgres://")):
         text = "needs sqlite:///path/to/file.db or postgresql://user@host/database"
@@ -63,7 +56,6 @@ def _database(value: str) -> str:
     return value
 
 
-Address = Annotated[str, AfterValidator(_address)]
 Database = Annotated[str, AfterValidator(_database)]
 
 
@@ -77,15 +69,6 @@ class GatewaySpec(Spec):
         alias="from", min_length=1, description="The number, or Messaging Service, that texts come from."
     )
     callback: Address | None = Field(default=None, description="Where the gateway reports what became of a text.")
-
-
-class ServerSpec(Spec):
-    """A FHIR R4 server."""
-
-    base: Address = Field(description="Base address, such as https://ehr.example/R4; ${sandbox}/fhir is our own.")
-    token: Secret | None = Field(
-        default=None, description="A bearer token, as a reference: ${env:NAME} or ${file:/path}."
-    )
 
 
 class ConsoleSpec(Spec):
@@ -223,16 +206,9 @@ class _Reading:
         findings += unavailable(value, marks, self.environment)
         if spec is None or has_errors(findings):
             return None
-        self._open_secrets(spec)
+        # Look secrets up now, so that none is missing when a destination first needs it.
+        open_secrets(spec, self.environment)
         return _settled(spec, root, tuple(rest), tuple(findings))
-
-    def _open_secrets(self, spec: SettingsSpec) -> None:
-        """Look secrets up now, so that none is missing when a destination first needs it."""
-        for gateway in spec.gateways.values():
-            gateway.token.reveal(self.environment)
-        for server in spec.servers.values():
-            if server.token is not None:
-                server.token.reveal(self.environment)
 
     def _variables(self) -> list[Override]:
         """Return what the environment sets, and report variables that mean nothing."""

@@ -1,0 +1,36 @@
+"""This module holds the addresses that settings may name."""
+
+import ipaddress
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        text = "needs an address such as https://host.example/path, without user name, query or fragment"
+        raise ValueError(text)
+    return value
+
+
+def _secret_address(value: str) -> str:
+    parts = urlsplit(_address(value))
+    if parts.scheme != "https" and not _is_here(parts.hostname or ""):
+        text = "needs https, because secrets go there; plain http is for this machine only"
+        raise ValueError(text)
+    return value
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+Address = Annotated[str, AfterValidator(_address)]
+SecretAddress = Annotated[str, AfterValidator(_secret_address)]  # where secrets are sent to
