@@ -45,7 +45,7 @@ class ApiKeySpec(Spec):
     @model_validator(mode="after")
     def _in_one_place(self) -> "ApiKeySpec":
         if (self.header is None) == (self.query is None):
-            raise ValueError("needs either `header` or `query`")
+            raise ValueError("the key goes into one place; name either `header` or `query`")
         return self
 
 
@@ -151,6 +151,6 @@ class AuthSpec(Spec):
         named = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(named) != 1:
             known = ", ".join(type(self).model_fields)
-            text = f"needs exactly one of {known}"
+            text = f"there has to be one way to authorise; name exactly one of {known}"
             raise ValueError(text)
         return self

@@ -85,6 +85,7 @@ def test_steps_are_counted_as_people_count() -> None:
         ("token: abc", "token: ***"),
         ("{token: 'a b', x: 1}", "{token: *****, x: 1}"),
         ('  api_key: "abc"', "  api_key: *****"),
+        ("api_key: {header: X, secret: abc}", "api_key: {header: X, secret: ***}"),
         ("token: ${env:X}", "token: ${env:X}"),
         ("token: '${env:X}'", "token: '${env:X}'"),
         ("a.token=abc", "a.token=***"),
