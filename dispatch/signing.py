@@ -64,13 +64,13 @@ class SigningKey:
 
 
 def make_key(algorithm: str) -> SigningKey:
-    """Make a key for one of `ALGORITHMS`; it is named by its thumbprint (RFC 7638)."""
+    """Make a key for one of `ALGORITHMS`; its name is made of its thumbprint."""
     private: PrivateKey
     if algorithm in _CURVES:
         private = ec.generate_private_key(_CURVES[algorithm])
     else:
         private = rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
-    return SigningKey(_thumbprint(private), algorithm, private)
+    return SigningKey(_name(private), algorithm, private)
 
 
 def read_key(pem: str, where: str, *, algorithm: str = "", name: str = "") -> SigningKey:
@@ -90,7 +90,7 @@ def read_key(pem: str, where: str, *, algorithm: str = "", name: str = "") -> Si
     if algorithm and algorithm not in allowed:
         message = f"{where}: this key cannot sign with {algorithm} (it can with {', '.join(allowed)})"
         raise ConfigError(message)
-    return SigningKey(name or _thumbprint(private), algorithm or allowed[0], private)
+    return SigningKey(name or _name(private), algorithm or allowed[0], private)
 
 
 def _algorithms(private: PrivateKey, where: str) -> tuple[str, ...]:
@@ -119,9 +119,14 @@ def _public_numbers(private: PrivateKey) -> dict[str, str]:
     return {"crv": curve, "kty": "EC", "x": _whole(point.x, size), "y": _whole(point.y, size)}
 
 
-def _thumbprint(private: PrivateKey) -> str:
-    members = orjson.dumps(_public_numbers(private), option=orjson.OPT_SORT_KEYS)
-    return _encode(sha256(members).digest())
+def thumbprint(members: Mapping[str, str]) -> str:
+    """Return the thumbprint of a key (RFC 7638) by the members that make it what it is, in hexadecimal."""
+    return sha256(orjson.dumps(members, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _name(private: PrivateKey) -> str:
+    """Return a name for a key: half of its thumbprint, which is short enough to be typed."""
+    return thumbprint(_public_numbers(private))[:32]
 
 
 def _whole(number: int, size: int = 0) -> str:

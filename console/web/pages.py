@@ -16,13 +16,16 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from broker import queries
-from broker.errors import StoreError
+from broker.errors import ConfigError, StoreError
 from console.report import Report
+from console.web.access import refused
 from console.web.overview import FASTEST, Overview
 from console.web.ports import Engine, Settings
+from dispatch.key_folder import jwks
 
 _HERE: Final = Path(__file__).parent
 _BEAT: Final = 15.0  # seconds of silence after which a comment keeps the stream alive
+_KEYS_FRESH: Final = 3600  # seconds for which a copy of the key set may be used; far less than a new key waits
 _METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -45,6 +48,7 @@ class Pages:
             Route("/health/live", self.live),
             Route("/health/ready", self.ready),
             Route("/metrics", self.metrics),
+            Route("/.well-known/jwks.json", self.jwks),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
         ]
 
@@ -54,6 +58,14 @@ class Pages:
         practice = self.settings.sandbox
         sandbox = f"http://{practice.endpoint}/" if practice.enabled else None
         return HTMLResponse(page.render(picture=await self.overview.current(), sandbox=sandbox))
+
+    async def jwks(self, _request: Request) -> Response:
+        """Answer with the public halves of the engine's signing keys (RFC 7517), for EHRs that fetch them."""
+        try:
+            found = await asyncio.to_thread(jwks, self.settings.data)
+        except (ConfigError, OSError):
+            return refused(503, "the keys cannot be read; `handoff keys list` says why")
+        return JSONResponse(found, headers={"cache-control": f"public, max-age={_KEYS_FRESH}"})
 
     async def events(self, _request: Request) -> Response:
         """Stream the counts whenever they change, as server-sent events."""

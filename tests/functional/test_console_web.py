@@ -18,6 +18,7 @@ from broker.errors import NotReady
 from broker.notices import Bug, Committed, ConfigurationRefused
 from broker.units import Quarantine
 from console.web.access import make_token
+from dispatch import key_folder
 from dispatch.patients.migrate import migrate as migrate_patients
 from tests.console_engine import Practice, serving
 
@@ -284,3 +285,22 @@ def test_token_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(NotReady, match="empty"):
         make_token(tmp_path)
+
+
+async def test_public_keys_are_for_everybody_and_nothing_private_is(practice: Practice) -> None:
+    """An EHR fetches them without a token, and may keep a copy for an hour."""
+    made = key_folder.make(practice.settings.data, "ES384", time.time())
+    async with aiohttp.ClientSession(practice.url) as http, http.get("/.well-known/jwks.json") as response:
+        assert response.status == 200
+        assert response.headers["cache-control"] == "public, max-age=3600"
+        (key,) = (await response.json())["keys"]
+    assert key == made.key.public_jwk()
+    assert set(key) == {"alg", "crv", "kid", "kty", "use", "x", "y"}
+
+
+async def test_keys_that_cannot_be_read_say_where_to_look(practice: Practice) -> None:
+    made = key_folder.make(practice.settings.data, "ES384", time.time())
+    path = practice.settings.data / "keys" / f"{made.key.name}.json"
+    path.chmod(0o644)
+    async with aiohttp.ClientSession(practice.url) as http:
+        assert "handoff keys list" in (await got(http, "/.well-known/jwks.json", 503))["error"]
