@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
+from broker.delivery import Retry, Unknown
 from broker.errors import ConfigError
-from dispatch.http import Exchange, Failure, reveal
+from dispatch.http import Answer, Exchange, Failure, reveal
 
 _VISIBLE: Final = re.compile(r"[\x20-\x7e]+")
 
@@ -86,6 +87,33 @@ def build_credentials(spec: Any, peer: str, http: Exchange, *, base: str = "", d
                 base_from=getattr(found, "base_from", None),
             )
     return Fixed()
+
+
+async def authorised_exchange(
+    http: Exchange,
+    credentials: Credentials,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+) -> Answer | Failure:
+    """Send a request with its credentials; where they were refused (401) and can be renewed, once more with new ones.
+
+    A request that was refused had no effect, so the second is not a repetition. Where there is no token, the request is
+    not sent and the answer is a `Retry`.
+    """
+    authorised = await credentials.headers()
+    if isinstance(authorised, Retry | Unknown):
+        return authorised
+    url = with_query(url, credentials.query)
+    answer = await http.exchange(method, url, {**headers, **authorised}, body)
+    if not isinstance(answer, Answer) or answer.status != 401 or not credentials.renewable:  # noqa: PLR2004 - RFC 9110
+        return answer
+    credentials.refuse(authorised)
+    authorised = await credentials.headers()
+    if isinstance(authorised, Retry | Unknown):
+        return authorised
+    return await http.exchange(method, url, {**headers, **authorised}, body)
 
 
 def basic(name: str, password: str) -> str:

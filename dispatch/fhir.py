@@ -1,37 +1,30 @@
-"""This module writes resources to a FHIR R4 server: create, or find by a search and update.
+"""This module declares the destination ``fhir``, and renders what is frozen for every attempt.
 
-With ``search`` every attempt looks first, so an attempt whose outcome stayed unknown can be repeated: what it may
-have created is found. What is frozen for every attempt is the resource as it was rendered and the search string.
+That is the resource, Bundle or patch as it was rendered, and the search that finds what is there already.
+`dispatch.fhir_server` sends it.
 """
 
-import asyncio
-import contextlib
 import re
-import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from urllib.parse import parse_qsl, quote
 
 import orjson
 from pydantic import Field, field_validator, model_validator
 
-from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
-from broker.errors import ConfigError, StepError
+from broker.errors import StepError
 from broker.fhir.search import search_of
 from broker.spec import DestinationSpec, Seconds, Template
-from dispatch.fhir_answer import Match, classed, named, read_matches
+from dispatch.fhir_bundle import BUNDLE, KINDS
 from dispatch.fhir_check import faults, read_resource, warm
-from dispatch.http import Answer, Exchange, Failure, reveal, web_address
+from dispatch.fhir_patch import read_patch
+from dispatch.fhir_server import FhirServer, find_server
 
 if TYPE_CHECKING:
     from broker.message import Document
     from broker.parts import Destination, Renderer, Tools
 
-MEDIA_TYPE: Final = "application/fhir+json"
-
 _RESOURCE: Final = re.compile(r"[A-Za-z]{2,60}")
-_BUNDLE: Final = "Bundle"
 _FORM: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}=.")
 _COMMA: Final = re.compile(r"(?<!\\),")
 _NO_VALUE: Final = re.compile(r"(.*[^\\])?\|", re.DOTALL)  # system| finds everything of that system
@@ -46,6 +39,11 @@ class FhirSpec(DestinationSpec):
     resource: Template = Field(
         description="The resource: a name such as Patient, Encounter or Bundle writes the event the standard way; else "
         "JSON, as the path of a .j2 file or inline."
+    )
+    patch: Template | None = Field(
+        default=None,
+        description="JSON Patch (RFC 6902) for the one that `search` finds, as the path of a .j2 file or inline; "
+        "`resource` then only names its type.",
     )
     search: Template | None = Field(
         default=None,
@@ -71,8 +69,11 @@ class FhirSpec(DestinationSpec):
         return value
 
     def unknown_policy(self) -> str:
-        """Return ``retry`` when a search can find what an earlier attempt did, else ``hold``."""
-        return "hold" if self.search is None and not self.is_named else "retry"
+        """Return ``retry`` when a search can find what an earlier attempt did, else ``hold``.
+
+        A patch may not be safe to apply twice (``add`` to a list), and a search cannot tell whether it was.
+        """
+        return "hold" if self.patch is not None or (self.search is None and not self.is_named) else "retry"
 
     @property
     def is_named(self) -> bool:
@@ -83,16 +84,35 @@ class FhirSpec(DestinationSpec):
     def _sensible(self) -> "FhirSpec":
         if self.zone is not None and not self.is_named:
             raise ValueError("zone belongs to a resource by name; in a template write event | fhir('…', zone='…')")
-        if self.search is not None and self.resource.strip() == _BUNDLE:
+        if self.search is not None and self.resource.strip() == BUNDLE:
             raise ValueError("a Bundle has a search for each of its resources; leave `search` out")
+        if self.patch is not None:
+            self._check_patch()
         return self
+
+    def _check_patch(self) -> None:
+        if not self.is_named or self.resource.strip() == BUNDLE:
+            raise ValueError("patch changes a resource of one type; write its name, such as resource: Appointment")
+        if self.search is None:
+            raise ValueError("patch needs to find what it changes; add search: identifier=… or _id=…")
+        if self.on_match == "keep":
+            raise ValueError("patch changes what is found, and on_match: keep leaves it alone; keep one of the two")
 
     def build(self, tools: "Tools") -> "Destination":
         """Build the sending half; raise `ConfigError` when the server is missing or incomplete."""
-        return FhirServer(find_server(tools.settings, self.server, tools.channel), self)
+        return FhirServer(
+            find_server(tools.settings, self.server, tools.channel),
+            timeout=self.timeout,
+            concurrency=self.concurrency,
+            keep=self.on_match == "keep",
+            repeatable=self.unknown_policy() == "retry",
+        )
 
     def build_renderer(self, kit: Any) -> "Renderer":
         """Build the pure half: the resource checked, the search encoded."""
+        if self.patch is not None:
+            patch, search = kit.template(str(self.patch), kind="json"), kit.template(str(self.search), kind="search")
+            return PatchRenderer(self.resource.strip(), patch, search)
         if self.is_named:
             resource = kit.resource(self.resource.strip(), self.zone)
         else:
@@ -134,160 +154,25 @@ class ResourceRenderer:
                 message = f"fhir: the rendered {resource['resourceType']} is not valid: {'; '.join(found)}"
                 raise StepError(message, location=found[0].partition(" ")[0])
         search = "" if self.search is None else encode_search(str(self.search(document)))
-        if self.own_search and self.search is None and resource["resourceType"] != _BUNDLE:
+        if self.own_search and self.search is None and resource["resourceType"] != BUNDLE:
             search = search_of(resource)
         request = {"resource": text, "search": search, "type": resource["resourceType"]}
-        if resource.get("type") == "transaction" and resource["resourceType"] == _BUNDLE:
-            request["transaction"] = True
+        if resource["resourceType"] == BUNDLE and resource.get("type") in KINDS:
+            request |= {"bundle": resource["type"], "entries": len(resource.get("entry") or ())}
         return orjson.dumps(request)
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """One FHIR server of ``handoff.yaml``; ``token`` is a bearer token, where it wants one."""
-
-    name: str
-    base: str
-    token: Any = None
-
-
-def find_server(settings: Any, name: str, channel: str) -> Server:
-    """Look a server up in the settings; raise `ConfigError` when it is missing or incomplete."""
-    servers = settings.servers
-    if name not in servers:
-        known = ", ".join(sorted(servers)) or "none"
-        message = f"channel {channel}: server {name!r} is not in handoff.yaml under `servers:` (there: {known})"
-        raise ConfigError(message)
-    base = web_address(getattr(servers[name], "base", ""), f"handoff.yaml, servers.{name}.base")
-    return Server(name=name, base=base, token=getattr(servers[name], "token", None))
-
-
-@dataclass(frozen=True, slots=True)
-class _Write:
-    """What one delivery asks for, as frozen."""
+class PatchRenderer:
+    """Renders ``{"resource": <JSON Patch as text>, "search": <encoded>, "type": …, "patch": true}``."""
 
     kind: str
-    body: bytes = field(repr=False)
-    search: str = field(repr=False)
-    key: str
+    patch: Any
+    search: Any
 
-    def with_id(self, name: str) -> bytes:
-        """Return the body with the server's id in it; everything else stays byte for byte."""
-        return b'{"id":"' + name.encode("ascii") + b'",' + self.body[1:]
-
-
-@dataclass(slots=True)
-class _Turn:
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    users: int = 0
-
-
-class FhirServer:
-    """Sends resources to one FHIR R4 server; what the same search finds is written one after the other."""
-
-    def __init__(self, server: Server, spec: FhirSpec) -> None:
-        self._server = server
-        self._peer = f"server {server.name}"
-        self._keep = spec.on_match == "keep"
-        # Where a search can tell what an earlier attempt did, a stale connection costs one more attempt and no more.
-        self._http = Exchange(
-            self._peer, timeout=spec.timeout, limit=spec.concurrency, reuse=spec.unknown_policy() == "retry"
-        )
-        self._busy: dict[str, _Turn] = {}
-
-    async def open(self) -> None:
-        """Get ready to send."""
-        await self._http.open()
-
-    async def close(self) -> None:
-        """Let go of connections."""
-        await self._http.close()
-
-    async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Send one resource after the other."""
-        return [await self._send(delivery) for delivery in deliveries]
-
-    async def _send(self, delivery: Delivery) -> Outcome:
-        request = orjson.loads(delivery.request)
-        write = _Write(request["type"], request["resource"].encode(), request["search"], delivery.key)
-        if not write.search:
-            # A transaction goes to the server's base itself (FHIR R4 http.html#transaction).
-            path = "" if request.get("transaction") else write.kind
-            answer = await self._request(write, "POST", path, body=write.body)
-            return classed(answer, self._peer, write.kind, time.time())
-        # Conditional create is a race on many servers (two at once make two), so two are never under way at once.
-        async with self._turn(f"{write.kind}?{write.search}"):
-            return await self._find_and_write(write)
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, key: str) -> AsyncIterator[None]:
-        turn = self._busy.setdefault(key, _Turn())
-        turn.users += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.users -= 1
-            if not turn.users:
-                del self._busy[key]
-
-    async def _find_and_write(self, write: _Write) -> Outcome:
-        """Look, then create or update; look once more when somebody else wrote in between."""
-        ending: Outcome = Retry(f"{self._peer}: it was changed at the same time")
-        created = False
-        for _ in range(2):
-            found = await self._find(write)
-            if found is None and not created:
-                found, created = await self._create(write), True
-            if found is None:  # a 200 that named nothing: see what it meant, but never create twice
-                ending = Unknown(f"HTTP 200 from {self._peer} (not said what matched, and nothing is found)")
-                continue
-            if not isinstance(found, Match):
-                return found
-            if self._keep:
-                return Delivered(reference=found.reference(write.kind))
-            answer = await self._update(write, found)
-            if not isinstance(answer, Answer) or answer.status not in {409, 412}:
-                return classed(answer, self._peer, write.kind, time.time(), found.name)
-            ending = Retry(f"HTTP {answer.status} from {self._peer} (it was changed at the same time)")
-        return ending
-
-    async def _find(self, write: _Write) -> Match | Outcome | None:
-        """Search for what is there; whatever goes wrong, nothing was written."""
-        answer = await self._request(write, "GET", f"{write.kind}?{write.search}")
-        if not isinstance(answer, Answer):
-            return Retry(f"{answer.reason} (while searching)")
-        if answer.status == 200:  # noqa: PLR2004 - a searchset, FHIR R4 http.html#search
-            return read_matches(answer, self._peer, write.kind)
-        outcome = classed(answer, self._peer, write.kind, time.time())
-        if isinstance(outcome, Unknown | Delivered):
-            return Retry(f"HTTP {answer.status} from {self._peer} (while searching)", response=answer.body)
-        return outcome
-
-    async def _create(self, write: _Write) -> Match | Outcome | None:
-        """Create unless something appeared meanwhile; then return that, or None when the server does not say what."""
-        headers = {"If-None-Exist": write.search}
-        answer = await self._request(write, "POST", write.kind, headers, write.body)
-        if isinstance(answer, Answer) and answer.status == 200:  # noqa: PLR2004 - one matched, the body was ignored
-            return named(answer, write.kind)
-        if isinstance(answer, Answer) and answer.status == 412:  # noqa: PLR2004 - FHIR R4 http.html#ccreate
-            return Rejected(f"HTTP 412 from {self._peer} (several match the search)", response=answer.body)
-        if isinstance(answer, Answer) and answer.status == 409:  # noqa: PLR2004 - two at the same time
-            return Retry(f"HTTP 409 from {self._peer} (somebody wrote at the same time)", response=answer.body)
-        return classed(answer, self._peer, write.kind, time.time())
-
-    async def _update(self, write: _Write, found: Match) -> Answer | Failure:
-        headers = {"If-Match": f'W/"{found.version}"'} if found.version else {}
-        return await self._request(write, "PUT", f"{write.kind}/{found.name}", headers, write.with_id(found.name))
-
-    async def _request(
-        self, write: _Write, method: str, path: str, extra: dict[str, str] | None = None, body: bytes | None = None
-    ) -> Answer | Failure:
-        headers = {"Accept": MEDIA_TYPE, "X-Request-Id": write.key, **(extra or {})}
-        if body is not None:
-            headers |= {"Content-Type": MEDIA_TYPE, "Prefer": "return=minimal"}
-        token = reveal(self._server.token)
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        address = f"{self._server.base}/{path}" if path else self._server.base
-        return await self._http.exchange(method, address, headers, body)
+    def __call__(self, document: "Document") -> bytes:
+        """Return the request; raise `StepError` when the patch is none, or the search would find too much."""
+        text = str(self.patch(document)).strip()
+        read_patch(text)
+        search = encode_search(str(self.search(document)))
+        return orjson.dumps({"resource": text, "search": search, "type": self.kind, "patch": True})

@@ -4,6 +4,7 @@ Servers put patient data into ``OperationOutcome.issue.diagnostics`` and ``detai
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ _NEVER: Final = frozenset(
 
 _REFERENCE: Final = re.compile(r"(?:^|/)([A-Z][A-Za-z]+)/([A-Za-z0-9.-]{1,64})(?:/_history/([A-Za-z0-9.-]{1,64}))?$")
 _ETAG: Final = re.compile(r'(?:W/)?"([A-Za-z0-9.-]{1,64})"')
+_MOST_ISSUES: Final = 20  # of one answer that are looked at
 _ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _CODE: Final = re.compile(r"[a-z-]{1,40}")
 _PATH: Final = re.compile(r"[A-Z][A-Za-z]+(\.[A-Za-z]+(\[\d+\])?){1,8}")
@@ -70,12 +72,22 @@ def read_matches(answer: Answer, peer: str, kind: str) -> Match | Outcome | None
     return found or Retry(f"{peer}: a search counted a match but did not give it", response=answer.body)
 
 
-def classed(answer: Answer | Failure, peer: str, kind: str, now: float, name: str = "") -> Outcome:
-    """Class the answer to a write of ``kind``; ``name`` is the id that an update was for."""
+def classed(
+    answer: Answer | Failure, peer: str, kind: str, now: float, name: str = "", known: Mapping[str, Any] | None = None
+) -> Outcome:
+    """Class the answer to a write of ``kind``.
+
+    ``name`` is the id that an update was for, ``known`` what the system's own error codes mean
+    (`dispatch.ehr_profile.KnownError`).
+    """
     if not isinstance(answer, Answer):
         return answer
-    issues = _issues(_json(answer.body))
+    said = _json(answer.body)
+    issues = issues_of(said)
     detail = ", ".join(dict.fromkeys(code for _, code, _ in issues))
+    own = next((code for code in _own_codes(said) if code in (known or {})), "")
+    if own and known and any(severity in {"error", "fatal"} for severity, _, _ in issues):
+        return _by_own_code(answer, f"HTTP {answer.status} from {peer} ({detail}; {own})", known[own], _place(issues))
     if 200 <= answer.status < 300:  # noqa: PLR2004 - the class of success, RFC 9110 15.3
         return _succeeded(answer, peer, kind, name, issues)
     outcome = by_status(answer, peer, now, detail)
@@ -85,6 +97,26 @@ def classed(answer: Answer | Failure, peer: str, kind: str, now: float, name: st
         advice = "the server refused the credentials; mend its entry under `servers:` in handoff.yaml, then replay"
         return Rejected(f"HTTP 401 from {peer}: {advice}", response=answer.body)
     return _by_issues(outcome, {code for _, code, _ in issues}, _place(issues), retry_after(answer.headers, now))
+
+
+def _by_own_code(answer: Answer, reason: str, error: Any, place: str) -> Outcome:
+    """Let the system's own code decide; it knows better than any status."""
+    if error.outcome == "delivered":
+        return Delivered(response=answer.body)
+    if error.outcome == "retry":
+        return Retry(f"{reason}: {error.means}", after=error.after, response=answer.body)
+    return Rejected(f"{reason}: {error.means}", location=place, response=answer.body)
+
+
+def _own_codes(outcome: dict[str, Any]) -> Iterator[str]:
+    """Give the codes of a system's own that an OperationOutcome holds (``issue.details.coding.code``)."""
+    found = outcome.get("issue") if outcome.get("resourceType") == "OperationOutcome" else None
+    for issue in found[:_MOST_ISSUES] if isinstance(found, list) else ():
+        details = issue.get("details") if isinstance(issue, dict) else None
+        codings = details.get("coding") if isinstance(details, dict) else None
+        for coding in codings if isinstance(codings, list) else ():
+            if isinstance(coding, dict) and isinstance(coding.get("code"), str):
+                yield coding["code"]
 
 
 def _by_issues(outcome: Outcome, codes: set[str], place: str, after: float | None) -> Outcome:
@@ -105,8 +137,6 @@ def _succeeded(answer: Answer, peer: str, kind: str, name: str, issues: list[tup
     if any(severity in {"error", "fatal"} for severity, _, _ in issues):
         codes = ", ".join(dict.fromkeys(code for _, code, _ in issues))
         return Unknown(f"{reason} with an error inside ({codes})", response=answer.body)
-    if kind == "Bundle" and _json(answer.body).get("type") == "transaction-response":
-        return Delivered(response=answer.body)  # all of it, or the status would be another
     if answer.body.strip() and _json(answer.body).get("resourceType") not in {kind, "OperationOutcome"}:
         return Unknown(f"{reason} with something other than FHIR inside", response=answer.body)
     found = named(answer, kind)
@@ -133,11 +163,21 @@ def _mode(entry: dict[str, Any]) -> str:
     return str(search.get("mode", "")) if isinstance(search, dict) else ""
 
 
-def _issues(outcome: dict[str, Any]) -> list[tuple[str, str, str]]:
+def issues_of(outcome: Any) -> list[tuple[str, str, str]]:
     """List (severity, code, expression) of an OperationOutcome's issues; what is not a plain code becomes ``?``."""
-    found = outcome.get("issue") if outcome.get("resourceType") == "OperationOutcome" else None
+    is_outcome = isinstance(outcome, dict) and outcome.get("resourceType") == "OperationOutcome"
+    found = outcome.get("issue") if is_outcome else None
     issues = [issue for issue in found if isinstance(issue, dict)] if isinstance(found, list) else []
-    return [(str(issue.get("severity", "")), _code(issue.get("code")), _expression(issue)) for issue in issues[:20]]
+    return [
+        (str(issue.get("severity", "")), _code(issue.get("code")), _expression(issue))
+        for issue in issues[:_MOST_ISSUES]
+    ]
+
+
+def reference_in(location: str) -> str:
+    """Return ``Patient/123/_history/1`` of an address that ends so, or nothing."""
+    found = _REFERENCE.search(location)
+    return Match(found[2], found[3] or "").reference(found[1]) if found else ""
 
 
 def _code(value: Any) -> str:

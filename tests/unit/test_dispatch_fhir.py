@@ -13,9 +13,10 @@ from broker.canonical.model import Event, Identifier, Patient, Source
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
 from broker.errors import ConfigError, StepError
 from broker.message import Document
-from dispatch.fhir import FhirSpec, find_server
+from dispatch.fhir import FhirSpec
 from dispatch.fhir_answer import Match, classed, named, read_matches
 from dispatch.fhir_check import faults, read_resource
+from dispatch.fhir_server import find_server
 from dispatch.http import Answer
 from transforms.template import compile_template
 
