@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from config.channel import ChannelPlan, ChannelSpec, Draft, read_channel
 from config.compiling import CheckingKit, Compiling
+from config.ehr_check import check_writes
 from config.findings import Finding, did_you_mean, has_errors, in_order, shown
 from config.marks import Keys, Marks, show
 from config.overrides import Override, apply_to_channels
@@ -120,6 +121,8 @@ def _check_file(file: _File, settings: Settings) -> None:
         Compiling(file.draft, file.marks, file.findings, kit).compile()
         file.files = kit.files
     _check_named(file, file.draft, settings)
+    for plan in file.draft.deliver:
+        file.findings += check_writes(plan, file.files, settings, file.marks)
     if isinstance(file.tree.value, dict) and not file.tree.value.get("deliver"):
         text = "the channel delivers to nobody; its messages are only stored"
         file.findings.append(file.marks.key(("deliver",)).finding("E307", text, "add `deliver:`", "warning"))

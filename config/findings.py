@@ -34,6 +34,7 @@ CODES: Final = {
     "E305": "A channel name that is used twice.",
     "E306": "A channel whose name differs from its file's.",
     "E307": "A channel that delivers to nobody.",
+    "E308": "A write that the FHIR server does not take.",
     "E401": "A secret written out.",
     "E402": "A secret whose environment variable is not set.",
     "E403": "A secret whose file cannot be read, or can be read by others.",

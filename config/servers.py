@@ -1,11 +1,23 @@
-"""This module declares the FHIR servers of handoff.yaml: where each is, and how requests to it are authorised."""
+"""This module declares the FHIR servers of handoff.yaml: where each is, what it takes, and how it is authorised to."""
 
-from pydantic import Field, model_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
 
 from broker.spec import Spec
 from config.address import Address
 from config.auth import AuthSpec
+from config.findings import nearest
 from config.secrets import Secret
+from dispatch.ehr_profile import profile_names
+
+
+def _profile(value: str) -> str:
+    names = profile_names()
+    if value not in names:
+        text = f"there is no such profile; {nearest(value, names) or 'there are'} {', '.join(names)}"
+        raise ValueError(text)
+    return value
 
 
 class ServerSpec(Spec):
@@ -16,6 +28,14 @@ class ServerSpec(Spec):
         default=None, description="A bearer token, as a reference: ${env:NAME} or ${file:/path}."
     )
     auth: AuthSpec | None = Field(default=None, description="Another way to authorise requests than a `token`.")
+    profile: Annotated[str, AfterValidator(_profile)] = Field(
+        default="generic", description="What kind of EHR it is, which says what it takes."
+    )
+    capabilities: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A file with the server's own CapabilityStatement, which then says what it takes.",
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "ServerSpec":

@@ -72,6 +72,9 @@ class EhrProfile(Spec):
 
     def advice(self, kind: str) -> str:
         """Say what works instead of a write that is not taken."""
+        if kind == "Bundle":
+            kinds = f", or as a {' or '.join(self.bundles)}" if self.bundles else ""
+            return f"write each resource in a destination of its own{kinds}"
         taken = self.writes.get(kind)
         there = f"it takes {kind} by {', '.join(taken)}" if taken else ""
         other = self.instead.get(kind, self.instead.get(ANY, ""))
@@ -81,7 +84,10 @@ class EhrProfile(Spec):
 
     def refusal(self, kind: str, interaction: str) -> str:
         """Return why a write is not taken; empty where it is."""
-        return "" if self.allows(kind, interaction) else f"{self.system} takes no {interaction} of {kind} over FHIR"
+        if self.allows(kind, interaction):
+            return ""
+        what = f"Bundle of type {interaction}" if kind == "Bundle" else f"{interaction} of {kind}"
+        return f"{self.system} takes no {what} over FHIR"
 
 
 def profile_names() -> list[str]:

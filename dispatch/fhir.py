@@ -56,6 +56,7 @@ class FhirSpec(DestinationSpec):
         "their day is written, because FHIR allows no local times.",
     )
     on_match: Literal["update", "keep"] = Field(default="update", description="What to do with the one that is there.")
+    on_missing: Literal["create", "reject"] = Field(default="create", description="What to do where there is none.")
     validate_: bool = Field(default=True, alias="validate", description="Check the resource against the FHIR model.")
     concurrency: int = Field(default=8, ge=1, le=100, description="Requests under way at a time.")
     timeout: Seconds = Field(default=30.0, gt=0, description="How long the server may take to answer.")
@@ -86,6 +87,8 @@ class FhirSpec(DestinationSpec):
             raise ValueError("zone belongs to a resource by name; in a template write event | fhir('…', zone='…')")
         if self.search is not None and self.resource.strip() == BUNDLE:
             raise ValueError("a Bundle has a search for each of its resources; leave `search` out")
+        if self.on_missing == "reject" and (self.on_match == "keep" or not (self.search or self.is_named)):
+            raise ValueError("on_missing: reject only updates; it needs a search and no on_match: keep")
         if self.patch is not None:
             self._check_patch()
         return self
@@ -105,6 +108,7 @@ class FhirSpec(DestinationSpec):
             timeout=self.timeout,
             concurrency=self.concurrency,
             keep=self.on_match == "keep",
+            creates=self.on_missing == "create" and self.patch is None,
             repeatable=self.unknown_policy() == "retry",
         )
 

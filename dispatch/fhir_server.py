@@ -106,15 +106,27 @@ class _Turn:
 
 
 class FhirServer:
-    """Sends resources to one FHIR R4 server; ``keep`` leaves alone what a search finds."""
+    """Sends resources to one FHIR R4 server.
+
+    ``keep`` leaves alone what a search finds, and without ``creates`` there has to be something. ``repeatable`` says
+    that an attempt can tell what an earlier one did.
+    """
 
     def __init__(
-        self, server: Server, *, timeout: float, concurrency: int, keep: bool = False, repeatable: bool = False
+        self,
+        server: Server,
+        *,
+        timeout: float,
+        concurrency: int,
+        keep: bool = False,
+        creates: bool = True,
+        repeatable: bool = False,
     ) -> None:
         self._server = server
         self._profile = server.profile
         self._peer = f"server {server.name}"
         self._keep = keep
+        self._creates = creates
         # Where a search can tell what an earlier attempt did, a stale connection costs one more attempt and no more.
         limit = min(concurrency, server.profile.concurrency or concurrency)
         self._http = Exchange(self._peer, timeout=timeout, limit=limit, reuse=repeatable)
@@ -211,8 +223,8 @@ class FhirServer:
 
     async def _create(self, write: _Write) -> Match | Outcome | None:
         """Create unless something appeared meanwhile; then return that, or None when the server does not say what."""
-        if write.patches:
-            return Rejected(f"{self._peer}: nothing matches the search, so there is nothing to patch")
+        if not self._creates:
+            return Rejected(f"{self._peer}: nothing matches the search, so there is nothing to change")
         refusal = self._refusal(write, "create")
         if refusal is not None:
             return refusal
