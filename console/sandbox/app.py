@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from broker.errors import NotReady
 from console.sandbox import ehr, fhir, page, texts
+from console.sandbox.bundle import Bundles
 from console.sandbox.record import Record
 from dispatch.fhir_check import warm
 
@@ -30,8 +31,9 @@ _CODES: Final = {404: "not-found", 405: "not-supported"}
 
 def build(record: Record) -> Starlette:
     """Return the application: texts below ``/2010-04-01``, FHIR below ``/fhir``, ``/log``, and a page at ``/``."""
+    practice = ehr.Ehr(record)
     return Starlette(
-        routes=[*page.routes(record), *texts.routes(record), *fhir.routes(ehr.Ehr(record))],
+        routes=[*page.routes(record), *texts.routes(record), *fhir.routes(practice, Bundles(practice, record))],
         # A page of another site must not reach the sandbox by a name of its own (DNS rebinding).
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
         exception_handlers={

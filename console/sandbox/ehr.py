@@ -1,7 +1,7 @@
 """This module plays the FHIR R4 server of an EHR: what it takes, what it refuses and what it then answers.
 
-It follows HL7's RESTful API (R4, http.html): conditional create and update, ``If-Match``, versions, searchsets and
-OperationOutcomes. It does no HTTP itself; `console.sandbox.fhir` does.
+It follows HL7's RESTful API (R4, http.html): conditional create and update, ``If-Match``, versions, JSON Patch,
+searchsets and OperationOutcomes. It does no HTTP itself; `console.sandbox.fhir` does.
 """
 
 import re
@@ -14,10 +14,20 @@ from urllib.parse import parse_qsl, urlencode
 
 import orjson
 
+from broker.errors import StepError
+from console.sandbox.json_patch import PatchError, apply
 from console.sandbox.record import Arrival, Record
 from dispatch.fhir_check import faults
+from dispatch.fhir_patch import read_patch
 
-TYPES: Final = ("Patient", "Communication", "DocumentReference", "Task", "Appointment")
+TYPES: Final = (
+    *("Patient", "Practitioner", "PractitionerRole", "RelatedPerson", "Coverage", "Encounter", "Appointment", "Task"),
+    *("ServiceRequest", "Observation", "DiagnosticReport", "Condition", "AllergyIntolerance", "MedicationRequest"),
+    *("MedicationStatement", "MedicationDispense", "MedicationAdministration", "Immunization", "DocumentReference"),
+    *("Consent", "Communication", "QuestionnaireResponse"),
+)
+
+PATCH_TYPE: Final = "application/json-patch+json"
 
 _PAGE: Final = 50
 _ABOUT_THE_ANSWER: Final = frozenset({"_format", "_pretty", "_count", "_offset"})
@@ -56,17 +66,22 @@ class Ehr:
     def __init__(self, record: Record) -> None:
         self._record = record
 
-    def create(self, base: str, kind: str, body: bytes, *, if_none_exist: str = "", request_id: str = "") -> Answer:
-        """Create a resource, unless ``if_none_exist`` (a search) finds one (200) or several (412)."""
+    def create(
+        self, base: str, kind: str, body: bytes, *, if_none_exist: str = "", request_id: str = "", name: str = ""
+    ) -> Answer:
+        """Create a resource, unless ``if_none_exist`` (a search) finds one (200) or several (412).
+
+        ``name`` is the id that it gets, where that was given to it before.
+        """
         resource = self._readable(kind, body)
         if if_none_exist:
-            found = self._matches(kind, if_none_exist, conditional=True)
+            found = self.matches(kind, if_none_exist)
             if len(found) > 1:
                 raise Refused(412, "multiple-matches", "If-None-Exist matches several resources")
             if found:
                 return self._answer(200, base, self._current(kind, found[0]))
         _validate(resource)
-        return self._answer(201, base, self._keep(kind, self._record.next_id(), 1, resource, request_id))
+        return self._answer(201, base, self._keep(kind, name or self._record.next_id(), 1, resource, request_id))
 
     def update(
         self, base: str, kind: str, name: str, body: bytes, *, if_match: str = "", request_id: str = ""
@@ -81,20 +96,44 @@ class Ehr:
         return self._write(base, current, resource, if_match, request_id)
 
     def conditional_update(
-        self, base: str, kind: str, search: str, body: bytes, *, if_match: str = "", request_id: str = ""
+        self,
+        base: str,
+        kind: str,
+        search: str,
+        body: bytes,
+        *,
+        if_match: str = "",
+        request_id: str = "",
+        name: str = "",
     ) -> Answer:
         """Update the one that the search finds, create when there is none, 412 when there are several."""
         resource = self._readable(kind, body)
-        found = self._matches(kind, search, conditional=True)
+        found = self.matches(kind, search)
         if len(found) > 1:
             raise Refused(412, "multiple-matches", "the search matches several resources")
         if not found:
             if "id" in resource:
                 raise Refused(405, "not-supported", "this server gives ids itself; leave the id out", [f"{kind}.id"])
-            return self.create(base, kind, body, request_id=request_id)
+            return self.create(base, kind, body, request_id=request_id, name=name)
         if resource.get("id", found[0]) != found[0]:
             raise Refused(400, "invalid", "the id in the resource is not that of the match", [f"{kind}.id"])
         return self._write(base, self._current(kind, found[0]), resource, if_match, request_id)
+
+    def patch(
+        self, base: str, kind: str, name: str, body: bytes, *, if_match: str = "", request_id: str = ""
+    ) -> Answer:
+        """Write the next version as a JSON Patch makes it (RFC 6902); 412 as for an update."""
+        _known(kind)
+        current = self._current(kind, name)
+        try:
+            changed = apply(current.body, read_patch(body.decode("utf-8", "replace")))
+        except StepError as error:
+            raise Refused(400, "invalid", str(error)) from None
+        except PatchError as error:
+            raise Refused(422, "processing", str(error)) from None
+        if (changed.get("resourceType"), changed.get("id")) != (kind, name):
+            raise Refused(422, "business-rule", "type and id cannot be patched", [f"{kind}.id"])
+        return self._write(base, current, changed, if_match, request_id)
 
     def read(self, base: str, kind: str, name: str, version: str = "") -> Answer:
         """Return the newest version, or the one that is asked for."""
@@ -108,7 +147,7 @@ class Ehr:
     def search(self, base: str, kind: str, query: str) -> Answer:
         """Return a searchset of what ``identifier`` and ``_id`` find; anything else is refused rather than ignored."""
         _known(kind)
-        found = self._matches(kind, query)
+        found = self.matches(kind, query, conditional=False)
         asked = dict(parse_qsl(query))
         count, offset = _number(asked.get("_count"), _PAGE), _number(asked.get("_offset"), 0)
         page = [self._current(kind, name).body for name in found[offset : offset + count]]
@@ -164,7 +203,9 @@ class Ehr:
             raise Refused(404, "not-found", f"there is no such {kind}")
         return found
 
-    def _matches(self, kind: str, query: str, *, conditional: bool = False) -> list[str]:
+    def matches(self, kind: str, query: str, *, conditional: bool = True) -> list[str]:
+        """Return the ids of what a search finds; a ``conditional`` one has to have criteria."""
+        _known(kind)
         pairs = [(k, v) for k, v in parse_qsl(query, keep_blank_values=True) if k not in _ABOUT_THE_ANSWER]
         if conditional and not pairs:
             raise Refused(412, "multiple-matches", "the search has no criteria, so everything would match")
@@ -199,7 +240,7 @@ class Ehr:
 
 def capability_statement(base: str) -> dict[str, Any]:
     """Return what this server can do, as FHIR's CapabilityStatement."""
-    interactions = ["create", "read", "vread", "update", "search-type"]
+    interactions = ["create", "read", "vread", "update", "patch", "search-type"]
     resources = [
         {
             "type": kind,
@@ -222,7 +263,14 @@ def capability_statement(base: str) -> dict[str, Any]:
         "implementation": {"description": "A practice EHR; nothing in it is a real person's", "url": base},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json"],
-        "rest": [{"mode": "server", "resource": resources}],
+        "patchFormat": [PATCH_TYPE],
+        "rest": [
+            {
+                "mode": "server",
+                "resource": resources,
+                "interaction": [{"code": "transaction"}, {"code": "batch"}],
+            }
+        ],
     }
 
 

@@ -1,8 +1,9 @@
 """This module keeps what arrived at the sandbox in one SQLite file; a write is on disk when the call returns."""
 
+import contextlib
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -56,6 +57,21 @@ class Record:
         """Close the file."""
         self._connection.close()
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Keep everything that is added inside, or nothing of it."""
+        run = self._connection.execute
+        if self._connection.in_transaction:
+            yield
+            return
+        run("BEGIN IMMEDIATE")
+        try:
+            yield
+            run("COMMIT")
+        except BaseException:
+            run("ROLLBACK")
+            raise
+
     def next_id(self) -> str:
         """Return an id that no resource has yet."""
         (last,) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM arrival").fetchone()
@@ -74,8 +90,7 @@ class Record:
         """Keep an arrival; ``resource`` is (type, id, version), ``identifiers`` are (system, value) to be found by."""
         name, key, version = resource
         run, at = self._connection.execute, time.time()
-        run("BEGIN IMMEDIATE")
-        try:
+        with self.together():
             done = run(
                 "INSERT INTO arrival (at, kind, verb, type, id, version, request_id, body) VALUES (?,?,?,?,?,?,?,?)",
                 (at, kind, verb, name, key, version, request_id, orjson.dumps(body)),
@@ -83,10 +98,6 @@ class Record:
             run("DELETE FROM identifier WHERE type = ? AND id = ?", (name, key))
             for system, value in identifiers:
                 run("INSERT OR IGNORE INTO identifier VALUES (?,?,?,?)", (name, value, system, key))
-            run("COMMIT")
-        except BaseException:
-            run("ROLLBACK")
-            raise
         return Arrival(int(done.lastrowid or 0), at, kind, verb, name, key, version, request_id, body)
 
     def get(self, name: str, key: str, version: int | None = None) -> Arrival | None:

@@ -92,7 +92,7 @@ def test_conditional_create_is_refused_when_the_search_says_nothing(
         ("Patient", b'{"resourceType":"Patient","birthDate":"soon"}', 422, "invalid"),
         ("Patient", b'{"resourceType":"Patient","gender":"FEMALE"}', 422, "invalid"),
         ("Task", b'{"resourceType":"Task"}', 422, "invalid"),
-        ("Observation", b'{"resourceType":"Observation"}', 404, "not-supported"),
+        ("Slot", b'{"resourceType":"Slot"}', 404, "not-supported"),
     ],
 )
 def test_create_is_refused_when_the_resource_is_wrong(ehr: Ehr, kind: str, body: bytes, status: int, code: str) -> None:

@@ -53,6 +53,19 @@ async def test_conditional_create_is_read_from_its_header(site: Site) -> None:
     assert statuses == [201, 200]
 
 
+async def test_bundle_goes_to_the_base_and_a_patch_to_its_resource(site: Site) -> None:
+    entry = {"resource": orjson.loads(PATIENT), "request": {"method": "POST", "url": "Patient"}}
+    bundle = orjson.dumps({"resourceType": "Bundle", "type": "transaction", "entry": [entry]})
+    for path in ("/fhir", "/fhir/"):
+        taken = await site.ask("POST", path, bundle, **JSON)
+        assert orjson.loads(taken.body)["type"] == "transaction-response"
+    patch = b'[{"op":"add","path":"/active","value":true}]'
+    header = {"content-type": "application/json-patch+json"}
+    changed = await site.ask("PATCH", "/fhir/Patient/1", patch, **header)
+    assert (changed.status, changed.headers["etag"]) == (200, 'W/"2"')
+    assert (await site.ask("PATCH", "/fhir/Patient/1", patch, **JSON)).status == 415
+
+
 async def test_refusals_are_operation_outcomes(site: Site) -> None:
     refused = await site.ask("POST", "/fhir/Patient", b'{"resourceType":"Patient","gender":"F"}', **JSON)
     assert refused.status == 422
