@@ -18,6 +18,7 @@ from dispatch.http import Answer
 BUNDLE: Final = "Bundle"
 KINDS: Final = ("transaction", "batch")  # types of a Bundle that ask a server to do something
 
+_LATER: Final = frozenset({408, 425, 429})
 _STATUS: Final = re.compile(r"([1-5]\d\d)(?!\d)")
 
 
@@ -50,9 +51,13 @@ def _failed(answer: Answer, peer: str, entries: Sequence[_Entry], failed: Sequen
     said = ", ".join([*(f"HTTP {status}" for status in statuses), *codes])
     reason = f"{peer}: {len(failed)} of {len(entries)} entries were not written ({said})"
     place = f"Bundle.entry[{failed[0]}]"
-    if all(400 <= entries[number].status < 500 for number in failed):  # noqa: PLR2004 - refused, RFC 9110 15.5
+    if all(_is_refused(entries[number].status) for number in failed):
         return Rejected(reason, location=place, response=answer.body)
     return Unknown(reason, response=answer.body)  # others of the batch took effect, so it is no plain "try again"
+
+
+def _is_refused(status: int) -> bool:
+    return 400 <= status < 500 and status not in _LATER  # noqa: PLR2004 - RFC 9110 15.5
 
 
 def _entries(body: bytes, kind: str) -> list[_Entry] | None:
