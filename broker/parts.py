@@ -1,7 +1,7 @@
 """This module holds the interfaces that an edge implements; they are short on purpose."""
 
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -79,3 +79,4 @@ class Tools:
     notify: Callable[[Notice], None]
     settings: Any  # config.settings.Settings: named gateways and servers, the patient store's URL, the data folder
     format: Format = field(default_factory=Hl7)  # reads messages, takes files apart
+    presets: Mapping[str, Any] = field(default_factory=dict)  # what is known of systems, by the names in handoff.yaml

@@ -1,6 +1,6 @@
 """This module builds what was read: channels for the engine, and for a worker process what it runs over messages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from broker.message import Document
 from broker.notices import Notice
 from broker.parts import Intake, Tools
 from config.channel import ChannelPlan, DeliverPlan, load_channel
+from config.presets import load_presets
 from config.profiles import load_profile
 from config.program import Compiled, Exit, Program, Split
 from config.settings import Settings
@@ -25,11 +26,14 @@ _HL7: Final = "hl7"
 _CANONICAL: Final = "canonical"
 
 
-def build_program(tree: dict[str, Any], folder: Path) -> Program:
-    """Build the pure half of a channel: steps, conditions and renderers. Raises `ConfigError` or `ExpressionError`."""
+def build_program(tree: dict[str, Any], folder: Path, presets: Mapping[str, Any] | None = None) -> Program:
+    """Build the pure half of a channel: steps, conditions and renderers. Raises `ConfigError` or `ExpressionError`.
+
+    ``presets`` are what is known of the systems that it names, as their files have it.
+    """
     plan = load_channel(tree)
     form = plan.format.build(plan.listen)
-    kit = Kit(folder, form, load_profile)
+    kit = Kit(folder, form, load_profile, load_presets(presets or {}))
     steps = [(step.name, step.spec.build(kit)) for step in plan.steps]
     order = kit.expression(plan.order) if plan.order is not None else None
     exits = [_exit(kit, deliver) for deliver in plan.deliver]
@@ -56,11 +60,13 @@ def build_channels(
 
 def _build_channel(plan: ChannelPlan, settings: Settings, intake: Intake, notify: Callable[[Notice], None]) -> Channel:
     form = plan.format.build(plan.listen)
-    tools = Tools(plan.name, intake, notify, settings, form)
+    tools = Tools(plan.name, intake, notify, settings, form, load_presets(plan.presets))
     return Channel(
         name=plan.name,
         revision=plan.revision,
-        content=orjson.dumps({"channel": plan.tree, "folder": str(settings.channels)}).decode(),
+        content=orjson.dumps(
+            {"channel": plan.tree, "folder": str(settings.channels), "presets": plan.presets}
+        ).decode(),
         format=form,
         listens=orjson.dumps([plan.tree["listen"], plan.tree.get("format")]).decode(),
         listener=plan.listen.spec.build(tools),
@@ -70,14 +76,16 @@ def _build_channel(plan: ChannelPlan, settings: Settings, intake: Intake, notify
 
 
 def _route(plan: DeliverPlan, tools: Tools) -> RoutePlan:
+    destination = plan.spec.build(tools)
     return RoutePlan(
         name=plan.name,
-        destination=plan.spec.build(tools),
+        destination=destination,
         policy=plan.retry,
         after=plan.after,
         on_dead=plan.on_dead,
-        unknown=plan.unknown,
-        batch=plan.spec.batch,
+        # What depends on the system that a destination talks to, only the destination itself can say.
+        unknown=plan.unknown or getattr(destination, "unknown", "hold"),
+        batch=getattr(destination, "batch", plan.spec.batch),
         concurrency=getattr(plan.spec, "concurrency", 1),
     )
 

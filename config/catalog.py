@@ -101,5 +101,6 @@ DESTINATIONS: Final[Parts[DestinationSpec]] = Parts(
         "prm": "dispatch.prm:PrmSpec",
         "sms": "dispatch.sms:SmsSpec",
         "fhir": "dispatch.fhir:FhirSpec",
+        "http": "dispatch.web.spec:HttpSpec",
     },
 )

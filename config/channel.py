@@ -140,7 +140,7 @@ class DeliverPlan:
     when: Expression | None
     retry: RetryPolicy
     on_dead: str  # step_over or block
-    unknown: str  # retry or hold
+    unknown: str  # retry or hold; empty: as the destination says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,8 @@ class ChannelPlan:
     """A channel as it was read, ready to build.
 
     ``tree`` is its content after overrides, secrets unresolved, as JSON takes it: a worker process builds from it.
-    ``revision`` covers the tree and the template and script files that it names.
+    ``presets`` are what the presets of the systems that it names say. ``revision`` covers the tree, these, and the
+    template and script files that it names.
     """
 
     name: str
@@ -161,15 +162,18 @@ class ChannelPlan:
     steps: tuple[StepPlan, ...]
     deliver: tuple[DeliverPlan, ...]
     tree: dict[str, Any] = field(repr=False)
+    presets: Mapping[str, Any] = field(default_factory=dict, repr=False)
     revision: str = ""
     file: str = ""
 
-    def sealed(self, files: Mapping[str, bytes]) -> "ChannelPlan":
+    def sealed(self, files: Mapping[str, bytes], presets: Mapping[str, Any] | None = None) -> "ChannelPlan":
         """Return the plan with its revision: twelve hex digits of SHA-256 over tree and files."""
         digest = hashlib.sha256(orjson.dumps(self.tree))
+        if presets:
+            digest.update(orjson.dumps(presets, option=orjson.OPT_SORT_KEYS))
         for name in sorted(files):
             digest.update(b"\0" + name.encode() + b"\0" + hashlib.sha256(files[name]).digest())
-        return replace(self, revision=digest.hexdigest()[:_REVISION_DIGITS])
+        return replace(self, presets=presets or {}, revision=digest.hexdigest()[:_REVISION_DIGITS])
 
 
 def load_channel(tree: dict[str, Any]) -> ChannelPlan:

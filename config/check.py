@@ -1,8 +1,8 @@
 """This module checks every channel file at once: what is written, what it compiles to, and how files fit together."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -12,9 +12,11 @@ from config.ehr_check import check_writes
 from config.findings import Finding, did_you_mean, has_errors, in_order, shown
 from config.marks import Keys, Marks, show
 from config.overrides import Override, apply_to_channels
+from config.presets import ReadPreset, check_templates, preset_files, read_preset
 from config.secrets import written_out
 from config.settings import Settings, setting_keys
 from config.strict_yaml import Tree, read_bytes
+from config.systems import check_operation
 from config.wording import NAME_PATTERN
 
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", "[::]"})  # noqa: S104 - compared with, not bound to
@@ -42,6 +44,7 @@ class _File:
     findings: list[Finding]
     draft: Draft | None = None
     files: dict[str, bytes] = field(default_factory=dict)
+    presets: dict[str, Any] = field(default_factory=dict)  # of the systems that it names
 
     @property
     def marks(self) -> Marks:
@@ -60,8 +63,9 @@ def check(settings: Settings) -> Checked:
     files = [_read(path) for path in _paths(settings.channels, findings)]
     readable = [file for file in files if file.tree.usable]
     _override(settings, readable, findings)
+    presets = _presets(settings, findings)
     for file in readable:
-        _check_file(file, settings)
+        _check_file(file, settings, presets)
     findings += _clashes(readable, settings)
     for file in files:
         findings += file.findings
@@ -91,6 +95,19 @@ def _read(path: Path) -> _File:
     return _File(path, tree, list(tree.findings))
 
 
+def _presets(settings: Settings, findings: list[Finding]) -> dict[str, ReadPreset]:
+    """Read, as they are now, the presets of the systems in handoff.yaml, by the systems' names."""
+    files = preset_files(settings.channels) if settings.systems else {}
+    read: dict[str, ReadPreset] = {}
+    for name in dict.fromkeys(system.preset for system in settings.systems.values()):
+        if name in files:
+            found = read_preset(files[name])
+            wrong = [*found.findings, *check_templates(found, CheckingKit(settings.channels))]
+            findings += wrong
+            read[name] = replace(found, preset=None) if has_errors(wrong) else found
+    return {name: read[system.preset] for name, system in settings.systems.items() if system.preset in read}
+
+
 def _override(settings: Settings, files: list[_File], findings: list[Finding]) -> None:
     channels = [(file.name, file.tree.value, file.marks) for file in files if isinstance(file.tree.value, dict)]
     ordinary = [override for override in settings.overrides if override.mark.source.name != _MLLP]
@@ -112,17 +129,23 @@ def _not_one(override: Override, names: list[str]) -> Finding:
     return override.mark.finding("E501", text, hint)
 
 
-def _check_file(file: _File, settings: Settings) -> None:
+def _check_file(file: _File, settings: Settings, presets: Mapping[str, ReadPreset]) -> None:
     file.findings += written_out(file.tree.value, file.marks)
     file.draft = read_channel(file.tree.value, file.marks, file.findings)
     _check_name(file)
     if file.draft.format is not None:  # else nobody knows what expressions may use
-        kit = CheckingKit(settings.channels, file.draft.format.build(file.draft.listen))
+        usable = {name: found.preset for name, found in presets.items() if found.preset is not None}
+        kit = CheckingKit(settings.channels, file.draft.format.build(file.draft.listen), usable)
         Compiling(file.draft, file.marks, file.findings, kit).compile()
         file.files = kit.files
     _check_named(file, file.draft, settings)
     for plan in file.draft.deliver:
         file.findings += check_writes(plan, file.files, settings, file.marks)
+        found = presets.get(getattr(plan.spec, "system", ""))
+        if found is not None:
+            file.presets[plan.spec.system] = found.tree  # type: ignore[attr-defined]  # it has one, or nothing was found
+            if found.preset is not None:
+                file.findings += check_operation(plan, found.preset, file.marks)
     if isinstance(file.tree.value, dict) and not file.tree.value.get("deliver"):
         text = "the channel delivers to nobody; its messages are only stored"
         file.findings.append(file.marks.key(("deliver",)).finding("E307", text, "add `deliver:`", "warning"))
@@ -139,8 +162,8 @@ def _check_name(file: _File) -> None:
 
 
 def _check_named(file: _File, draft: Draft, settings: Settings) -> None:
-    """Check the gateways and servers that destinations name."""
-    tables = (("gateway", settings.gateways), ("server", settings.servers))
+    """Check the gateways, servers and systems that destinations name."""
+    tables = (("gateway", settings.gateways), ("server", settings.servers), ("system", settings.systems))
     for plan in draft.deliver:
         for word, table in tables:
             name = getattr(plan.spec, word, None)
@@ -202,4 +225,4 @@ def _same(one: str, other: str) -> bool:
 
 def _plan(file: _File) -> ChannelPlan | None:
     plan = file.draft.plan() if file.draft else None
-    return None if plan is None or has_errors(file.findings) else plan.sealed(file.files)
+    return None if plan is None or has_errors(file.findings) else plan.sealed(file.files, file.presets)

@@ -1,7 +1,7 @@
 """This module compiles what a channel says without running any of it, and notes every mistake with its place."""
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ class CheckingKit(Kit):
 
     only_checks = True
 
-    def __init__(self, folder: Path, form: Format | None = None) -> None:
-        super().__init__(Path(shown(folder)), form)
+    def __init__(self, folder: Path, form: Format | None = None, presets: Mapping[str, Any] | None = None) -> None:
+        super().__init__(Path(shown(folder)), form, None, presets)
         self.files: dict[str, bytes] = {}  # by their path below the folder
         self._mistakes: list[_Mistake] = []
         self._in_files: list[Finding] = []
@@ -57,6 +57,11 @@ class CheckingKit(Kit):
         """Return what was found since the last call in files that have places of their own."""
         findings, self._in_files = self._in_files, []
         return findings
+
+    def placed(self, tree: Any, keys: Keys, marks: Marks) -> list[Finding]:
+        """Return the mistakes since the last call as findings; their texts stand in ``tree``, below ``keys`` if so."""
+        placing = _Placing(tree, marks, self.folder)
+        return [*self.taken_in_files(), *(placing.finding(keys, mistake) for mistake in self.taken())]
 
     def expression(self, text: str) -> Compiled:
         """Compile an expression, or note its mistake."""
@@ -165,6 +170,39 @@ def _nothing(*_: Any) -> None:
 
 
 @dataclass(slots=True)
+class _Placing:
+    """Finds where in a tree the texts with mistakes stand."""
+
+    tree: Any
+    marks: Marks
+    folder: Path
+    _used: set[Keys] = field(default_factory=set)
+
+    def finding(self, keys: Keys, mistake: _Mistake) -> Finding:
+        """Return a mistake in what stands at ``keys`` as a finding."""
+        error = mistake.error
+        if error.file:
+            source = Source(shown(self.folder / error.file), error.source)
+            mark = Mark(source, error.position, error.position + max(error.length, 1))
+        else:
+            mark = self.marks.value(self._place(keys, mistake.written))
+            if error.source == mistake.written and error.length not in {0, len(error.source)}:
+                mark = mark.inside(mistake.written, error.position, error.length)
+        return mark.finding(mistake.code, error.text, error.hint, mistake.severity)
+
+    def _place(self, keys: Keys, written: str) -> Keys:
+        """Return where below ``keys`` a text stands; each of several equal ones is told once."""
+        value: Any = self.tree
+        for key in keys:
+            value = value[key]
+        places = list(_texts(value, written, keys)) or list(_texts(self.tree, written, ()))
+        fresh = next((place for place in places if place not in self._used), None)
+        if fresh is not None:
+            self._used.add(fresh)
+        return fresh or (places[0] if places else keys)
+
+
+@dataclass(slots=True)
 class Compiling:
     """Compiles one channel, part by part, and turns mistakes into findings."""
 
@@ -172,7 +210,11 @@ class Compiling:
     marks: Marks
     findings: list[Finding]
     kit: CheckingKit
-    _used: set[Keys] = field(default_factory=set)
+    _placing: _Placing = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look for texts in the channel's tree."""
+        self._placing = _Placing(self.draft.tree, self.marks, self.kit.folder)
 
     def compile(self) -> None:
         """Compile everything, in the order in which it would be built."""
@@ -238,27 +280,7 @@ class Compiling:
             self._tell(keys, mistake)
 
     def _tell(self, keys: Keys, mistake: _Mistake) -> None:
-        error = mistake.error
-        if error.file:
-            source = Source(shown(self.kit.folder / error.file), error.source)
-            mark = Mark(source, error.position, error.position + max(error.length, 1))
-        else:
-            place = self._place(keys, mistake.written)
-            mark = self.marks.value(place)
-            if error.source == mistake.written and error.length not in {0, len(error.source)}:
-                mark = mark.inside(mistake.written, error.position, error.length)
-        self.findings.append(mark.finding(mistake.code, error.text, error.hint, mistake.severity))
-
-    def _place(self, keys: Keys, written: str) -> Keys:
-        """Return where below ``keys`` a text stands; each of several equal ones is told once."""
-        value: Any = self.draft.tree
-        for key in keys:
-            value = value[key]
-        places = list(_texts(value, written, keys))
-        fresh = next((place for place in places if place not in self._used), None)
-        if fresh is not None:
-            self._used.add(fresh)
-        return fresh or (places[0] if places else keys)
+        self.findings.append(self._placing.finding(keys, mistake))
 
 
 def _texts(value: Any, written: str, keys: Keys) -> Iterator[Keys]:

@@ -81,7 +81,7 @@ class Program:
 
         found = orjson.loads(content)
         try:
-            return build_program(found["channel"], Path(found["folder"]))
+            return build_program(found["channel"], Path(found["folder"]), found.get("presets"))
         except Exception as error:  # noqa: BLE001 - analysts' code; there is no message yet whose data it could show
             return cls([], None, [], _broken(str(error)))
 

@@ -18,6 +18,7 @@ from config.overrides import Override
 from config.secrets import Secret, open_secrets, unavailable, written_out
 from config.servers import ServerSpec
 from config.strict_yaml import Tree, read_bytes
+from config.systems import SystemSpec, check_signing, check_systems, with_defaults
 from config.wording import validate
 
 FILE: Final = "handoff.yaml"
@@ -100,6 +101,7 @@ class SettingsSpec(Spec):
     sandbox: SandboxSpec = Field(default=SandboxSpec(), description="The practice gateway and EHR.")
     gateways: dict[str, GatewaySpec] = Field(default={}, description="Text-message gateways, by name.")
     servers: dict[str, ServerSpec] = Field(default={}, description="FHIR servers, by name.")
+    systems: dict[str, SystemSpec] = Field(default={}, description="Systems on the web, by name.")
     workers: int = Field(default=1, ge=1, le=64, description="How many worker processes run steps.")
     worker_memory: Bytes = Field(default=512 * 1024**2, ge=64 * 1024**2, description="Memory that a worker may use.")
     step_deadline: Seconds = Field(default=5.0, gt=0, description="How long one message may take in a worker.")
@@ -118,6 +120,7 @@ class Settings:
     sandbox: SandboxSpec
     gateways: Mapping[str, GatewaySpec]
     servers: Mapping[str, ServerSpec]
+    systems: Mapping[str, SystemSpec]
     workers: int
     worker_memory: int  # bytes
     step_deadline: float  # seconds
@@ -202,12 +205,18 @@ class _Reading:
         rest = overriding.apply_to_settings(given, setting_keys(), value, marks, findings)
         _name_sandbox(value)
         findings += written_out(value, marks)
+        with_defaults(value, root)
         spec = validate(SettingsSpec, value, (), marks, findings)
         findings += unavailable(value, marks, self.environment)
+        if spec is not None:
+            findings += check_systems(spec.systems, root / spec.channels, marks)
         if spec is None or has_errors(findings):
             return None
         # Look secrets up now, so that none is missing when a destination first needs it.
         open_secrets(spec, self.environment)
+        findings += check_signing(spec.systems, marks)
+        if has_errors(findings):
+            return None
         return _settled(spec, root, tuple(rest), tuple(findings))
 
     def _variables(self) -> list[Override]:
@@ -300,6 +309,7 @@ def _settled(
         sandbox=spec.sandbox,
         gateways=spec.gateways,
         servers=spec.servers,
+        systems=spec.systems,
         workers=spec.workers,
         worker_memory=spec.worker_memory,
         step_deadline=spec.step_deadline,

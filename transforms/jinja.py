@@ -179,6 +179,19 @@ def _finish_search(value: Any) -> str:
     return bounded(urllib.parse.quote(plain(value).translate(_SEARCH), safe=""))
 
 
+def _finish_path(value: Any) -> str:
+    text = plain(value)
+    if not text:
+        raise Refused("a hole gives nothing, and a part of a path must be something")
+    return bounded(urllib.parse.quote(text, safe=""))
+
+
+def _finish_filled(value: Any) -> str:
+    if value is None:
+        raise Refused("a hole gives nothing; write `| default('')` where that is meant")
+    return bounded(plain(value))
+
+
 def _finish_text(value: Any) -> str:
     return bounded(plain(value))
 
@@ -188,7 +201,9 @@ KINDS: Final[dict[str, Callable[[Any], str]]] = {
     "text": _finish_text,
     "json": _finish_json,
     "hl7": _finish_hl7,
+    "filled": _finish_filled,  # text of which every hole must give something
     "url": _finish_url,
+    "path": _finish_path,  # as url, and a hole that gives nothing is refused
     "search": _finish_search,  # in a FHIR search: also , | $ and \ are escaped, so a value stays one value
 }
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final
+from urllib.parse import quote
 
 from jinja2 import Undefined
 
@@ -194,6 +195,7 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "title": _on_text(_title),
     "trim": _on_text(str.strip),
     "truncate": _truncate,
+    "urlencode": _on_text(lambda text: bounded(quote(text, safe=""))),
     "upper": _on_text(lambda text: bounded(text.upper())),
     **{name: _refusing(write) for name, write in EVENT_FILTERS.items()},
 }

@@ -1,8 +1,9 @@
 """This module lends the parts of a channel what compiles their expressions, templates and scripts."""
 
+import copy
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, TypeVar
@@ -29,13 +30,20 @@ C = TypeVar("C", Compiled, Rendering)
 class Kit:
     """Compiles for one channel; ``folder`` is where its templates and scripts are, ``format`` what its messages are.
 
-    ``read_profile`` reads profiles, which are YAML. Steps are built in order, and `declare` makes the names of a `set`
-    known to what is built later.
+    ``read_profile`` reads profiles, which are YAML; ``presets`` are those of the systems that the channel names. Steps
+    are built in order, and `declare` makes the names of a `set` known to what is built later.
     """
 
-    def __init__(self, folder: Path, form: Format | None = None, read_profile: ReadProfile | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        form: Format | None = None,
+        read_profile: ReadProfile | None = None,
+        presets: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder = folder
         self.format = form or Hl7()
+        self.presets: Mapping[str, Any] = presets or {}
         self._read_profile = read_profile
         self._names: list[str] = []
         self._known: dict[str, Any] = dict(self.format.names)  # all names, and what is known of their values
@@ -52,6 +60,13 @@ class Kit:
             raise _mistake(name, f"{name} has a meaning already in {self.format.kind}", "use another name")
         self._names.append(name)
         self._known[name] = None
+
+    def knowing(self, *names: str, own: bool = False) -> "Kit":
+        """Return a kit for texts that know these names, and with ``own`` the channel's own as well."""
+        other = copy.copy(self)
+        other._names = []  # noqa: SLF001 - our own copy
+        other._known = (self._known if own else {}) | dict.fromkeys(names)  # noqa: SLF001 - likewise
+        return other
 
     def expression(self, text: str) -> Compiled:
         """Compile an expression; raise `ExpressionError` for a mistake."""

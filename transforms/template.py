@@ -2,7 +2,8 @@
 
 ``text`` puts values in as they are; ``json`` writes every value as JSON, or its characters where the hole stands inside
 a JSON string; ``hl7`` escapes delimiters and line ends; ``url`` and ``search`` percent-encode. None gives nothing
-(``null`` in JSON). So no value can break out of its hole, whatever a message holds.
+(``null`` in JSON), and is refused by ``filled`` (text) and ``path`` (percent-encoded). So no value can break out of its
+hole, whatever a message holds.
 """
 
 from collections.abc import Callable, Iterable

@@ -45,6 +45,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "show": ("console.cli.files:show", "Show what files of messages hold, and what the engine makes of them."),
     "explain": ("console.cli.explain:explain", "Explain a location, segment, structure or code table of HL7 v2."),
     "keys": ("console.cli.keys:keys", "Make, list and retire the keys that sign for EHRs and CRMs."),
+    "list": ("console.cli.listing:list_parts", "Show the parts that channels can use, and the presets of systems."),
     "schema": ("console.cli.engine:schema", "Print the JSON Schema of channel files, for editors."),
     "version": ("console.cli.engine:version", "Print the version."),
 }

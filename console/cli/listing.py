@@ -1,0 +1,101 @@
+"""This module is `handoff list`: the parts that channels can use, and the presets of systems with their operations."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from console.cli.client import print_json
+from console.cli.look import as_json
+from console.cli.main import Options
+from console.cli.show import table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from broker.spec import Spec
+
+KINDS: Final = ("presets", "destinations", "listeners", "steps", "formats")
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(KINDS))
+@as_json
+@click.pass_obj
+def list_parts(options: Options, /, kind: str, *, as_json: bool) -> None:
+    """Show what there is of a KIND: presets of systems, destinations, listeners, steps or formats."""
+    found = _presets(options.settings().channels) if kind == "presets" else _parts(kind)
+    if as_json:
+        print_json({kind: found})
+    elif kind == "presets":
+        rows = [
+            (each["preset"], name, about["once"], about["tested"], about["summary"])
+            for each in found
+            for name, about in each["operations"].items()
+        ]
+        click.echo(table(("preset", "operation", "once", "tested", "what it does"), rows))
+    else:
+        click.echo(
+            table(
+                (kind.removesuffix("s"), "module", "what it is"),
+                [(each["name"], each["module"], each["summary"]) for each in found],
+            )
+        )
+
+
+def _parts(kind: str) -> list[dict[str, Any]]:
+    from config import catalog  # noqa: PLC0415 - costs much, used here only
+
+    parts: Mapping[str, type[Spec]] = getattr(catalog, kind.upper())
+    return [
+        {
+            "name": name,
+            "module": spec.__module__,
+            "summary": " ".join((spec.__doc__ or "").split()),
+            "options": {field.alias or key: _option(field) for key, field in spec.model_fields.items()},
+        }
+        for name, spec in parts.items()
+    ]
+
+
+def _option(field: Any) -> dict[str, Any]:
+    from pydantic_core import to_jsonable_python  # noqa: PLC0415 - likewise
+
+    about = {"required": field.is_required(), "description": field.description}
+    if not field.is_required() and field.default_factory is None:
+        about["default"] = to_jsonable_python(field.default, by_alias=True)
+    return about
+
+
+def _presets(channels: Path) -> list[dict[str, Any]]:
+    """Return every preset, a site's own too, with its operations and how each was tested."""
+    from config.presets import every_preset  # noqa: PLC0415 - likewise
+
+    return [
+        {
+            "preset": name,
+            "name": preset.name,
+            "summary": preset.about,
+            "auth": list(preset.auth),
+            "variables": {
+                key: {"description": each.about, "default": each.default} for key, each in preset.variables.items()
+            },
+            "operations": {
+                key: {
+                    "summary": each.about,
+                    "method": each.method,
+                    "path": each.path,
+                    "rows": each.batch.size if each.batch else 1,
+                    "once": each.once,
+                    "tested": each.tested,
+                    "values": {
+                        value: {"description": about.about, "required": about.is_needed}
+                        for value, about in each.values.items()
+                    },
+                }
+                for key, each in preset.operations.items()
+            },
+            "unsupported": preset.unsupported,
+        }
+        for name, preset in every_preset(channels).items()
+    ]
