@@ -59,7 +59,7 @@ class CheckingKit(Kit):
         return findings
 
     def placed(self, tree: Any, keys: Keys, marks: Marks) -> list[Finding]:
-        """Return the mistakes since the last call as findings; their texts stand in ``tree``, below ``keys`` if so."""
+        """Return the mistakes since the last call as findings: their texts are in ``tree``, below ``keys``."""
         placing = _Placing(tree, marks, self.folder)
         return [*self.taken_in_files(), *(placing.finding(keys, mistake) for mistake in self.taken())]
 

@@ -62,7 +62,7 @@ def _mistakes(preset: PresetSpec, path: Path, marks: Marks) -> Iterator[Finding]
     texts: list[tuple[Keys, str]] = [(("base",), preset.base)]
     texts += [(("headers", name), text) for name, text in preset.headers.items()]
     for kind, defaults in preset.auth.items():
-        texts += [(("auth", kind, name), text) for name, text in defaults.items() if isinstance(text, str)]
+        texts += [(("auth", kind, name), text) for name, inner in defaults.items() for text in texts_in(inner)]
     for keys, text in texts:
         for name in variables_in(text):
             if name not in preset.variables:

@@ -14,7 +14,7 @@ from config.findings import Finding, did_you_mean
 from config.marks import Keys, Marks, show
 from config.presets import preset_files, read_preset
 from config.secrets import Secret
-from dispatch.web.preset import VARIABLE, PresetSpec, fill, variables_in
+from dispatch.web.preset import VARIABLE, PresetSpec, fill, texts_in, variables_in
 from dispatch.web.signature import signing_key
 
 PLAIN: Final = "json"  # the preset of a system that needs none
@@ -58,9 +58,12 @@ def _filled(defaults: Mapping[str, Any], preset: PresetSpec, variables: Mapping[
     filled: dict[str, Any] = {}
     for name, default in defaults.items():
         try:
-            filled[name] = fill(default, preset, known) if isinstance(default, str) else default
+            if isinstance(default, dict):
+                filled[name] = {key: fill(text, preset, known) for key, text in default.items()}
+            else:
+                filled[name] = fill(default, preset, known) if isinstance(default, str) else default
         except KeyError:
-            continue  # a variable is missing, which is told by itself
+            filled[name] = default  # a variable is missing, which is told by itself
     return filled
 
 
@@ -96,6 +99,9 @@ class _Checking:
         yield from self._auth()
         yield from self._signing()
 
+    def _kind(self) -> str:
+        return next((name for name in AuthSpec.model_fields if getattr(self._system.auth, name, None) is not None), "")
+
     def _variables(self) -> Iterator[Finding]:
         preset, keys = self._preset, (*self._keys, "variables")
         for name, value in self._system.variables.items():
@@ -107,7 +113,8 @@ class _Checking:
                 text = f"{show((*keys, name))} needs letters, digits, dots, hyphens and underscores, as in a host name"
                 yield self._marks.value((*keys, name)).finding("E107", text)
         moved = self._system.base is not None or self._system.base_secret is not None
-        for name in dict.fromkeys(variables_in("" if moved else preset.base)):
+        texts = ["" if moved else preset.base, *texts_in(preset.auth.get(self._kind(), {}))]
+        for name in dict.fromkeys(name for text in texts for name in variables_in(text)):
             spec = preset.variables[name]
             if spec.default is None and name not in self._system.variables:
                 text = f'{show(keys)} needs the key "{name}"'
@@ -131,7 +138,7 @@ class _Checking:
                 text = f'{show(self._keys)} needs the key "auth"'
                 yield self._marks.key(self._keys).finding("E105", text, f"{preset.name} takes {allowed}")
             return
-        kind = next(name for name in type(auth).model_fields if getattr(auth, name) is not None)
+        kind = self._kind()
         if preset.auth and kind not in preset.auth:
             text = f"{preset.name} does not take auth.{kind}"
             yield self._marks.key((*self._keys, "auth", kind)).finding("E107", text, f"allowed: {allowed}")

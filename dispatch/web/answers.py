@@ -100,16 +100,16 @@ class Reader:
         found = listed if isinstance(listed, list) else []
         sent = [orjson.loads(row) for row in rows] if success.sent else []
         failures = _Failures(success.failures, said) if success.failures else None
-        by_key = {key: item for item in found if (key := _key(item, success.got))} if success.got else {}
+        by_key = {key: item for item in found for key in _keys(item, success.got)}
         for number in range(len(rows)):
-            key = _key(sent[number], success.sent) if sent else ""
-            code = failures.code(key) if failures else None
+            keys = list(_keys(sent[number], success.sent)) if sent else []
+            code = failures.code(keys) if failures else None
             if code is not None:
                 yield self._failed_row(answer, code, "", "")
             elif success.rows is None:
                 yield Delivered(response=answer.body)
             elif success.got:
-                yield self._row(answer, by_key.get(key, _NOTHING))
+                yield self._row(answer, next((by_key[key] for key in keys if key in by_key), _NOTHING))
             else:
                 yield self._row(answer, found[number] if number < len(found) else _NOTHING)
 
@@ -177,9 +177,9 @@ class _Failures:
                 for key in _keys(item, spec.keys):
                     self._codes[key] = code
 
-    def code(self, key: str) -> str | None:
-        """Return the code of a row that failed, or None."""
-        return self._codes.get(key)
+    def code(self, keys: Iterable[str]) -> str | None:
+        """Return the code of a row that failed, by any of its keys, or None."""
+        return next((self._codes[key] for key in keys if key in self._codes), None)
 
 
 def parsed(body: bytes) -> Any:
@@ -255,10 +255,6 @@ def _are(value: Any, good: Sequence[Any], *, every: bool) -> bool:
 def _is(value: Any, good: Sequence[Any]) -> bool:
     """Say whether a value is one of the good ones; true is not 1."""
     return any(type(value) is type(each) and value == each for each in good)
-
-
-def _key(item: Any, paths: Sequence[str]) -> str:
-    return next(iter(_keys(item, paths)), "")
 
 
 def _keys(item: Any, paths: Sequence[str]) -> Iterable[str]:

@@ -120,7 +120,7 @@ class SuccessSpec(Spec):
         "the values that it leads to.",
     )
     sent: list[str] = Field(
-        default=[], description="Paths, in a row that is sent, to its key; without, rows are answered in their order."
+        default=[], description="Paths, in a row that is sent, to its keys; without, rows are answered in their order."
     )
     got: list[str] = Field(default=[], description="Paths, in a row of the answer, to the same key.")
     failures: FailuresSpec | None = Field(default=None, description="Where failed rows are listed apart.")

@@ -1,6 +1,7 @@
 """This module declares `http`: a request to a system of ``handoff.yaml``, by a preset's operation or one's own."""
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -105,7 +106,10 @@ def _base(found: Any, preset: PresetSpec, name: str) -> str:
     where = f"handoff.yaml, systems.{name}"
     secret = reveal(found.base_secret)
     if secret:
-        return web_address(secret, f"{where}.base_secret")
+        parts = urlsplit(secret)  # such an address may have its secret in the query
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment or parts.username:
+            raise ConfigError(f"{where}.base_secret: needs an address such as https://host.example/path")
+        return secret
     try:
         return web_address(found.base or fill(preset.base, preset, found.variables), f"{where}.base")
     except KeyError as error:

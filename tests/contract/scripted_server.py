@@ -127,6 +127,11 @@ class ScriptedServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def choose(self, request: Request) -> Behaviour:
+        """Return how a request is answered."""
+        script = self.scripts[request.method]
+        return script.pop(0) if len(script) > 1 else script[0]
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         task = asyncio.current_task()
@@ -135,8 +140,7 @@ class ScriptedServer:
         try:
             while (request := await _read(reader)) is not None:
                 self.requests.append(request)
-                script = self.scripts[request.method]
-                await (script.pop(0) if len(script) > 1 else script[0])(writer)
+                await self.choose(request)(writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:

