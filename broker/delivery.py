@@ -1,6 +1,7 @@
 """This module says what leaves us: one message for one destination (`Delivery`), and how that ended (`Outcome`)."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen: those take five times as long to make
@@ -19,21 +20,40 @@ class Delivery:
     first_at: float = 0.0  # POSIX seconds of the first attempt
 
 
+class Via(NamedTuple):
+    """Whom an attempt reached, as far as the transport knows; evidence that is kept with the attempt.
+
+    ``address`` is the peer's (``host:port``). With TLS, ``tls`` is the version, ``subject`` that of the certificate
+    that the peer showed (RFC 4514) and ``sha256`` the certificate's fingerprint in hexadecimal digits.
+    """
+
+    address: str
+    tls: str = ""
+    subject: str = ""
+    sha256: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """It took effect. ``reference`` is the other side's name for it; ``response`` is evidence (sealed when stored)."""
 
     reference: str = ""
     response: bytes = field(default=b"", repr=False)
+    via: Via | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """It surely had no effect and may work later. ``after`` seconds is what the other side asked for, if it did."""
+    """It surely had no effect and may work later.
+
+    ``after`` seconds is what the other side asked for, if it did (``Retry-After``): so long the whole destination is
+    left alone, not only this delivery.
+    """
 
     reason: str
     after: float | None = None
     response: bytes = field(default=b"", repr=False)
+    via: Via | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +62,7 @@ class Unknown:
 
     reason: str
     response: bytes = field(default=b"", repr=False)
+    via: Via | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +72,7 @@ class Rejected:
     reason: str
     location: str = ""
     response: bytes = field(default=b"", repr=False)
+    via: Via | None = field(default=None, compare=False)
 
 
 Outcome = Delivered | Retry | Unknown | Rejected

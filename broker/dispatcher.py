@@ -227,6 +227,7 @@ class Dispatcher:
             reason=None if isinstance(outcome, Delivered) else outcome.reason,
             location=outcome.location or None if isinstance(outcome, Rejected) else None,
             detail=_detail(outcome),
+            via=tuple(outcome.via) if outcome.via is not None else None,
         )
 
     def _next(self, claimed: Claimed, outcome: Outcome, now: float) -> tuple[str, float | None]:

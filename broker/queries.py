@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any, Final, Protocol
 
 from broker import states
+from broker.delivery import Via
 from broker.errors import MessageError
 from broker.formats.rows import place_of
 from broker.ids import DELIVERIES, EPOCH_MS, message_of
@@ -82,13 +83,14 @@ class MessageRow:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """One attempt of a delivery."""
+    """One attempt of a delivery, and whom it reached."""
 
     number: int
     started_at: float
     ended_at: float
     outcome: str
     reason: str | None
+    via: Via | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +267,9 @@ _DELIVERIES: Final = (
     "WHERE d.id > ? AND d.id <= ? ORDER BY d.id"
 )
 _ATTEMPTS: Final = (
-    "SELECT delivery_id, number, started_at, ended_at, outcome, reason FROM attempt "
-    "WHERE delivery_id > ? AND delivery_id <= ? ORDER BY delivery_id, number"
+    "SELECT a.delivery_id, a.number, a.started_at, a.ended_at, a.outcome, a.reason, v.address, v.tls, v.subject, "
+    "v.sha256 FROM attempt a LEFT JOIN via v ON v.id = a.via_id "
+    "WHERE a.delivery_id > ? AND a.delivery_id <= ? ORDER BY a.delivery_id, a.number"
 )
 
 
@@ -278,7 +281,8 @@ def trace(connection: Connection, reading: Reading, identifier: int) -> Journey 
         return None
     attempts: dict[int, list[AttemptRow]] = {}
     for delivery, *attempt in connection.rows(_ATTEMPTS, (first, first + DELIVERIES)):
-        attempts.setdefault(delivery, []).append(AttemptRow(*attempt))
+        via = Via(*attempt[5:]) if attempt[5] is not None else None
+        attempts.setdefault(delivery, []).append(AttemptRow(*(*attempt[:5], via)))
     found = connection.rows(_DELIVERIES, (first, first + DELIVERIES))
     names = {row[0]: row[1] for row in found}
     deliveries = [

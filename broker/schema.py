@@ -157,7 +157,18 @@ attempt = Table(
     Column("outcome", Text, nullable=False),  # delivered, retry, unknown, rejected
     Column("reason", Text),
     Column("detail", LargeBinary),  # sealed: the other side's reference and response
+    Column("via_id", BigInteger),  # whom it reached
     sqlite_with_rowid=False,
+)
+
+via = Table(  # every peer once: attempts are many, those whom they reach are few
+    "via",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=False),  # hash of the rest
+    Column("address", Text, nullable=False),
+    Column("tls", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
 )
 
 counter = Table(  # what the console counts, kept in the transaction that makes it true

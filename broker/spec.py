@@ -132,6 +132,8 @@ class DestinationSpec(Spec):
     batch: ClassVar[int] = 1
     # What happens by default when nobody knows whether it took effect: retry (the other side can tell) or hold.
     unknown: ClassVar[str] = "retry"
+    # Whether what it takes leaves us for somebody else, and so belongs into an accounting of disclosures.
+    discloses: ClassVar[bool] = True
 
     def unknown_policy(self) -> str:
         """Return what happens by default when nobody knows whether a delivery took effect: ``retry`` or ``hold``."""

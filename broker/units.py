@@ -99,6 +99,7 @@ class Recorded(NamedTuple):
     reason: str | None = None
     location: str | None = None
     detail: bytes = b""
+    via: tuple[str, ...] | None = None  # a `broker.delivery.Via`, as a plain tuple
 
     def __repr__(self) -> str:  # noqa: D105 - see `_brief`
         return _brief(self)

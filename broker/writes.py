@@ -7,6 +7,8 @@ unknown safe to try again.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Final
 
 from broker.crash import crash_point
@@ -114,9 +116,13 @@ _RECORD: Final = (
     "WHERE id IN ({v}) AND state = 'sending' RETURNING id"
 )
 _ATTEMPT: Final = (
-    "INSERT INTO attempt (delivery_id, number, started_at, ended_at, outcome, reason, detail) {v} "
+    "INSERT INTO attempt (delivery_id, number, started_at, ended_at, outcome, reason, detail, via_id) {v} "
     "ON CONFLICT DO NOTHING",
-    "bigint integer double double text text bytea",
+    "bigint integer double double text text bytea bigint",
+)
+_VIA: Final = (
+    "INSERT INTO via (id, address, tls, subject, sha256) {v} ON CONFLICT DO NOTHING",
+    "bigint text text text text",
 )
 _RELEASE: Final = (
     "WITH v(id) AS ({v}) UPDATE delivery SET after_id = NULL FROM v WHERE delivery.after_id = v.id "
@@ -140,6 +146,7 @@ def record(connection: Connection, sealer: Sealer, units: Sequence[Recorded], co
         alike.setdefault((u.state, u.open, u.due_at, u.ended_at, u.outcome, u.reason, u.location), []).append(u.id)
     moved = {row[0] for same, ids in alike.items() for row in connection.bulk_in(_RECORD, same, ids)}
     fresh = [unit for unit in units if unit.id in moved]
+    connection.bulk(*_VIA, [(_via_id(via), *via) for via in {unit.via for unit in fresh} if via is not None])
     connection.bulk(*_ATTEMPT, [_attempt(sealer, unit) for unit in fresh if not _is_plain(unit)])
     lanes = {(u.route, u.lane) for u in fresh if not u.open}
     lanes |= release(connection, [u.id for u in fresh if u.state == "delivered"])
@@ -155,12 +162,19 @@ def record(connection: Connection, sealer: Sealer, units: Sequence[Recorded], co
 
 def _is_plain(unit: Recorded) -> bool:
     # Delivered at the first attempt, with nothing to tell: the delivery's own row says all that an attempt's would.
-    return unit.number == 1 and unit.outcome == "delivered" and not unit.detail
+    return unit.number == 1 and unit.outcome == "delivered" and not unit.detail and unit.via is None
 
 
 def _attempt(sealer: Sealer, unit: Recorded) -> tuple[object, ...]:
     detail = sealer.seal("attempt", unit.id, unit.detail) if unit.detail else None
-    return (unit.id, unit.number, unit.started_at, unit.ended_at, unit.outcome, unit.reason, detail)
+    via = _via_id(unit.via) if unit.via is not None else None
+    return (unit.id, unit.number, unit.started_at, unit.ended_at, unit.outcome, unit.reason, detail, via)
+
+
+@lru_cache(maxsize=1024)
+def _via_id(via: tuple[str, ...]) -> int:
+    """Return the id of what an attempt reached: made from what it says, so that writing it needs no look-up."""
+    return int.from_bytes(blake2b("\0".join(via).encode(), digest_size=8).digest(), signed=True)
 
 
 def release(connection: Connection, delivered: Sequence[int]) -> set[tuple[int, int]]:

@@ -65,6 +65,12 @@ class DeliverSpec(Spec):
         default=None,
         description="What to do when nobody knows whether a delivery took effect; each kind has a default.",
     )
+    recipient: str = Field(
+        default="", max_length=200, description="Who gets it, as an accounting of disclosures names them."
+    )
+    purpose: str = Field(
+        default="", max_length=200, description="Why it is disclosed, as an accounting of disclosures says it."
+    )
 
 
 class ChannelSpec(Spec):

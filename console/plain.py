@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from broker.delivery import Via
 from broker.ids import show
 
 
@@ -32,6 +33,8 @@ def _plain(value: Any, *, ids: bool, name: str = "") -> Any:
             field.name.rstrip("_"): _plain(getattr(value, field.name), ids=ids, name=field.name)
             for field in fields(value)
         }
+    if isinstance(value, Via):
+        return value._asdict()
     if isinstance(value, list | tuple):
         return [_plain(item, ids=ids) for item in value]
     if isinstance(value, float) and name.endswith("_at"):

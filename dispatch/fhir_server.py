@@ -21,7 +21,7 @@ from dispatch.auth import Fixed, authorised_exchange, build_credentials
 from dispatch.ehr_profile import EhrProfile, find_profile, with_statement
 from dispatch.fhir_answer import Match, classed, named, read_matches
 from dispatch.fhir_bundle import BUNDLE, bundle_outcome
-from dispatch.http import Answer, Exchange, Failure, reveal, web_address
+from dispatch.http import Answer, Exchange, Failure, reveal, web_address, witnessed
 
 MEDIA_TYPE: Final = "application/fhir+json"
 PATCH_TYPE: Final = "application/json-patch+json"
@@ -148,7 +148,7 @@ class FhirServer:
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """Send one resource after the other."""
-        return [await self._send(delivery) for delivery in deliveries]
+        return [await witnessed(self._send(delivery)) for delivery in deliveries]
 
     async def _send(self, delivery: Delivery) -> Outcome:
         write = _Write.of(delivery)

@@ -6,14 +6,14 @@ never hold a URL's query, a body or an identifier.
 """
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
+from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown, Via
 from broker.errors import ConfigError
+from dispatch.way import CURRENT, Way, make_connector
 
 if TYPE_CHECKING:
     import aiohttp
@@ -34,6 +34,7 @@ class Answer:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
+    via: Via | None = None
 
 
 Failure = Retry | Unknown
@@ -73,18 +74,18 @@ def by_status(answer: Answer, peer: str, now: float, detail: str = "") -> Outcom
     status = answer.status
     reason = f"HTTP {status} from {peer}" + (f" ({detail})" if detail else "")
     if 200 <= status < 300:  # noqa: PLR2004 - the class of success, RFC 9110 15.3
-        return Delivered(response=answer.body)
+        return Delivered(response=answer.body, via=answer.via)
     if status in _TRY_LATER:
-        return Retry(reason, after=retry_after(answer.headers, now), response=answer.body)
+        return Retry(reason, after=retry_after(answer.headers, now), response=answer.body, via=answer.via)
     if status >= 500 and status not in _NEVER_5XX:  # noqa: PLR2004 - server errors, RFC 9110 15.6
-        return Unknown(reason, response=answer.body)
-    return Rejected(reason, response=answer.body)
+        return Unknown(reason, response=answer.body, via=answer.via)
+    return Rejected(reason, response=answer.body, via=answer.via)
 
 
-def failure(error: BaseException, peer: str, *, started: bool) -> Failure:
+def failure(error: BaseException, peer: str, *, started: bool, via: Via | None = None) -> Failure:
     """Class what went wrong without an answer; ``started`` says that bytes of the request may have left us."""
     if started:
-        return Unknown(f"{peer}: {_what_broke(error)}")
+        return Unknown(f"{peer}: {_what_broke(error)}", via=via)
     return Retry(f"{peer}: {_what_kept_out(error)}")
 
 
@@ -113,6 +114,30 @@ def _what_broke(error: BaseException) -> str:
     return f"the answer could not be read ({type(error).__name__})"
 
 
+async def witnessed(work: Awaitable[Outcome]) -> Outcome:
+    """Await an outcome, and add whom the last exchange on the way to it reached, unless it says so itself.
+
+    For a destination that needs several exchanges for one delivery, or classes answers by rules of its own.
+    """
+
+    async def only() -> Sequence[Outcome]:
+        return [await work]
+
+    return (await witnessed_all(only()))[0]
+
+
+async def witnessed_all(work: Awaitable[Sequence[Outcome]]) -> Sequence[Outcome]:
+    """Do the same for the outcomes of deliveries that went together."""
+    way = Way()
+    token = CURRENT.set(way)
+    try:
+        outcomes = await work
+    finally:
+        CURRENT.reset(token)
+    via = way.via
+    return [replace(each, via=via) if each.via is None and via is not None else each for each in outcomes]
+
+
 class Exchange:
     """The connections of one destination.
 
@@ -138,15 +163,11 @@ class Exchange:
 
         if self._session is not None:
             return
-        tracing = aiohttp.TraceConfig()
-        for signal in (tracing.on_connection_create_end, tracing.on_connection_reuseconn):
-            signal.append(_note_connected)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._limit, force_close=not self._reuse),
+            connector=make_connector(limit=self._limit, force_close=not self._reuse),
             timeout=aiohttp.ClientTimeout(total=self._timeout, connect=self._connect),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "handoff", "Accept-Encoding": "identity"},
-            trace_configs=[tracing],
         )
 
     async def close(self) -> None:
@@ -164,36 +185,40 @@ class Exchange:
             message = f"{self.peer}: used before open() or after close()"
             raise RuntimeError(message)
         async with self._turns:
-            return await self._once(session, method, url, headers or {}, body)
+            outer, way = CURRENT.get(), Way()
+            token = CURRENT.set(way)
+            try:
+                return await self._once(session, way, method, url, headers or {}, body)
+            finally:
+                CURRENT.reset(token)
+                if outer is not None and way.via is not None:
+                    outer.via = way.via
 
     async def _once(
-        self, session: "aiohttp.ClientSession", method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        session: "aiohttp.ClientSession",
+        way: Way,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
     ) -> Answer | Failure:
         from aiohttp import ClientError  # noqa: PLC0415 - as in open()
         from yarl import URL  # noqa: PLC0415
 
-        progress = SimpleNamespace(connected=False)
         try:
             async with session.request(
-                method,
-                URL(url, encoded=True),
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                trace_request_ctx=progress,
+                method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
             ) as response:
                 content = await _read(response)
         except (ClientError, OSError, TimeoutError, ValueError) as error:
-            return failure(error, self.peer, started=progress.connected)
+            return failure(error, self.peer, started=way.is_connected, via=way.via)
         if content is None:
-            return Unknown(
-                f"{self.peer}: HTTP {response.status} with more than {BODY_CAP} bytes; the rest was not read"
-            )
-        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
-
-
-async def _note_connected(_session: Any, context: SimpleNamespace, _parameters: Any) -> None:
-    context.trace_request_ctx.connected = True
+            reason = f"{self.peer}: HTTP {response.status} with more than {BODY_CAP} bytes; the rest was not read"
+            return Unknown(reason, via=way.via)
+        return Answer(
+            response.status, {name.lower(): value for name, value in response.headers.items()}, content, way.via
+        )
 
 
 async def _read(response: "aiohttp.ClientResponse") -> bytes | None:

@@ -23,6 +23,7 @@ class PrmSpec(DestinationSpec):
 
     batch: ClassVar[int] = 256
     unknown: ClassVar[str] = "retry"
+    discloses: ClassVar[bool] = False  # it is our own
 
     def build(self, tools: "Tools") -> "Destination":
         """Build the sending half."""

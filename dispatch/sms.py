@@ -18,7 +18,7 @@ from pydantic import Field
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from broker.errors import ConfigError, StepError
 from broker.spec import DestinationSpec, Seconds, Template
-from dispatch.http import Answer, Exchange, by_status, retry_after, reveal, web_address
+from dispatch.http import Answer, Exchange, by_status, retry_after, reveal, web_address, witnessed
 
 if TYPE_CHECKING:
     from broker.message import Document
@@ -172,7 +172,7 @@ class Twilio:
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """Send one text after the other."""
-        return [await self._send(delivery) for delivery in deliveries]
+        return [await witnessed(self._send(delivery)) for delivery in deliveries]
 
     async def _send(self, delivery: Delivery) -> Outcome:
         headers = {

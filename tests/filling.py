@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from broker import ids
+from broker.delivery import Via
 from broker.seal import Sealer
 from broker.store import Store
 from broker.units import Finished, NewDelivery, NewMessage, Recorded
@@ -62,7 +63,9 @@ class Filling:
             ),
         )
 
-    async def end(self, message: int, state: str, outcome: str, reason: str | None = None) -> None:
+    async def end(
+        self, message: int, state: str, outcome: str, reason: str | None = None, via: Via | None = None
+    ) -> None:
         """Record the first attempt of the delivery to prm."""
         now = time.time()
         await record(
@@ -81,5 +84,6 @@ class Filling:
                 due_at=now + 60 if state == "waiting" else None,
                 reason=reason,
                 location="PID-3" if reason else None,
+                via=tuple(via) if via else None,
             ),
         )

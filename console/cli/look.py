@@ -68,6 +68,29 @@ def trace(options: Options, /, identifier: str, *, as_json: bool) -> None:
     print_json(found) if as_json else click.echo(journey(found))
 
 
+@click.command()
+@click.option("--mrn", help="The patient's record number: short for --index mrn=…")
+@click.option("--index", metavar="NAME=VALUE", help="A value that the channels index, exactly.")
+@click.option("--since", metavar="90d", help="Left in the last 30s, 10m, 2h, 7d.")
+@as_json
+@click.pass_obj
+def disclosures(options: Options, /, mrn: str | None, index: str | None, since: str | None, *, as_json: bool) -> None:
+    """List what left about a patient: when, for whom, what and why (45 CFR 164.528). No bodies."""
+    if bool(mrn) == bool(index):
+        message = "say whose: --mrn, or --index NAME=VALUE"
+        raise click.UsageError(message)
+    found = Client.of(options).get("/disclosures", mrn=mrn, index=index, since=_since(since))
+    if as_json:
+        print_json(found)
+        return
+    heads = ("date", "recipient", "address", "description", "purpose", "outcome", "delivery")
+    rows = [
+        (clock(d["at"]), d["recipient"], d["address"], d["description"], d["purpose"], d["outcome"], d["delivery_id"])
+        for d in found["disclosures"]
+    ]
+    click.echo(table(heads, rows))
+
+
 @click.group()
 def patients() -> None:
     """Look at the patient store."""

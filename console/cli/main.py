@@ -36,6 +36,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "send": ("console.cli.send:send", "Send HL7 messages over MLLP and show the acknowledgments."),
     "messages": ("console.cli.look:messages", "List messages, the newest first."),
     "trace": ("console.cli.look:trace", "Show one message's journey: steps, deliveries, attempts."),
+    "disclosures": ("console.cli.look:disclosures", "List what left about a patient: when, for whom, why."),
     "patients": ("console.cli.look:patients", "Look at the patient store."),
     "dead": ("console.cli.dead:dead", "List, replay and discard what waits for an operator."),
     "quarantine": ("console.cli.look:quarantine", "List what arrived but never became a message."),

@@ -21,6 +21,7 @@ _MARKS: Final = {
     "dead": "▲",
     "held": "▲",
 }
+_DIGITS: Final = 16  # of a fingerprint that are shown; --json has them all
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -93,9 +94,18 @@ def _delivery(delivery: dict[str, Any], began: str) -> list[str]:
         reason = f": {attempt['reason']}" if attempt["reason"] else ""
         started = clock(attempt["started_at"], day=False)
         lines.append(f"  {'':23}    attempt {attempt['number']} at {started}, {attempt['outcome']} in {took}{reason}")
+        if attempt["via"]:
+            lines.append(f"  {'':23}      {way(attempt['via'])}")
     if delivery["state"] in {"held", "dead"} and not delivery["attempts"]:
         lines.append(f"  {'':23}    {delivery['reason'] or ''}")
     return lines
+
+
+def way(via: dict[str, str]) -> str:
+    """Return whom an attempt reached: ``reached 192.0.2.7:443 (TLSv1.3, CN=ehr.example, SHA-256 3f1c9a…)``."""
+    parts = [via["tls"], via["subject"], f"SHA-256 {via['sha256'][:_DIGITS]}…" if via["sha256"] else ""]
+    shown = ", ".join(part for part in parts if part)
+    return f"reached {via['address']}" + (f" ({shown})" if shown else "")
 
 
 def _waits(delivery: dict[str, Any]) -> str:

@@ -16,10 +16,12 @@ from broker import ids, queries, sql, states
 from broker.errors import HandoffError, StoreError
 from broker.notices import ConfigurationReloaded
 from broker.queries import Filter
+from broker.queries_disclosed import disclosed
 from broker.units import Act
 from console.plain import patient_to_json, to_json
 from console.report import Hub
 from console.version import product_version
+from console.web.disclosures import account
 from console.web.journey import as_json
 from console.web.overview import Overview
 from console.web.ports import Engine, Reload, Settings
@@ -57,6 +59,7 @@ class Api:
             "/dead": self.dead,
             "/quarantine": self.quarantine,
             "/counters": self.counters,
+            "/disclosures": self.disclosures,
             "/patients": self.patients,
             "/status": self.status,
         }
@@ -121,6 +124,16 @@ class Api:
             raise Refused(message)
         found = await asyncio.to_thread(_find, self.settings.patients, mrn, request.query_params.get("system"))
         return {"patients": found}
+
+    async def disclosures(self, request: Request) -> Any:
+        """``mrn`` or ``index=name=value``, ``since`` (POSIX seconds): what left about a patient, for whom and when."""
+        asked = request.query_params
+        name, _, value = asked["index"].partition("=") if "index" in asked else ("mrn", "", asked.get("mrn") or "")
+        if not name or not value:
+            message = "say whose: ?mrn=… or ?index=name=value"
+            raise Refused(message)
+        since = _number(asked.get("since"), "since") or 0.0
+        return {"disclosures": account(await self.engine.read(disclosed, name, value, since))}
 
     async def status(self, _request: Request) -> Any:
         """Answer how the engine and its channels are, and the latest notices."""

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from dispatch.auth import Credentials, with_query
-from dispatch.http import Answer, Exchange, Failure
+from dispatch.http import Answer, Exchange, Failure, witnessed, witnessed_all
 from dispatch.web import odata
 from dispatch.web.answers import Reader, Refresh, Verdict, fits, look, parsed
 from dispatch.web.preset import OperationSpec, PresetSpec
@@ -65,11 +65,14 @@ class WebSystem:
         """Send deliveries, those that go to the same place together; one outcome each."""
         frozen = [Frozen.unpacked(delivery.request, delivery.key) for delivery in deliveries]
         if self._operation.batch is None:
-            return [await self._send(one, delivery.key) for one, delivery in zip(frozen, deliveries, strict=True)]
+            return [
+                await witnessed(self._send(one, delivery.key)) for one, delivery in zip(frozen, deliveries, strict=True)
+            ]
         outcomes: dict[int, Outcome] = {}
         for places in self._lists(frozen):
             rows = [frozen[place] for place in places]
-            outcomes.update(zip(places, await self._send_rows(rows, deliveries[places[0]].key), strict=True))
+            told = await witnessed_all(self._send_rows(rows, deliveries[places[0]].key))
+            outcomes.update(zip(places, told, strict=True))
         return [outcomes[place] for place in range(len(deliveries))]
 
     def _lists(self, frozen: Sequence[Frozen]) -> Iterator[list[int]]:

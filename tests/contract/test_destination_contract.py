@@ -13,7 +13,7 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
+from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown, Via
 from broker.parts import Destination, Tools
 from broker.spec import DestinationSpec
 from config.presets import every_preset
@@ -224,6 +224,12 @@ async def test_success_names_what_was_made(rig: Rig) -> None:
     assert len(rig.writes()) == 1
 
 
+@pytest.mark.parametrize("behaviour", [None, reply(422), reply(429), hang], ids=["good", "422", "429", "hangs"])
+async def test_outcome_says_whom_it_reached_whatever_it_is(rig: Rig, behaviour: Behaviour | None) -> None:
+    outcome = await rig.meets(behaviour or rig.kind.good)
+    assert outcome.via == Via(rig.server.base.removeprefix("http://"))
+
+
 UNKNOWN: dict[str, Behaviour] = {
     "hangs": hang,
     "hangs after headers": hang_after_headers,
@@ -274,6 +280,7 @@ async def test_outcome_is_retry_when_the_port_is_closed(rig: Rig) -> None:
     await destination.open()
     (outcome,) = await destination.send([delivery(rig.kind.request)])
     await destination.close()
+    assert outcome.via is None  # nobody was reached
     assert isinstance(outcome, Retry)
     assert "refused" in outcome.reason
 

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from broker import ids, queries
+from broker.delivery import Via
 from broker.keys import Keys
 from broker.migrate import migrate
 from broker.queries import Filter
+from broker.queries_disclosed import disclosed
 from broker.seal import Sealer
 from broker.sql import Connection
 from broker.store import Store
@@ -103,6 +105,50 @@ async def test_trace_shows_an_attempt_that_delivered_at_once(filling: Filling) -
     assert [(a.number, a.outcome, a.reason) for a in prm.attempts] == [(1, "delivered", None)]
     assert prm.attempts[0].started_at <= prm.attempts[0].ended_at == prm.done_at
     assert ehr.attempts == ()
+
+
+HOSPITAL = Via("192.0.2.7:443", "TLSv1.3", "CN=ehr.example", "ab" * 32)
+
+
+async def test_attempt_keeps_whom_it_reached(filling: Filling) -> None:
+    """Every peer is kept once, however many attempts reach it."""
+    for control_id in ("C1", "C2"):
+        message = await filling.receive(control_id)
+        await filling.finish(message)
+        await filling.end(message, "delivered", "delivered", via=HOSPITAL)
+        (attempt,) = (await filling.read(queries.trace, message)).deliveries[0].attempts
+        assert attempt.via == HOSPITAL
+    assert await filling.read(lambda connection, _: connection.rows("SELECT count(*) FROM via")) == [(1,)]
+
+
+async def test_disclosures_are_the_attempts_that_left(filling: Filling) -> None:
+    """What was surely not taken on and reached nobody did not leave; everything else did, or may have."""
+    ends = [
+        ("delivered", "delivered", HOSPITAL),
+        ("delivered", "delivered", None),
+        ("held", "unknown", HOSPITAL),
+        ("dead", "rejected", HOSPITAL),
+        ("waiting", "retry", HOSPITAL),
+        ("waiting", "retry", None),
+    ]
+    made = []
+    for number, (state, outcome, via) in enumerate(ends):
+        made.append(await filling.receive(f"C{number}", "77"))
+        await filling.finish(made[-1])
+        await filling.end(made[-1], state, outcome, via=via)
+    on_the_wire = await filling.receive("C9", "77")
+    await filling.finish(on_the_wire)
+    await filling.finish(await filling.receive("other", "78"))
+    found = await filling.read(disclosed, "mrn", "77")
+    assert {(each.message_id, each.outcome) for each in found} == {
+        *zip(made, [outcome for _, outcome, _ in ends][:5], strict=False),
+        (on_the_wire, "sending"),
+    }
+    first = next(each for each in found if each.message_id == made[0])
+    assert (first.delivery_id, first.channel, first.destination, first.type) == (made[0] + 1, "adt", "prm", "ADT^A04")
+    assert (first.attempt, first.via, first.content) == (1, HOSPITAL, '{"channel": {}}')
+    assert [each.started_at for each in found] == sorted(each.started_at for each in found)
+    assert await filling.read(disclosed, "mrn", "77", time.time() + 9) == []
 
 
 async def test_dead_letters_are_deliveries_and_failed_messages(filling: Filling) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from broker import ids
+from broker.delivery import Via
 from broker.notices import ConfigurationRefused
 from console.cli import main
 from tests.console_engine import Aside, serving_aside
@@ -98,6 +99,27 @@ def test_trace_shows_the_journey(handoff: Command, dead: tuple[int, int]) -> Non
     code, out, err = handoff("trace", "nobody")
     assert (code, out) == (1, "")
     assert "no message has" in err
+
+
+def test_disclosures_are_listed_and_the_trace_says_whom_an_attempt_reached(handoff: Command) -> None:
+    """When, for whom, what; the fingerprint of the certificate is short for people and whole for programs."""
+    filling = handoff.aside.practice.filling
+    via = Via("192.0.2.7:443", "TLSv1.3", "CN=ehr.example", "0123456789abcdef" * 4)
+
+    async def fill() -> None:
+        message = await filling.receive("C7", "MRN-7")
+        await filling.finish(message)
+        await filling.end(message, "delivered", "delivered", via=via)
+
+    handoff.aside.do(fill())
+    assert "reached 192.0.2.7:443 (TLSv1.3, CN=ehr.example, SHA-256 0123456789abcdef…)" in handoff("trace", "C7")[1]
+    assert handoff.json("trace", "C7")["deliveries"][0]["attempts"][0]["via"] == via._asdict()
+    (entry,) = handoff.json("disclosures", "--mrn", "MRN-7")["disclosures"]
+    assert (entry["recipient"], entry["address"], entry["outcome"]) == ("prm", "192.0.2.7:443", "delivered")
+    assert handoff.json("disclosures", "--index", "mrn=MRN-7", "--since", "1h")["disclosures"] == [entry]
+    assert handoff.json("disclosures", "--mrn", "nobody")["disclosures"] == []
+    assert "192.0.2.7:443  ADT^A04" in handoff("disclosures", "--mrn", "MRN-7")[1]
+    assert handoff("disclosures")[0] == handoff("disclosures", "--index", "mrn")[0] == main.USAGE
 
 
 def test_dead_letters_are_listed_and_acted_on(handoff: Command, dead: tuple[int, int]) -> None:
