@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+from broker.crash import crash_point
 from broker.seal import Sealer
 from broker.sql import Connection
-from broker.units import Act, Done
-from broker.writes import Counts, cancel_after, count, promote
+from broker.units import Act, Done, Pause
+from broker.writes import Counts, cancel_after, count, enter, promote
 
 _REPLAY_MESSAGES: Final = (
     "WITH v(id) AS ({v}) UPDATE message SET state = 'received', step = NULL, location = NULL, reason = NULL, "
@@ -23,8 +24,6 @@ _REPLAY_DELIVERIES: Final = (
     "RETURNING delivery.route_id, delivery.lane",
     "bigint",
 )
-_IS_SENDING: Final = "SELECT 1 FROM delivery WHERE route_id = ? AND lane = ? AND open AND state = 'sending' LIMIT 1"
-_UNDUE: Final = "UPDATE delivery SET due_at = NULL WHERE route_id = ? AND lane = ? AND open AND state = 'waiting'"
 
 
 def replay(connection: Connection, sealer: Sealer, act: Act) -> Done:
@@ -32,14 +31,8 @@ def replay(connection: Connection, sealer: Sealer, act: Act) -> Done:
     ids = [(identifier,) for identifier in act.ids]
     messages = tuple(sorted(row[0] for row in connection.bulk(*_REPLAY_MESSAGES, ids)))
     lanes = connection.bulk(*_REPLAY_DELIVERIES, ids)
-    routes: set[int] = set()
-    for route, lane in set(lanes):
-        # One at a time in a lane: what is on the wire ends first; else the oldest goes first.
-        if not connection.rows(_IS_SENDING, (route, lane)):
-            connection.run(_UNDUE, (route, lane))
-            routes |= promote(connection, [(route, lane)], act.at)
-    done = Done(len(messages) + len(lanes), messages, frozenset(routes))
-    _audit(connection, sealer, act, done.count)
+    done = Done(len(messages) + len(lanes), messages, enter(connection, set(lanes), act.at))
+    _audit(connection, sealer, act, _told(act, done))
     return done
 
 
@@ -71,18 +64,92 @@ def discard(connection: Connection, sealer: Sealer, act: Act) -> Done:
         counts[channels[row[1]], row[1], "discarded"] += 1
     count(connection, counts, act.at)
     done = Done(len(messages) + len(deliveries), (), routes)
-    _audit(connection, sealer, act, done.count)
+    _audit(connection, sealer, act, _told(act, done))
     return done
+
+
+_CANCEL_DELIVERIES: Final = (
+    "WITH v(id, at) AS ({v}) UPDATE delivery SET state = 'cancelled', open = false, due_at = NULL, after_id = NULL, "
+    "done_at = v.at, class = 'cancelled', reason = 'an operator cancelled it' FROM v "
+    "WHERE delivery.id = v.id AND delivery.state = 'waiting' "
+    "RETURNING delivery.id, delivery.route_id, delivery.lane",
+    "bigint double",
+)
+
+
+def cancel(connection: Connection, sealer: Sealer, act: Act) -> Done:
+    """End deliveries that wait, for good; what was to follow them is cancelled too, and their lanes go on."""
+    cancelled = connection.bulk(*_CANCEL_DELIVERIES, [(identifier, act.at) for identifier in act.ids])
+    routes = cancel_after(connection, [row[0] for row in cancelled], act.at)
+    routes |= promote(connection, {(row[1], row[2]) for row in cancelled}, act.at)
+    counts = Counts()
+    channels: dict[int, int] = dict(connection.rows("SELECT id, channel_id FROM route"))
+    for row in cancelled:
+        counts[channels[row[1]], row[1], "cancelled"] += 1
+    count(connection, counts, act.at)
+    crash_point("act.applied")
+    done = Done(len(cancelled), (), routes)
+    _audit(connection, sealer, act, _told(act, done))
+    return done
+
+
+_PAUSE: Final = (
+    "INSERT INTO pause (channel_id, route_id, at, actor, reason) SELECT c.id, coalesce(r.id, 0), CAST(? AS DOUBLE "
+    "PRECISION), CAST(? AS TEXT), CAST(? AS TEXT) FROM channel c LEFT JOIN route r ON r.channel_id = c.id AND "
+    "r.destination = ? WHERE c.name = ? AND (r.id IS NOT NULL OR ? = '') ON CONFLICT DO NOTHING"
+)
+_RESUME: Final = (
+    "DELETE FROM pause WHERE channel_id = (SELECT id FROM channel WHERE name = ?) AND route_id = CASE WHEN ? = '' "
+    "THEN 0 ELSE (SELECT r.id FROM route r WHERE r.channel_id = pause.channel_id AND r.destination = ?) END"
+)
+_PAUSES: Final = (
+    "SELECT c.name, r.destination, p.at, p.actor, p.reason FROM pause p JOIN channel c ON c.id = p.channel_id "
+    "LEFT JOIN route r ON r.id = p.route_id ORDER BY p.at, p.channel_id, p.route_id"
+)
+
+
+def pause(connection: Connection, sealer: Sealer, asked: Pause) -> bool:
+    """Note that an operator stops a destination, or a channel's way in; say whether it was not stopped already."""
+    name = asked.destination or ""
+    changed = connection.run(_PAUSE, (asked.asked_at, asked.actor, asked.reason, name, asked.channel, name)) > 0
+    crash_point("act.applied")
+    _audit(connection, sealer, _act_of("pause", asked), _place(asked))
+    return changed
+
+
+def resume(connection: Connection, sealer: Sealer, asked: Pause) -> bool:
+    """Note that an operator lets it go on; say whether it was stopped."""
+    name = asked.destination or ""
+    changed = connection.run(_RESUME, (asked.channel, name, name)) > 0
+    crash_point("act.applied")
+    _audit(connection, sealer, _act_of("resume", asked), _place(asked))
+    return changed
+
+
+def read_pauses(connection: Connection, _sealer: Sealer) -> list[Pause]:
+    """Return all that operators have stopped, in the order in which they did."""
+    return [Pause(*row) for row in connection.rows(_PAUSES)]
+
+
+def _act_of(name: str, asked: Pause) -> Act:
+    return Act(act=name, ids=(), actor=asked.actor, reason=asked.reason, at=asked.asked_at)
+
+
+def _place(asked: Pause) -> str:
+    return f"{asked.channel}/{asked.destination}" if asked.destination else asked.channel
 
 
 _LAST_AUDIT: Final = "SELECT seq, mac FROM audit ORDER BY seq DESC LIMIT 1"
 _AUDIT: Final = "INSERT INTO audit (seq, at, actor, act, subject, reason, mac) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-def _audit(connection: Connection, sealer: Sealer, act: Act, changed: int) -> None:
+def _told(act: Act, done: Done) -> str:
+    return f"{done.count} of {len(act.ids)}: {','.join(map(str, act.ids))}"
+
+
+def _audit(connection: Connection, sealer: Sealer, act: Act, subject: str) -> None:
     found = connection.rows(_LAST_AUDIT)
     seq, previous = (found[0][0] + 1, bytes(found[0][1])) if found else (1, b"")
-    subject = f"{changed} of {len(act.ids)}: {','.join(map(str, act.ids))}"
     row = "\0".join((str(seq), repr(act.at), act.actor, act.act, subject, act.reason)).encode()
     mac = hmac.digest(sealer.audit_key, previous + row, sha256)
     connection.run(_AUDIT, (seq, act.at, act.actor, act.act, subject, act.reason, mac))

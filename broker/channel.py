@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from broker.breaker import BreakerPolicy
 from broker.formats.reading import Format, Index
 from broker.parts import Destination, Listener
+from broker.rate import Rate
 from broker.retry import RetryPolicy
 
 
@@ -19,6 +21,10 @@ class RoutePlan:
     unknown: str = "retry"  # or hold
     batch: int = 1
     concurrency: int = 1
+    rate: Rate | None = None
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    fallback: str | None = None  # the destination that gets what this one cannot have
+    held: bool = False  # by its file: deliveries wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,10 @@ POINTS: Final = (
     "claim.committed",
     "send.begun",
     "send.returned",
+    "fallback.born",
     "record.updated",
     "record.committed",
+    "act.applied",
     "prm.before_commit",
     "prm.after_commit",
 )

@@ -1,32 +1,45 @@
 """This module sends: it takes the heads of free lanes of one destination, attempts them, and records what came of it.
 
-A delivery that is safe to try again (the other side can tell) may be born in state ``sending`` and goes from memory;
-everything else is claimed from the store just before it is sent. Nothing else is held in memory, so what waits behind a
-dead destination costs disk only. A destination that fails again and again is left alone for a while and then tried
-with one delivery.
+A delivery that is safe to try again (the other side can tell) may be born in state ``sending`` and goes from memory,
+and some are claimed ahead of their turn; everything else is claimed from the store just before it is sent. Nothing else
+is held in memory, so what waits behind a dead destination costs disk only. When to send, `broker.gate` says; what waits
+in memory when the gate shuts goes back to the store.
 """
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from broker.acts import Interrupted, unsend
 from broker.channel import RoutePlan
 from broker.crash import crash_point
-from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
+from broker.delivery import Delivery, Outcome, Unknown
 from broker.errors import StoreError, StoreFatal
-from broker.ids import EPOCH_MS, message_of
-from broker.notices import Bug, DeliveriesEnded, DeliveryFailed, DestinationPaused, DestinationResumed, Notice
+from broker.gate import Change, Gate
+from broker.notices import (
+    Bug,
+    CircuitClosed,
+    CircuitOpened,
+    CircuitProbed,
+    CircuitReopened,
+    DeliveriesEnded,
+    DeliveriesExpired,
+    DeliveryFailed,
+    DestinationBusy,
+    Notice,
+)
 from broker.seal import Sealer
 from broker.store import Store
 from broker.units import Claim, Claimed, Claims, Placed, Recorded
+from broker.verdict import plain, recorded
 
 _READY: Final = 1024  # deliveries of a destination that may wait in memory
-_FAILURES: Final = 5  # in a row, before a destination is left alone
-_LONGEST_PAUSE: Final = 60.0
+_AHEAD: Final = 128  # of them that are claimed ahead, where a crash meanwhile costs an attempt and no more
 _LOOK: Final = 5.0  # seconds after which the store is asked again, whatever the clock did
+_AGAIN: Final = 1.0  # seconds after which the store is given again what it refused
+_SOON: Final = 0.5  # seconds that what is in memory may wait for the gate; it is marked as sending
 
 
 class Dispatcher:
@@ -51,40 +64,56 @@ class Dispatcher:
         self.plan = plan
         self._notify = notify
         self._woken = woken
+        self._gate = Gate(plan.breaker, plan.rate, time.monotonic(), held=plan.held)
         self._ready: deque[Claimed] = deque()
         self._reserved = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # sends
+        self._chores: set[asyncio.Task[None]] = set()  # what the store refused, or gets back
         self._claim: asyncio.Future[Claims] | None = None  # that the store has not answered
         self._due: float | None = 0.0  # when the store has work next (POSIX); None: it has none
         self._timer: asyncio.TimerHandle | None = None
-        self._failures = 0
-        self._paused_until = 0.0  # monotonic
-        self._stopping = False
+        self._is_running = False
 
     async def start(self) -> None:
         """Open the destination and begin to send."""
         self._loop = asyncio.get_running_loop()
         await self.plan.destination.open()
+        self._is_running = True
         self.wake()
 
     async def stop(self, seconds: float) -> None:
         """Finish what is on the wire, within ``seconds``, and put back what was not begun."""
-        self._stopping = True
+        self._is_running = False
         if self._timer is not None:
             self._timer.cancel()
         if self._claim is not None:
             await asyncio.wait([self._claim], timeout=seconds)  # what it brings is marked as sending, and goes back too
-        left = [claimed.delivery.id for claimed in self._ready]
-        self._ready.clear()
-        if left:
-            await asyncio.wait([self._store.call(unsend, left, time.time())], timeout=seconds)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+            await asyncio.sleep(0)
+        self._put_back()
+        if self._tasks or self._chores:
+            await asyncio.wait([*self._tasks, *self._chores], timeout=seconds)
+        for chore in self._chores:
+            chore.cancel()
         await self.plan.destination.close()
+
+    def pause(self) -> None:
+        """Send nothing more; what is on the wire ends, everything else waits in the store."""
+        self._gate.is_paused = True
+        self._put_back()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._gate.is_paused = False
+        self.due()
+
+    @property
+    def state(self) -> str:
+        """How it is: running, paused (by an operator), held (by its file), open, half_open, or busy."""
+        return self._gate.state(time.monotonic())
 
     def take(self) -> bool:
         """Say whether a new delivery may be born sending, and keep a place for it if so."""
-        if self.plan.unknown != "retry" or self._failures or self._stopping:
+        if self.plan.unknown != "retry" or not self._gate.is_clear or not self._is_running:
             return False
         if len(self._ready) + self._reserved >= _READY:
             return False
@@ -111,32 +140,52 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Begin whatever can begin now."""
-        if self._stopping:
+        if not self._is_running:
+            self._put_back()
             return
-        while self._ready and len(self._tasks) < self.plan.concurrency and not self._is_paused():
-            batch = [self._ready.popleft() for _ in range(min(self.plan.batch, len(self._ready)))]
-            self._spawn(self._attempt(batch))
-        if self._ready and self._is_paused() and not self._tasks:
-            self._sleep(max(self._paused_until - time.monotonic(), 0.01))
-        if self._wants_more():
-            self._spawn_claim()
+        now, wait = time.monotonic(), 0.0
+        while self._ready and len(self._tasks) < self.plan.concurrency:
+            wait = self._gate.wait(now, len(self._tasks))
+            if wait > 0:
+                break
+            most = 1 if self._gate.begin(now) else self.plan.batch
+            self._spawn(self._attempt([self._ready.popleft() for _ in range(min(most, len(self._ready)))]))
+        if wait > _SOON:
+            self._put_back()
+        elif wait > 0:
+            self._sleep(wait)
+        if self._wants_more(now):
+            self._spawn_claim(now)
 
-    def _is_paused(self) -> bool:
-        return self._paused_until > time.monotonic() or (bool(self._paused_until) and bool(self._tasks))
-
-    def _wants_more(self) -> bool:
-        if self._claim is not None or self._ready or self._due is None or len(self._tasks) >= self.plan.concurrency:
+    def _wants_more(self, now: float) -> bool:
+        if self._due is None or self._claim is not None or self._room(now) <= 0:
             return False
-        wait = max(self._due - time.time(), self._paused_until - time.monotonic())
-        if wait > 0:
+        wait = max(self._due - time.time(), self._gate.wait_to_claim(now, len(self._tasks)))
+        if 0 < wait < float("inf"):
             self._sleep(min(wait, _LOOK))
-            return False
-        return not self._is_paused()
+        return wait <= 0
+
+    def _room(self, now: float) -> int:
+        """Return how many deliveries may be claimed."""
+        free = self.plan.concurrency - len(self._tasks)
+        if self.plan.unknown == "retry" and self._gate.is_clear:
+            ahead = max(_AHEAD, self.plan.batch)
+            return 0 if len(self._ready) > ahead // 2 else max(free, 0) * self.plan.batch + ahead - len(self._ready)
+        if self._ready or free <= 0:
+            return 0
+        return 1 if self._gate.is_probing else self._gate.room(now, free) * self.plan.batch
 
     def _sleep(self, seconds: float) -> None:
+        at = self._loop.time() + seconds
         if self._timer is not None:
+            if self._timer.when() <= at:
+                return
             self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self.wake)
+        self._timer = self._loop.call_at(at, self._rung)
+
+    def _rung(self) -> None:
+        self._timer = None
+        self.wake()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=f"send {self._channel}/{self.plan.name}")
@@ -149,14 +198,15 @@ class Dispatcher:
             self._notify(Bug(where=f"send {self._channel}/{self.plan.name}", error=type(error).__name__))
         self.wake()
 
-    def _spawn_claim(self) -> None:
-        free = self.plan.concurrency - len(self._tasks)
-        limit = 1 if self._paused_until else free * self.plan.batch
-        now = time.time()
-        # What arrived before this has used up its time without one attempt.
-        oldest = max(0, (int((now - self.plan.policy.expire) * 1000) - EPOCH_MS) << 22)
+    def _spawn_claim(self, now: float) -> None:
         self._claim = self._store.claim(
-            Claim(channel=self._number, route=self.route, limit=limit, now=now, oldest=oldest)
+            Claim(
+                channel=self._number,
+                route=self.route,
+                limit=self._room(now),
+                now=time.time(),
+                expire=self.plan.policy.expire,
+            )
         )
         self._claim.add_done_callback(self._claimed)
 
@@ -172,9 +222,40 @@ class Dispatcher:
         else:
             self._due = claims.next_due
             self._ready.extend(claims.claimed)
+            if claims.expired:
+                said = DeliveriesExpired(channel=self._channel, destination=self.plan.name, count=claims.expired)
+                self._notify(said)
+            if claims.routes:
+                self._woken(claims.routes)
         self.wake()
 
+    def _put_back(self) -> None:
+        """Let the store have again what was not begun."""
+        left = [claimed.delivery.id for claimed in self._ready]
+        self._ready.clear()
+        if left:
+            self._do(self._unsend(left))
+
+    async def _unsend(self, left: Sequence[int]) -> None:
+        try:
+            await self._store.call(unsend, left, time.time())
+        except StoreFatal:
+            return  # the engine stops, and says why
+        except StoreError as error:
+            self._notify(Bug(where=f"put back {self._channel}/{self.plan.name}", error=str(error)))
+            await asyncio.sleep(_AGAIN)
+            await self._unsend(left)
+        else:
+            self.due()
+
+    def _do(self, chore: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(chore, name=f"chore {self._channel}/{self.plan.name}")
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+
     async def _attempt(self, batch: Sequence[Claimed]) -> None:
+        if self._gate.is_probing:
+            self._notify(CircuitProbed(channel=self._channel, destination=self.plan.name))
         crash_point("send.begun")
         started = time.time()
         try:
@@ -186,86 +267,52 @@ class Dispatcher:
         crash_point("send.returned")
         ended = time.time()
         records = [
-            self._recorded(claimed, outcome, started, ended) for claimed, outcome in zip(batch, outcomes, strict=True)
+            recorded(self.plan, self._number, self.route, claimed, outcome, started, ended)
+            for claimed, outcome in zip(batch, outcomes, strict=True)
         ]
         self._judge(outcomes)
-        routes = {
-            route
-            for unit, told in zip(records, await self._store.record(records), strict=True)
-            for route in self._settle(unit, told)
-        }
-        if routes:
-            self._woken(frozenset(routes))
+        await self._record(records)
         self._tell(records, ended - started)
 
-    def _settle(self, unit: Recorded, told: Sequence[int] | Exception) -> Sequence[int]:
-        if isinstance(told, Exception):
-            if not isinstance(told, StoreFatal):  # then the engine stops, and says why
+    async def _record(self, records: Sequence[Recorded]) -> None:
+        routes: set[int] = set()
+        for unit, told in zip(records, await self._store.record(records), strict=True):
+            if not isinstance(told, Exception):
+                routes |= self._settle(unit, told)
+            elif not isinstance(told, StoreFatal):  # then the engine stops, and says why
                 error = str(told) if isinstance(told, StoreError) else type(told).__name__
                 self._notify(Bug(where=f"record {unit.id}", error=error))
-            return ()
-        if unit.due_at is not None:
-            self._due = min(self._due, unit.due_at) if self._due is not None else unit.due_at
-            return [route for route in told if route != self.route]
-        return told
+                self._do(self._record_again(unit))
+        if routes:
+            self._woken(frozenset(routes))
 
-    def _recorded(self, claimed: Claimed, outcome: Outcome, started: float, ended: float) -> Recorded:
-        state, due = self._next(claimed, outcome, ended)
-        delivery = claimed.delivery
-        return Recorded(
-            id=delivery.id,
-            channel=self._number,
-            route=self.route,
-            lane=claimed.lane,
-            number=delivery.attempt,
-            started_at=started,
-            ended_at=ended,
-            outcome=type(outcome).__name__.lower(),
-            state=state,
-            open=state == "waiting" or (state in {"held", "dead"} and self.plan.on_dead == "block"),
-            due_at=due,
-            reason=None if isinstance(outcome, Delivered) else outcome.reason,
-            location=outcome.location or None if isinstance(outcome, Rejected) else None,
-            detail=_detail(outcome),
-            via=tuple(outcome.via) if outcome.via is not None else None,
-        )
+    async def _record_again(self, unit: Recorded) -> None:
+        """Give the store once more what it refused, without what the other side said: the state must come true."""
+        await asyncio.sleep(_AGAIN)
+        await self._record([plain(unit)])
 
-    def _next(self, claimed: Claimed, outcome: Outcome, now: float) -> tuple[str, float | None]:
-        """Say which state follows from an outcome, and when a waiting delivery is due."""
-        if isinstance(outcome, Delivered):
-            return "delivered", None
-        if isinstance(outcome, Rejected):
-            return "dead", None
-        if isinstance(outcome, Unknown) and self.plan.unknown == "hold":
-            return "held", None
-        arrived = ((message_of(claimed.delivery.id) >> 22) + EPOCH_MS) / 1000
-        # A replay began a new budget: its age counts from its own first attempt.
-        age = now - (arrived if claimed.spent == claimed.delivery.attempt else claimed.delivery.first_at)
-        if self.plan.policy.is_spent(claimed.spent, age):
-            return "dead", None
-        asked = outcome.after if isinstance(outcome, Retry) else None
-        return "waiting", now + self.plan.policy.wait(claimed.spent, asked)
+    def _settle(self, unit: Recorded, told: Sequence[int]) -> set[int]:
+        if unit.due_at is None:
+            return set(told)
+        self._due = min(self._due, unit.due_at) if self._due is not None else unit.due_at
+        return {route for route in told if route != self.route}
 
     def _judge(self, outcomes: Sequence[Outcome]) -> None:
-        """Leave the destination alone for a while if it only fails, and resume when it answers."""
-        if any(isinstance(outcome, Delivered | Rejected) for outcome in outcomes):
-            if self._paused_until:
-                self._notify(DestinationResumed(channel=self._channel, destination=self.plan.name))
-            self._failures, self._paused_until = 0, 0.0
-            return
-        self._failures += 1
-        if self._failures >= _FAILURES:
-            pause = min(self.plan.policy.first * 2.0 ** (self._failures - _FAILURES), _LONGEST_PAUSE)
-            self._paused_until = time.monotonic() + pause
-            if self._failures == _FAILURES:
-                self._notify(
-                    DestinationPaused(channel=self._channel, destination=self.plan.name, seconds=round(pause, 3))
-                )
+        for change in self._gate.judge(outcomes, time.monotonic()):
+            self._notify(self._notice(change))
+
+    def _notice(self, change: Change) -> Notice:
+        where, seconds = {"channel": self._channel, "destination": self.plan.name}, round(change.seconds, 3)
+        if change.what == "closed":
+            return CircuitClosed(**where)
+        if change.what == "opened":
+            return CircuitOpened(**where, seconds=seconds)
+        if change.what == "reopened":
+            return CircuitReopened(**where, seconds=seconds)
+        return DestinationBusy(**where, seconds=seconds)
 
     def _tell(self, records: Sequence[Recorded], seconds: float) -> None:
-        states: dict[str, int] = {}
         for unit in records:
-            states[unit.state] = states.get(unit.state, 0) + 1
             if unit.state != "delivered":
                 self._notify(
                     DeliveryFailed(
@@ -277,7 +324,7 @@ class Dispatcher:
                         reason=unit.reason or "",
                     )
                 )
-        for state, count in states.items():
+        for state, count in Counter(unit.state for unit in records).items():
             self._notify(
                 DeliveriesEnded(
                     channel=self._channel, destination=self.plan.name, state=state, count=count, seconds=seconds
@@ -293,13 +340,9 @@ class Dispatcher:
                 id=found.id, route=self.route, key="", request=b"", attempt=found.number, first_at=found.first_at
             )
             outcome = Unknown("the engine stopped while this was being sent")
-            records.append(self._recorded(Claimed(delivery, found.lane, found.spent), outcome, found.sent_at, now))
+            claimed = Claimed(delivery, found.lane, found.spent)
+            records.append(recorded(self.plan, self._number, self.route, claimed, outcome, found.sent_at, now))
         for told in await self._store.record(records):
             if isinstance(told, Exception):
                 raise told
-
-
-def _detail(outcome: Outcome) -> bytes:
-    """Return what the other side said, as it is sealed with the attempt: a reference, a blank line, the response."""
-    reference = outcome.reference.encode() if isinstance(outcome, Delivered) else b""
-    return reference + b"\n\n" + outcome.response if reference or outcome.response else b""
+            self._woken(frozenset(told))

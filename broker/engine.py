@@ -9,16 +9,27 @@ from typing import Any, Final
 from broker import acts
 from broker.channel import Channel
 from broker.dispatcher import Dispatcher
-from broker.errors import HandoffError, StoreError
+from broker.errors import HandoffError, NotFound, StoreError
 from broker.ids import Ids
 from broker.intake import Door, StoreIntake
-from broker.notices import Discarded, EngineFailed, EngineStarted, EngineStopping, Notice, Recovered, Replayed
+from broker.notices import (
+    Cancelled,
+    Discarded,
+    EngineFailed,
+    EngineStarted,
+    EngineStopping,
+    Notice,
+    Paused,
+    Recovered,
+    Replayed,
+    Resumed,
+)
 from broker.parts import Listener
 from broker.processes import WorkerProcess
 from broker.pump import Program, Pump
 from broker.seal import Sealer
 from broker.store import Store
-from broker.units import Act, Done, Placed
+from broker.units import Act, Done, Pause, Placed
 
 _FINISH: Final = 10.0  # seconds that a stop waits for what is on the wire
 
@@ -35,14 +46,23 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class DestinationStatus:
+    """How one destination is: running, paused (by an operator), held (by its file), open, half_open, or busy."""
+
+    destination: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelStatus:
-    """How one channel runs now; ``state`` is running or stopped."""
+    """How one channel runs now; ``state`` is running, paused (by an operator) or stopped."""
 
     channel: str
     revision: str
     endpoints: Sequence[str]
     connections: int
     state: str
+    destinations: Sequence[DestinationStatus] = ()
 
 
 class Engine:
@@ -61,6 +81,7 @@ class Engine:
         self._workers = list(workers)
         self._routes: dict[int, Dispatcher] = {}
         self._interrupted: list[acts.Interrupted] = []
+        self._pauses: dict[tuple[str, str | None], Pause] = {}
         self.failed: asyncio.Future[HandoffError] = asyncio.get_running_loop().create_future()
         store.on_fatal = self.fail
 
@@ -79,6 +100,9 @@ class Engine:
         self.ids = Ids(found.last_id)
         self.intake.count_from(self.ids)
         self._interrupted = list(found.interrupted)
+        for pause in await self.store.read(acts.read_pauses, self.sealer):
+            self._pauses[pause.channel, pause.destination] = pause
+            self._tell(Paused, pause)
         return found
 
     async def start(self, channels: Sequence[Channel], found: acts.Found) -> None:
@@ -90,7 +114,7 @@ class Engine:
         for running in self.running.values():
             await self._start_middle(running)
         for running in self.running.values():
-            await running.listener.start()
+            await self._start_listener(running)
         self.started_at = time.time()
         self.notify(EngineStarted(channels=len(self.running), store=self.store.dialect))
 
@@ -115,6 +139,9 @@ class Engine:
             )
             for plan in channel.routes
         ]
+        for dispatcher in dispatchers:
+            if (channel.name, dispatcher.plan.name) in self._pauses:
+                dispatcher.pause()
         self._routes |= {registered.routes[d.plan.name]: d for d in dispatchers}
         self.running[channel.name] = Running(channel, channel.listener, registered.channel, pump, dispatchers)
         self._open_door(channel, registered.channel, pump)
@@ -133,6 +160,10 @@ class Engine:
             key=f"{channel.name} {channel.revision}",
             routes=tuple(registered.routes[plan.name] for plan in channel.routes),
             after=tuple(places[plan.after] if plan.after else None for plan in channel.routes),
+            instead=tuple(
+                tuple(places[other.name] for other in channel.routes if other.fallback == plan.name)
+                for plan in channel.routes
+            ),
         )
 
     async def _start_middle(self, running: Running) -> None:
@@ -141,6 +172,10 @@ class Engine:
             await dispatcher.recover([found for found in self._interrupted if found.route == route])
             await dispatcher.start()
         running.pump.start()
+
+    async def _start_listener(self, running: Running) -> None:
+        if (running.channel.name, None) not in self._pauses:
+            await running.listener.start()
 
     async def reload(self, channels: Sequence[Channel]) -> None:
         """Let new revisions of channels take effect; a listener whose declaration is the same keeps its sockets."""
@@ -152,15 +187,15 @@ class Engine:
         if old is None:
             await self._add(channel)
             await self._start_middle(self.running[channel.name])
-            await channel.listener.start()
+            await self._start_listener(self.running[channel.name])
             return
         if old.channel.revision == channel.revision:
             return
         kept = old.listener
         if old.channel.listens != channel.listens:
             await kept.stop()
-            kept = channel.listener
-            await kept.start()
+            kept = old.listener = channel.listener
+            await self._start_listener(old)
         await old.pump.stop(_FINISH)
         for dispatcher in old.dispatchers:
             await dispatcher.stop(_FINISH)
@@ -184,12 +219,55 @@ class Engine:
     async def act(self, act: Act) -> int:
         """Do what an operator wants with dead letters; return how many it changed."""
         done: Done = await self.store.act(act)
-        told = Replayed if act.act == "replay" else Discarded
-        self.notify(told(count=done.count, actor=act.actor))
+        self.notify(_TOLD[act.act](count=done.count, actor=act.actor))
         for running in self.running.values():
             running.pump.again(done.messages)
         self._wake(done.routes)
         return done.count
+
+    async def pause(self, asked: Pause) -> bool:
+        """Stop what goes to a destination, or what comes into a channel, until it is resumed; it outlives a restart.
+
+        Returns whether that changed something. Raises `NotFound` for a channel or a destination that does not run.
+        """
+        running, dispatcher = self._find(asked)
+        changed: bool = await self.store.call(acts.pause, asked)
+        if changed:
+            self._pauses[asked.channel, asked.destination] = asked
+            if dispatcher is not None:
+                dispatcher.pause()
+            else:
+                await running.listener.stop()
+            self._tell(Paused, asked)
+        return changed
+
+    async def resume(self, asked: Pause) -> bool:
+        """Let it go on; return whether it was paused. Raises `NotFound` as `pause` does, and `NotReady`."""
+        running, dispatcher = self._find(asked)
+        changed: bool = await self.store.call(acts.resume, asked)
+        if changed:
+            self._pauses.pop((asked.channel, asked.destination), None)
+            if dispatcher is not None:
+                dispatcher.resume()
+            else:
+                await running.listener.start()
+            self._tell(Resumed, asked)
+        return changed
+
+    def _find(self, asked: Pause) -> tuple[Running, Dispatcher | None]:
+        running = self.running.get(asked.channel)
+        if running is None:
+            raise NotFound(f"no channel is called {asked.channel!r}; there: {', '.join(sorted(self.running))}")
+        if asked.destination is None:
+            return running, None
+        found = {dispatcher.plan.name: dispatcher for dispatcher in running.dispatchers}
+        if asked.destination not in found:
+            names = ", ".join(found) or "none"
+            raise NotFound(f"channel {asked.channel} has no destination {asked.destination!r}; there: {names}")
+        return running, found[asked.destination]
+
+    def _tell(self, kind: type[Paused | Resumed], asked: Pause) -> None:
+        self.notify(kind(channel=asked.channel, destination=asked.destination or "", actor=asked.actor))
 
     async def read(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a query of `broker.queries` beside the writer: ``function(connection, sealer, *args)``."""
@@ -197,7 +275,10 @@ class Engine:
 
     def status(self) -> list[ChannelStatus]:
         """Return how every channel runs now."""
-        return [_status(running) for running in self.running.values()]
+        return [
+            _status(running, is_paused=(running.channel.name, None) in self._pauses)
+            for running in self.running.values()
+        ]
 
     def _take(self, route: int) -> bool:
         return self._routes[route].take()
@@ -216,8 +297,14 @@ class Engine:
                 dispatcher.due()
 
 
-def _status(running: Running) -> ChannelStatus:
+def _status(running: Running, *, is_paused: bool) -> ChannelStatus:
     listener = running.listener
     endpoints = list(listener.endpoints)
-    state = "running" if endpoints else "stopped"
-    return ChannelStatus(running.channel.name, running.channel.revision, endpoints, listener.connections, state)
+    state = "running" if endpoints else "paused" if is_paused else "stopped"
+    destinations = [DestinationStatus(each.plan.name, each.state) for each in running.dispatchers]
+    return ChannelStatus(
+        running.channel.name, running.channel.revision, endpoints, listener.connections, state, destinations
+    )
+
+
+_TOLD: Final = {"replay": Replayed, "discard": Discarded, "cancel": Cancelled}

@@ -5,6 +5,7 @@
     HandoffError
     ├── ConfigError        the configuration is wrong; carries every finding at once
     ├── NotReady           the environment refuses (port taken, key unreadable, database newer)
+    ├── NotFound           what an operator named is not there
     ├── NotAccepted        a message was refused; says how to acknowledge that
     ├── MessageError       the bytes are not the message they claim to be; carries a location
     ├── StepError          a step failed on a message; carries step and location
@@ -28,6 +29,10 @@ class ConfigError(HandoffError):
 
 class NotReady(HandoffError):
     """The environment does not allow a start: a port, a key file, a database or a disk."""
+
+
+class NotFound(HandoffError):
+    """What an operator named is not there."""
 
 
 class MessageError(HandoffError):

@@ -35,6 +35,11 @@ def message_of(identifier: int) -> int:
     return identifier & ~(_STEP - 1)
 
 
+def time_of(identifier: int) -> float:
+    """Return when an id was made, in POSIX seconds: when its message arrived."""
+    return (identifier // _MILLISECOND + EPOCH_MS) / 1000
+
+
 def hour_of(identifier: int) -> int:
     """Return the hour since 2020 in which an id was made."""
     return identifier // _MILLISECOND // 3_600_000

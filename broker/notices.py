@@ -229,8 +229,18 @@ class DeliveryFailed(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DestinationPaused(Notice):
-    """A destination failed again and again; it is left alone for ``seconds``, then tried once."""
+class DeliveriesExpired(Notice):
+    """Deliveries were past their age when they would have been sent; they were not."""
+
+    level: ClassVar[str] = "warning"
+    channel: str
+    destination: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitOpened(Notice):
+    """A destination failed again and again; it is left alone for ``seconds``, then one delivery tries."""
 
     level: ClassVar[str] = "warning"
     channel: str
@@ -239,11 +249,59 @@ class DestinationPaused(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DestinationResumed(Notice):
+class CircuitProbed(Notice):
+    """One delivery tries whether a destination that was left alone is back."""
+
+    level: ClassVar[str] = "debug"
+    channel: str
+    destination: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitReopened(Notice):
+    """It is not back; it is left alone for another ``seconds``."""
+
+    level: ClassVar[str] = "debug"
+    channel: str
+    destination: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitClosed(Notice):
     """A destination that was left alone answers again."""
 
     channel: str
     destination: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationBusy(Notice):
+    """A destination asked for time (``Retry-After``); nothing is sent to it for ``seconds``."""
+
+    level: ClassVar[str] = "warning"
+    channel: str
+    destination: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused(Notice):
+    """An operator stopped what goes to a destination, or with an empty ``destination`` what comes in."""
+
+    level: ClassVar[str] = "warning"
+    channel: str
+    destination: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Notice):
+    """An operator let it go on."""
+
+    channel: str
+    destination: str
+    actor: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +349,14 @@ class Replayed(Notice):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discarded(Notice):
     """An operator gave dead letters up."""
+
+    count: int
+    actor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled(Notice):
+    """An operator cancelled deliveries that waited."""
 
     count: int
     actor: str

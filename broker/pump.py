@@ -35,6 +35,7 @@ class Program:
     key: str  # of the program in the worker
     routes: tuple[int, ...]  # by destination, in the channel's order
     after: tuple[int | None, ...]  # the place of the destination that each one follows
+    instead: tuple[tuple[int, ...], ...]  # the places of those that each one stands by for
 
 
 class Pump:
@@ -188,24 +189,31 @@ class Pump:
         )
 
     def _new(self, program: Program, message: int, rendered: Sequence[Rendered]) -> tuple[NewDelivery, ...]:
-        """Return the deliveries: a place in the channel for each destination, and so on for every further patient."""
+        """Return the deliveries: a place in the channel for each destination, and so on for every further patient.
+
+        One that stands by for destinations that get nothing is left out.
+        """
         count = len(program.routes)
         places = {one.place for one in rendered}
         deliveries = []
         for one in rendered:
             place = one.place % count
+            first = one.place - place  # of this patient
+            stands_by = program.instead[place]
+            instead = tuple(message + 1 + first + other for other in stands_by if first + other in places)
+            if stands_by and not instead:
+                continue
             follows = program.after[place]
-            before = None if follows is None else one.place - place + follows
-            if before not in places:
-                before = None
+            before = first + follows if follows is not None and first + follows in places else None
             deliveries.append(
                 NewDelivery(
                     id=message + 1 + one.place,
                     route=program.routes[place],
                     lane=self._sealer.lane(one.lane),
                     after=None if before is None else message + 1 + before,
-                    eager=before is None and self._room(program.routes[place]),
+                    eager=not stands_by and before is None and self._room(program.routes[place]),
                     request=one.request,
+                    instead=instead,
                 )
             )
         return tuple(deliveries)

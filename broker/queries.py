@@ -14,7 +14,7 @@ from broker import states
 from broker.delivery import Via
 from broker.errors import MessageError
 from broker.formats.rows import place_of
-from broker.ids import DELIVERIES, EPOCH_MS, message_of
+from broker.ids import DELIVERIES, EPOCH_MS, message_of, time_of
 from broker.keys import find
 from broker.sql import Connection, Row
 from broker.wire.header import read_header
@@ -384,5 +384,5 @@ def backlog(connection: Connection, _reading: Reading) -> list[Backlog]:
 
 def _backlog(channel: str, destination: str | None, waiting: Row | None, due: Row | None, dead_: Row | None) -> Backlog:
     count, oldest = waiting or (0, None)
-    at = None if oldest is None else (oldest // _MILLISECOND + EPOCH_MS) / 1000
+    at = None if oldest is None else time_of(oldest)
     return Backlog(channel, destination, count, at, due[0] if due else None, dead_[0] if dead_ else 0)

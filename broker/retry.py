@@ -21,9 +21,9 @@ class RetryPolicy:
         chosen = wait_random_exponential(multiplier=self.first, max=self.max)(state)
         return max(chosen, asked or 0.0)
 
-    def is_spent(self, spent: int, age: float) -> bool:
-        """Say whether a delivery of this age has used up its attempts or its time."""
-        return bool(self.attempts and spent >= self.attempts) or age >= self.expire
+    def is_spent(self, spent: int) -> bool:
+        """Say whether so many attempts are all that there may be."""
+        return bool(self.attempts and spent >= self.attempts)
 
 
 _NOTHING = Retrying()

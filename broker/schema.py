@@ -171,6 +171,26 @@ via = Table(  # every peer once: attempts are many, those whom they reach are fe
     Column("sha256", Text, nullable=False),
 )
 
+fallback = Table(  # deliveries that come to be only if another cannot be had; their requests are in `content` already
+    "fallback",
+    metadata,
+    Column("delivery_id", BigInteger, primary_key=True, autoincrement=False),  # the other
+    Column("id", BigInteger, nullable=False),
+    Column("route_id", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+pause = Table(  # what an operator has stopped
+    "pause",
+    metadata,
+    Column("channel_id", Integer, primary_key=True, autoincrement=False),
+    Column("route_id", Integer, primary_key=True, autoincrement=False),  # 0: the channel's way in
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 counter = Table(  # what the console counts, kept in the transaction that makes it true
     "counter",
     metadata,

@@ -93,7 +93,7 @@ class Store:
 
     def act(self, act: Act) -> "asyncio.Future[Done]":
         """Commit what an operator does."""
-        return self.call(acts.replay if act.act == "replay" else acts.discard, act)
+        return self.call(_ACTS[act.act], act)
 
     def call(self, function: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":
         """Run ``function(connection, sealer, *args)``, of a module's top level, in a transaction of the writer."""
@@ -109,7 +109,7 @@ class Store:
         return registered
 
     def _claims(self, route: int, value: Any) -> Claims:
-        claimed, next_due = value
+        claimed, next_due, expired, routes = value
         key = self._sealer.delivery_key
         return Claims(
             tuple(
@@ -123,6 +123,8 @@ class Store:
                 for found, request, attempt, first_at, lane, spent in claimed
             ),
             next_due,
+            expired,
+            frozenset(routes),
         )
 
     def _one(self, kind: str, item: Any, read: Callable[[Any], Any]) -> "asyncio.Future[Any]":
@@ -190,6 +192,9 @@ class Store:
                 self._tell(number, place, error)
         else:
             self._tell(number, 0, error)
+
+
+_ACTS: Final = {"replay": acts.replay, "discard": acts.discard, "cancel": acts.cancel}
 
 
 class _Several:

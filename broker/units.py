@@ -43,7 +43,10 @@ class Accepted:
 
 
 class NewDelivery(NamedTuple):
-    """A delivery to insert; ``eager`` says that it may begin at once if its lane is free."""
+    """A delivery to insert; ``eager`` says that it may begin at once if its lane is free.
+
+    ``instead`` names those for which it stands by: it comes to be once one of them cannot be had. Without any, at once.
+    """
 
     id: int
     route: int
@@ -51,6 +54,7 @@ class NewDelivery(NamedTuple):
     after: int | None
     eager: bool
     request: bytes
+    instead: tuple[int, ...] = ()
 
     def __repr__(self) -> str:  # noqa: D105 - see `_brief`
         return _brief(self)
@@ -121,15 +125,20 @@ class Claim(NamedTuple):
     route: int
     limit: int
     now: float
-    oldest: int  # ids below this are past their age
+    expire: float  # seconds: the age at which a delivery is not sent any more
 
 
 @dataclass(slots=True)
 class Claims:
-    """What a `Claim` got, and when the route's next head is due (None: none waits)."""
+    """What a `Claim` got, and when the route's next head is due (None: none waits).
+
+    ``expired`` is how many had, and ``routes`` have work due because of that.
+    """
 
     claimed: tuple[Claimed, ...]
     next_due: float | None
+    expired: int = 0
+    routes: frozenset[int] = frozenset()
 
 
 class Quarantine(NamedTuple):
@@ -149,13 +158,24 @@ class Quarantine(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Act:
-    """Something that an operator did to dead letters; it is audited in the same transaction."""
+    """Something that an operator did to deliveries or dead letters; it is audited in the same transaction."""
 
-    act: str  # replay, discard
+    act: str  # replay, discard, cancel
     ids: tuple[int, ...]
     actor: str
     reason: str
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """What an operator has stopped: what goes to a destination or (None) what comes in; since when, who, and why."""
+
+    channel: str
+    destination: str | None
+    asked_at: float
+    actor: str
+    reason: str
 
 
 @dataclass(slots=True)

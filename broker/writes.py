@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from broker.crash import crash_point
+from broker.ids import time_of
 from broker.keys import Keys, pack
 from broker.seal import Sealer
 from broker.sql import Connection
@@ -73,6 +74,8 @@ _DELIVERY: Final = (
     "bigint integer bigint text boolean bigint double integer integer double double",
 )
 
+_STAND_IN: Final = ("fallback (delivery_id, id, route_id)", "bigint bigint integer")
+
 
 def finish(connection: Connection, sealer: Sealer, units: Sequence[Finished], counts: Counts) -> list[list[Place]]:
     """Write what the steps made of messages, and their deliveries; a message that is done already is left alone."""
@@ -85,14 +88,17 @@ def finish(connection: Connection, sealer: Sealer, units: Sequence[Finished], co
     fresh = [unit for unit in units if unit.id in moved]
     for unit in fresh:
         counts[unit.channel, 0, unit.state] += 1
-    placed = _place(connection, sealer, [d for unit in fresh for d in unit.deliveries], {u.id: u.at for u in fresh})
+    deliveries = [d for unit in fresh for d in unit.deliveries]
+    placed = _place(connection, [d for d in deliveries if not d.instead], {u.id: u.at for u in fresh})
+    stand_ins = [(other, d.id, d.route) for d in deliveries for other in d.instead]
+    if stand_ins:
+        connection.append(*_STAND_IN, stand_ins)
+    connection.append(*_CONTENT, [(d.id, sealer.seal("content", d.id, d.request)) for d in deliveries])
     crash_point("finish.inserted")
     return [[placed.get(d.id, ("", False)) for d in unit.deliveries] for unit in units]
 
 
-def _place(
-    connection: Connection, sealer: Sealer, deliveries: Sequence[NewDelivery], at: dict[int, float]
-) -> dict[int, Place]:
+def _place(connection: Connection, deliveries: Sequence[NewDelivery], at: dict[int, float]) -> dict[int, Place]:
     lanes = {(d.route, d.lane) for d in deliveries}
     taken = {(row[0], row[1]) for row in connection.bulk(*_TAKEN, list(lanes))}
     placed, rows = {}, []
@@ -107,7 +113,6 @@ def _place(
         rows.append((d.id, d.route, d.lane, state, True, d.after, due, int(begins), int(begins), started, started))
         placed[d.id] = (state, due is not None)
     connection.append(*_DELIVERY, rows)
-    connection.append(*_CONTENT, [(d.id, sealer.seal("content", d.id, d.request)) for d in deliveries])
     return placed
 
 
@@ -152,6 +157,7 @@ def record(connection: Connection, sealer: Sealer, units: Sequence[Recorded], co
     lanes |= release(connection, [u.id for u in fresh if u.state == "delivered"])
     now = fresh[0].ended_at if fresh else 0.0
     due = promote(connection, lanes, now) | {u.route for u in fresh if u.due_at is not None}
+    due |= fall_back(connection, [u.id for u in fresh if u.state == "dead"], now, counts)
     for unit in fresh:
         counts[unit.channel, unit.route, "attempt"] += 1
         if unit.state != "waiting":
@@ -187,11 +193,14 @@ def promote(connection: Connection, lanes: Iterable[tuple[int, int]], now: float
     return frozenset(row[0] for row in connection.bulk(*_PROMOTE, [(route, lane, now) for route, lane in lanes]))
 
 
+_DUE: Final = (
+    "SELECT id, attempts, spent, first_at, class FROM delivery WHERE route_id = ? AND due_at <= ? "
+    "ORDER BY due_at, id LIMIT ?"
+)
 _EXPIRE: Final = (
     "UPDATE delivery SET state = 'expired', open = false, due_at = NULL, done_at = ?, class = 'expired' "
-    "WHERE route_id = ? AND due_at <= ? AND id < ? AND spent = 0 RETURNING id, lane"
+    "WHERE id IN ({v}) AND state = 'waiting' RETURNING id, route_id, lane"
 )
-_DUE: Final = "SELECT id FROM delivery WHERE route_id = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?"
 _BEGIN: Final = (
     "WITH v(id, now) AS ({v}) UPDATE delivery SET state = 'sending', due_at = NULL, sent_at = v.now, "
     "attempts = attempts + 1, spent = spent + 1, first_at = coalesce(first_at, v.now) FROM v "
@@ -201,27 +210,93 @@ _BEGIN: Final = (
 )
 _REQUESTS: Final = ("WITH v(id) AS ({v}) SELECT c.id, c.data FROM v JOIN content c ON c.id = v.id", "bigint")
 _NEXT: Final = "SELECT min(due_at) FROM delivery WHERE route_id = ? AND due_at IS NOT NULL"
+_LOOKS: Final = 16  # how often one claim looks further because what it found had expired
+_LOOK: Final = 256  # deliveries of such a look
 
 
-def claim(connection: Connection, sealer: Sealer, unit: Claim, counts: Counts) -> tuple[list[Any], float | None]:
-    """Move due lane heads of a route to sending; what is past its age and was never tried expires instead.
+def claim(
+    connection: Connection, sealer: Sealer, unit: Claim, counts: Counts
+) -> tuple[list[Any], float | None, int, tuple[int, ...]]:
+    """Move due lane heads of a route to sending; what is past its age now, when it would be sent, expires instead.
 
-    Returns ``(id, request, attempts, first attempt at, lane, spent)`` of each, and when the next one is due.
+    Returns ``(id, request, attempts, first attempt at, lane, spent)`` of each, when the next one is due, how many
+    expired, and the routes that have work due because of that.
     """
-    expired = connection.rows(_EXPIRE, (unit.now, unit.route, unit.now, unit.oldest))
-    if expired:
-        counts[unit.channel, unit.route, "expired"] += len(expired)
-        cancel_after(connection, [row[0] for row in expired], unit.now)
-        promote(connection, {(unit.route, row[1]) for row in expired}, unit.now)
-    due = connection.rows(_DUE, (unit.route, unit.now, unit.limit))
-    begun = connection.bulk(*_BEGIN, [(row[0], unit.now) for row in due])
+    due: list[int] = []
+    expired, routes = 0, set[int]()
+    limit = unit.limit
+    for _ in range(_LOOKS):
+        found = connection.rows(_DUE, (unit.route, unit.now, limit))
+        late = {row[0] for row in found if _is_late(unit, *row)}
+        due = [row[0] for row in found if row[0] not in late][: unit.limit]
+        if not late:
+            break
+        expired += len(late)
+        routes |= _expire(connection, unit, sorted(late), counts)
+        limit = max(unit.limit, _LOOK)
+    begun = connection.bulk(*_BEGIN, [(identifier, unit.now) for identifier in due])
     requests: dict[int, bytes] = dict(connection.bulk(*_REQUESTS, [(row[0],) for row in begun]))
     claimed = [
         (found, sealer.open("content", found, bytes(requests[found])), attempts, first_at, lane, spent)
         for found, lane, attempts, spent, first_at in sorted(begun)
     ]
     crash_point("claim.updated")
-    return claimed, connection.rows(_NEXT, (unit.route,))[0][0]
+    return claimed, connection.rows(_NEXT, (unit.route,))[0][0], expired, tuple(routes - {unit.route})
+
+
+def _is_late(unit: Claim, identifier: int, attempts: int, spent: int, first_at: float | None, kind: str | None) -> bool:
+    """Say whether a delivery is past its age: since its message arrived or, after a replay, since that was tried.
+
+    What may have had an effect is sent once more instead, because only that can tell.
+    """
+    began = time_of(identifier) if attempts == spent else first_at
+    return began is not None and unit.now - began >= unit.expire and not (spent and kind == "unknown")
+
+
+def _expire(connection: Connection, unit: Claim, late: Sequence[int], counts: Counts) -> frozenset[int]:
+    expired = connection.bulk_in(_EXPIRE, (unit.now,), late)
+    counts[unit.channel, unit.route, "expired"] += len(expired)
+    routes = fall_back(connection, [row[0] for row in expired], unit.now, counts)
+    routes |= cancel_after(connection, [row[0] for row in expired], unit.now)
+    return routes | promote(connection, {(row[1], row[2]) for row in expired}, unit.now)
+
+
+# A stand-in has the lane's key of the one that it stands in for: lanes are per destination, keys per message.
+_BIRTH: Final = (
+    "WITH v(id) AS ({v}), born AS (SELECT DISTINCT f.id AS id, f.route_id AS route, d.lane AS lane "
+    "FROM v JOIN fallback f ON f.delivery_id = v.id JOIN delivery d ON d.id = v.id) "
+    "INSERT INTO delivery (id, route_id, lane, state, open, attempts, spent) "
+    "SELECT id, route, lane, 'waiting', true, 0, 0 FROM born WHERE true ON CONFLICT DO NOTHING "
+    "RETURNING id, route_id, lane",
+    "bigint",
+)
+
+
+def fall_back(connection: Connection, ended: Sequence[int], now: float, counts: Counts) -> frozenset[int]:
+    """Let what stands by for deliveries that cannot be had come to be, once; return the routes with work due."""
+    born = connection.bulk(*_BIRTH, [(identifier,) for identifier in ended])
+    if not born:
+        return frozenset()
+    channels: dict[int, int] = dict(connection.rows("SELECT id, channel_id FROM route"))
+    for _, route, _ in born:
+        counts[channels[route], route, "fallback"] += 1
+    crash_point("fallback.born")
+    return enter(connection, {(route, lane) for _, route, lane in born}, now)
+
+
+_IS_SENDING: Final = "SELECT 1 FROM delivery WHERE route_id = ? AND lane = ? AND open AND state = 'sending' LIMIT 1"
+_UNDUE: Final = "UPDATE delivery SET due_at = NULL WHERE route_id = ? AND lane = ? AND open AND state = 'waiting'"
+
+
+def enter(connection: Connection, lanes: Iterable[tuple[int, int]], now: float) -> frozenset[int]:
+    """Let lanes go on with their oldest, after one came in at its old place; return the routes with work due."""
+    routes: set[int] = set()
+    for route, lane in lanes:
+        # One at a time in a lane: what is on the wire ends first; else the oldest goes first.
+        if not connection.rows(_IS_SENDING, (route, lane)):
+            connection.run(_UNDUE, (route, lane))
+            routes |= promote(connection, [(route, lane)], now)
+    return frozenset(routes)
 
 
 _CANCEL: Final = (

@@ -36,7 +36,7 @@ def build_program(tree: dict[str, Any], folder: Path, presets: Mapping[str, Any]
     kit = Kit(folder, form, load_profile, load_presets(presets or {}))
     steps = [(step.name, step.spec.build(kit)) for step in plan.steps]
     order = kit.expression(plan.order) if plan.order is not None else None
-    exits = [_exit(kit, deliver) for deliver in plan.deliver]
+    exits = [_exit(kit, deliver, plan.deliver) for deliver in plan.deliver]
     of_whole = frozenset(step.name for step in plan.steps if step.spec.of_whole)
     return Program(steps, order, exits, form.document, _split(plan, form), of_whole)
 
@@ -46,9 +46,10 @@ def _split(plan: ChannelPlan, form: Format) -> Split | None:
     return split_patients if form.kind == _HL7 and any(step.kind == _CANONICAL for step in plan.steps) else None
 
 
-def _exit(kit: Kit, plan: DeliverPlan) -> Exit:
+def _exit(kit: Kit, plan: DeliverPlan, every: Sequence[DeliverPlan]) -> Exit:
     when = kit.expression(plan.when) if plan.when is not None else None
-    return Exit(f"deliver.{plan.name}", when, plan.spec.build_renderer(kit))
+    instead = frozenset(place for place, other in enumerate(every) if other.sending.fallback == plan.name)
+    return Exit(f"deliver.{plan.name}", when, plan.spec.build_renderer(kit), instead)
 
 
 def build_channels(
@@ -86,7 +87,11 @@ def _route(plan: DeliverPlan, tools: Tools) -> RoutePlan:
         # What depends on the system that a destination talks to, only the destination itself can say.
         unknown=plan.unknown or getattr(destination, "unknown", "hold"),
         batch=getattr(destination, "batch", plan.spec.batch),
-        concurrency=getattr(plan.spec, "concurrency", 1),
+        concurrency=plan.sending.concurrency or int(getattr(plan.spec, "concurrency", 1)),
+        rate=plan.sending.rate.rate() if plan.sending.rate is not None else None,
+        breaker=plan.sending.breaker.policy(),
+        fallback=plan.sending.fallback,
+        held=plan.sending.hold,
     )
 
 

@@ -21,6 +21,7 @@ from broker.wire.charset import Charset
 from config import catalog
 from config.findings import Finding, did_you_mean, has_errors, report
 from config.marks import Keys, Mark, Marks, Source, show
+from config.sending import SendingSpec
 from config.wording import INDEX_PATTERN, NAME_PATTERN, found, unknown_key, validate
 
 S = TypeVar("S", bound=Spec)
@@ -52,7 +53,7 @@ class RetrySpec(Spec):
         return RetryPolicy(attempts=self.attempts, first=self.first, max=max(self.max, self.first), expire=self.expire)
 
 
-class DeliverSpec(Spec):
+class DeliverSpec(SendingSpec):
     """What a destination has in common with every other."""
 
     after: Name | None = Field(default=None, description="The destination that must have the message first.")
@@ -64,12 +65,6 @@ class DeliverSpec(Spec):
     unknown: Literal["retry", "hold"] | None = Field(
         default=None,
         description="What to do when nobody knows whether a delivery took effect; each kind has a default.",
-    )
-    recipient: str = Field(
-        default="", max_length=200, description="Who gets it, as an accounting of disclosures names them."
-    )
-    purpose: str = Field(
-        default="", max_length=200, description="Why it is disclosed, as an accounting of disclosures says it."
     )
 
 
@@ -147,6 +142,7 @@ class DeliverPlan:
     retry: RetryPolicy
     on_dead: str  # step_over or block
     unknown: str  # retry or hold; empty: as the destination says
+    sending: SendingSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,7 +296,9 @@ class _Reading:
         """Read the destinations, those that can be, and how they wait for each other."""
         blocks = value if isinstance(value, dict) else {}
         plans = [plan for name, block in blocks.items() if (plan := self._destination(name, block)) is not None]
-        self._check_after(blocks)
+        self._check_links(blocks, "after", "wait for each other")
+        self._check_links(blocks, "fallback", "fall back on each other")
+        self._check_stand_ins(blocks)
         return tuple(plans)
 
     def _destination(self, name: str, block: Any) -> DeliverPlan | None:
@@ -319,6 +317,8 @@ class _Reading:
         if spec is None:
             return None
         options = options or DeliverSpec()  # what is wrong with them was reported; go on looking for more
+        if options.concurrency is not None and "concurrency" in type(spec).model_fields:
+            spec = spec.model_copy(update={"concurrency": options.concurrency})  # it has as many connections
         return DeliverPlan(
             name=name,
             kind=kind,
@@ -328,6 +328,7 @@ class _Reading:
             retry=options.retry.policy(),
             on_dead=options.on_dead,
             unknown=options.unknown or spec.unknown_policy(),
+            sending=options,
         )
 
     def _only_kind(
@@ -346,24 +347,38 @@ class _Reading:
             self._findings.append(self._marks.key(keys).finding("E110", text, _kinds(parts)))
         return kinds[0] if len(kinds) == 1 else None
 
-    def _check_after(self, blocks: dict[str, Any]) -> None:
-        after = {
-            name: block["after"]
-            for name, block in blocks.items()
-            if isinstance(block, dict) and isinstance(block.get("after"), str)
-        }
+    def _check_links(self, blocks: dict[str, Any], key: str, words: str) -> None:
+        links = _links(blocks, key)
         reported: set[str] = set()
-        for name, other in after.items():
-            mark = self._marks.value(("deliver", name, "after"))
+        for name, other in links.items():
+            mark = self._marks.value(("deliver", name, key))
             if other not in blocks:
-                text = f'deliver.{name}.after names "{other}", which is no destination of this channel'
+                text = f'deliver.{name}.{key} names "{other}", which is no destination of this channel'
                 names = [known for known in blocks if known != name]
                 self._findings.append(mark.finding("E302", text, did_you_mean(other, names)))
-            circle = _circle(name, after)
+            circle = _circle(name, links)
             if circle and not reported & set(circle):
                 reported |= set(circle)
-                text = f"destinations wait for each other: {' → '.join([*circle, circle[0]])}"
-                self._findings.append(mark.finding("E303", text, "remove one `after`"))
+                text = f"destinations {words}: {' → '.join([*circle, circle[0]])}"
+                self._findings.append(mark.finding("E303", text, f"remove one `{key}`"))
+
+    def _check_stand_ins(self, blocks: dict[str, Any]) -> None:
+        """Find what waits, or is waited for, although it comes to be only if another cannot be had."""
+        stand_ins = set(_links(blocks, "fallback").values())
+        for name, other in _links(blocks, "after").items():
+            for wrong in {name, other} & stand_ins:
+                text = f'"{wrong}" is a fallback and may never get the message: it cannot wait, nor be waited for'
+                mark = self._marks.value(("deliver", name, "after"))
+                self._findings.append(mark.finding("E310", text, "remove this `after`, or the `fallback`"))
+
+
+def _links(blocks: dict[str, Any], key: str) -> dict[str, str]:
+    """Return which destination names which other under ``key``."""
+    return {
+        name: block[key]
+        for name, block in blocks.items()
+        if isinstance(block, dict) and isinstance(block.get(key), str)
+    }
 
 
 def _circle(name: str, after: dict[str, str]) -> list[str]:

@@ -27,11 +27,15 @@ _SHARED_LANE: Final = ""  # of messages without an order key
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """One destination, as far as the pure half goes; ``name`` as errors call it: ``deliver.ehr``."""
+    """One destination, as far as the pure half goes; ``name`` as errors call it: ``deliver.ehr``.
+
+    ``instead`` holds the places of the destinations that it stands by for: with none of them it is not wanted.
+    """
 
     name: str
     when: Compiled | None
     render: Renderer
+    instead: frozenset[int] = frozenset()
 
 
 class Part(Protocol):
@@ -65,7 +69,7 @@ class Program:
     ) -> None:
         self._steps = steps
         self._order = order
-        self._exits = exits
+        self._exits = _stand_ins_last(exits)
         self._document = document  # reads a message: `Format.document`
         self._split = split
         self._of_whole = of_whole
@@ -168,9 +172,13 @@ class Program:
         """Return where a document goes, and the bytes; ``first`` is the place of the first destination."""
         self._at = "order"
         lane = self._lane(document)
-        deliveries, requests = [], []
-        for place, way in enumerate(self._exits, first):
+        deliveries: list[tuple[int, str, int]] = []
+        requests: list[bytes] = []
+        for number, way in self._exits:
+            place = first + number
             self._at = way.name
+            if way.instead and way.instead.isdisjoint(done[0] - first for done in deliveries):
+                continue
             if way.when is None or way.when(document):
                 request = way.render(document)
                 deliveries.append((place, lane, len(request)))
@@ -183,6 +191,18 @@ class Program:
             return _SHARED_LANE if value is None else str(value)
         mrn = document.event.patient.mrn if document.event is not None else None
         return _SHARED_LANE if mrn is None else f"{mrn.system}|{mrn.value}"
+
+
+def _stand_ins_last(exits: list[Exit]) -> list[tuple[int, Exit]]:
+    """Return destinations with their places, each after those that it stands by for (a check found no circle)."""
+    ordered: list[tuple[int, Exit]] = []
+    left = list(enumerate(exits))
+    while left:
+        known = {place for place, _ in ordered}
+        ready = [(place, way) for place, way in left if way.instead <= known] or left
+        ordered += ready
+        left = [each for each in left if each not in ready]
+    return ordered
 
 
 def _broken(reason: str) -> Callable[[bytes, float], Document]:

@@ -36,7 +36,11 @@ class Metrics:
         self._failures = counter("delivery_failures", "Attempts that did not deliver", "channel", "destination")
         self._refused = counter("connections_refused", "Peers turned away at the connection limit", "channel")
         self._connections = self._gauge("connections", "Open connections of peers", "channel")
-        self._circuit = self._gauge("circuit_state", "1 while a destination is left alone", "channel", "destination")
+        self._circuit = self._gauge(
+            "circuit_state", "1 while a destination is left alone, 0.5 while one probes", "channel", "destination"
+        )
+        self._busy = counter("destination_busy", "Times that a destination asked for time", "channel", "destination")
+        self._paused = self._gauge("paused", "1 while an operator has it paused", "channel", "destination")
         self._workers = counter("workers_died", "Worker processes that ended or were killed")
         self._bugs = counter("bugs", "Exceptions that nobody expected")
         self._units = counter("store_units", "Units of work that the store committed")
@@ -81,8 +85,14 @@ class Metrics:
             said.ConnectionClosed: lambda n: child(self._connections, n.channel).dec(),
             said.ConnectionRefused: lambda n: child(self._refused, n.channel).inc(),
             said.PeerRefused: lambda n: child(self._refused, n.channel).inc(),
-            said.DestinationPaused: lambda n: child(self._circuit, n.channel, n.destination).set(1),
-            said.DestinationResumed: lambda n: child(self._circuit, n.channel, n.destination).set(0),
+            said.DeliveriesExpired: lambda n: child(self._deliveries, n.channel, n.destination, "expired").inc(n.count),
+            said.CircuitOpened: lambda n: child(self._circuit, n.channel, n.destination).set(1),
+            said.CircuitProbed: lambda n: child(self._circuit, n.channel, n.destination).set(0.5),
+            said.CircuitReopened: lambda n: child(self._circuit, n.channel, n.destination).set(1),
+            said.CircuitClosed: lambda n: child(self._circuit, n.channel, n.destination).set(0),
+            said.DestinationBusy: lambda n: child(self._busy, n.channel, n.destination).inc(),
+            said.Paused: lambda n: child(self._paused, n.channel, n.destination).set(1),
+            said.Resumed: lambda n: child(self._paused, n.channel, n.destination).set(0),
             said.WorkerDied: lambda _: self._workers.inc(),
             said.Bug: lambda _: self._bugs.inc(),
         }

@@ -11,10 +11,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from broker import acts
+from broker.engine import DestinationStatus
 from broker.migrate import migrate
 from broker.notices import ConfigurationRefused, ConfigurationReloaded
 from broker.store import Store
-from broker.units import Act
+from broker.units import Act, Pause
 from console.report import Report
 from console.web.access import make_token
 from console.web.server import Console
@@ -30,6 +32,10 @@ class Status:
     endpoints: Sequence[str] = ("127.0.0.1:2575",)
     connections: int = 2
     state: str = "running"
+    destinations: Sequence[DestinationStatus] = (
+        DestinationStatus("prm", "running"),
+        DestinationStatus("ehr", "running"),
+    )
 
 
 @dataclass
@@ -56,6 +62,14 @@ class PracticeEngine:
         """Note the act and do it."""
         self.acts.append(act)
         return (await self.store.act(act)).count
+
+    async def pause(self, asked: Pause) -> bool:
+        """Do it to the store."""
+        return bool(await self.store.call(acts.pause, asked))
+
+    async def resume(self, asked: Pause) -> bool:
+        """Do it to the store."""
+        return bool(await self.store.call(acts.resume, asked))
 
     async def reload(self) -> ConfigurationRefused | ConfigurationReloaded:
         """Answer what the test wants."""

@@ -1,15 +1,13 @@
 """This module holds `handoff dead`: what waits for an operator, and what the operator can do about it."""
 
-import getpass
-import os
-import sys
 from typing import Any
 
 import click
 
+from console.cli.acting import actor, confirm
 from console.cli.client import Client, print_json
 from console.cli.look import as_json
-from console.cli.main import FINDINGS, USAGE, Failure, Options
+from console.cli.main import FINDINGS, Failure, Options
 from console.cli.show import clock, table
 
 
@@ -90,12 +88,12 @@ def _act(
         raise click.UsageError(message)
     what = f"all that waits{f' in {channel}' if channel else ''}" if everything else f"{len(ids)}"
     if not yes:
-        _confirm(f"{act} {what}?")
+        confirm(f"{act} {what}?")
     asked = {
         "ids": list(ids),
         "all": everything,
         "channel": channel,
-        "actor": _actor(),
+        "actor": actor(),
         "reason": reason,
     }
     found = Client.of(options).post(f"/dead/{act}", asked)
@@ -106,17 +104,3 @@ def _act(
     if found["asked"] and not found["count"]:
         message = "nothing changed: none of these waits for an operator"
         raise Failure(message, FINDINGS)
-
-
-def _actor() -> str:
-    try:
-        return f"{getpass.getuser()} (command line)"
-    except (OSError, KeyError):  # a user without a name, as in some containers
-        return f"{os.getuid()} (command line)"
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        message = "this asks first; add --yes where nobody can answer"
-        raise Failure(message, USAGE)
-    click.confirm(question, abort=True, err=True)

@@ -128,16 +128,46 @@ def quarantine(options: Options, /, limit: int, *, as_json: bool) -> None:
 @as_json
 @click.pass_context
 def status(ctx: click.Context, /, *, as_json: bool) -> None:
-    """Show the running engine and its channels, with counts since midnight. Exit code 3 if a channel does not run."""
+    """Show the running engine and its channels, with counts since midnight.
+
+    Exit code 3 if a channel does not run; one that is paused counts as running.
+    """
     found = Client.of(ctx.obj).get("/status")
     if as_json:
         print_json(found)
     else:
         heads = ("channel", "state", "endpoints", "received", "filtered", "failed", "queued", "delivered", "dead")
         click.echo(table(heads, [_channel(row) for row in found["channels"]]))
+        for line in _not_running(found):
+            click.echo(line)
         click.echo(f"version {found['version']}, running since {clock(found['started_at'])}", err=True)
-    if any(row["state"] != "running" for row in found["channels"]):
+    if any(row["state"] not in {"running", "paused"} for row in found["channels"]):
         ctx.exit(NOT_READY)
+
+
+_STATES = {
+    "paused": "paused",
+    "held": "held by its channel file",
+    "open": "fails; left alone for a while",
+    "half_open": "fails; one delivery tries",
+    "busy": "asked for time",
+    "stopped": "does not run",
+}
+
+
+def _not_running(found: dict[str, Any]) -> list[str]:
+    """Return a line for each destination that nothing is sent to, and who paused what."""
+    places = {
+        f"{row['channel']}/{each['destination']}": _STATES.get(each["state"], each["state"])
+        for row in found["channels"]
+        if row["state"] != "stopped"
+        for each in row["destinations"]
+        if each["state"] != "running"
+    }
+    for each in found["pauses"]:
+        place = f"{each['channel']}/{each['destination']}" if each["destination"] else each["channel"]
+        places[place] = f"paused since {clock(each['asked_at'])} by {each['actor']}: {each['reason']}"
+    return [f"{place}: {what}" for place, what in places.items()]
 
 
 def _channel(row: dict[str, Any]) -> tuple[Any, ...]:

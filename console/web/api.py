@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from broker import ids, queries, sql, states
-from broker.errors import HandoffError, StoreError
+from broker import queries, sql, states
+from broker.acts import read_pauses
+from broker.errors import HandoffError, NotFound, StoreError
 from broker.notices import ConfigurationReloaded
 from broker.queries import Filter
 from broker.queries_disclosed import disclosed
@@ -21,21 +22,14 @@ from broker.units import Act
 from console.plain import patient_to_json, to_json
 from console.report import Hub
 from console.version import product_version
+from console.web.asking import Refused, read_id, read_id_or_none, read_limit, read_number, read_object
 from console.web.disclosures import account
 from console.web.journey import as_json
 from console.web.overview import Overview
 from console.web.ports import Engine, Reload, Settings
+from console.web.sending import Sending
 
 _ACTS = ("replay", "discard")
-_MOST_BODY = 1 << 20
-
-
-class Refused(Exception):
-    """A request that cannot be answered as asked; ``status`` is the HTTP status."""
-
-    def __init__(self, text: str, status: int = 400) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 Answer = Callable[[Request], Awaitable[Any]]
@@ -63,7 +57,15 @@ class Api:
             "/patients": self.patients,
             "/status": self.status,
         }
-        post: dict[str, Answer] = {"/dead/{act}": self.act, "/reload": self.reload}
+        sending = Sending(self.engine)
+        get["/deliveries"] = sending.deliveries
+        post: dict[str, Answer] = {
+            "/dead/{act}": self.act,
+            "/deliveries/cancel": sending.cancel,
+            "/pause": sending.pause,
+            "/resume": sending.resume,
+            "/reload": self.reload,
+        }
         return [Route(path, _answering(answer), methods=["GET"]) for path, answer in get.items()] + [
             Route(path, _answering(answer), methods=["POST"]) for path, answer in post.items()
         ]
@@ -79,16 +81,16 @@ class Api:
             state=_state(asked.get("state")),
             control_id=asked.get("control_id"),
             index=tuple(named),
-            since=_number(asked.get("since"), "since"),
-            before=_id(asked["before"]) if "before" in asked else None,
-            limit=_limit(request, 50),
+            since=read_number(asked.get("since"), "since"),
+            before=read_id(asked["before"]) if "before" in asked else None,
+            limit=read_limit(request, 50),
         )
         return {"messages": to_json(await self.engine.read(queries.messages, wanted))}
 
     async def trace(self, request: Request) -> Any:
         """One journey, by an id of ours (message or delivery) or by a control id (then its newest message)."""
         asked = request.path_params["id"]
-        for identifier in (_id_or_none(asked), await self._by_control_id(asked)):
+        for identifier in (read_id_or_none(asked), await self._by_control_id(asked)):
             found = identifier is not None and await self.engine.read(queries.trace, identifier)
             if found:
                 return as_json(found)
@@ -102,15 +104,16 @@ class Api:
     async def dead(self, request: Request) -> Any:
         """``channel, before, limit``."""
         before = request.query_params.get("before")
-        last = [_id(before)] if before else [queries.LAST]
-        found = await self.engine.read(queries.dead, request.query_params.get("channel"), *last, _limit(request, 200))
+        last = read_id(before) if before else queries.LAST
+        channel, limit = request.query_params.get("channel"), read_limit(request, 200)
+        found = await self.engine.read(queries.dead, channel, last, limit)
         return {"dead": to_json(found)}
 
     async def quarantine(self, request: Request) -> Any:
         """``before, limit``."""
         before = request.query_params.get("before")
-        last = _id(before) if before else queries.LAST
-        return {"quarantine": to_json(await self.engine.read(queries.quarantined, last, _limit(request, 200)))}
+        last = read_id(before) if before else queries.LAST
+        return {"quarantine": to_json(await self.engine.read(queries.quarantined, last, read_limit(request, 200)))}
 
     async def counters(self, _request: Request) -> Any:
         """Answer the same picture as the first page's."""
@@ -132,13 +135,14 @@ class Api:
         if not name or not value:
             message = "say whose: ?mrn=… or ?index=name=value"
             raise Refused(message)
-        since = _number(asked.get("since"), "since") or 0.0
+        since = read_number(asked.get("since"), "since") or 0.0
         return {"disclosures": account(await self.engine.read(disclosed, name, value, since))}
 
     async def status(self, _request: Request) -> Any:
-        """Answer how the engine and its channels are, and the latest notices."""
+        """Answer how the engine and its channels are, what operators have paused, and the latest notices."""
         picture = await self.overview.current()
-        return {"version": product_version(), **picture, "notices": list(self.hub.recent)[-20:]}
+        pauses = to_json(await self.engine.read(read_pauses))
+        return {"version": product_version(), **picture, "pauses": pauses, "notices": list(self.hub.recent)[-20:]}
 
     async def act(self, request: Request) -> Any:
         """``{"ids": [...] or "all": true, "channel":, "actor":, "reason":}``; answers ``{"count": n}``."""
@@ -146,11 +150,11 @@ class Api:
         if verb not in _ACTS:
             message = f"dead letters can be asked to {' or '.join(_ACTS)}, not {verb[:20]!r}"
             raise Refused(message, 404)
-        asked = await _object(request)
+        asked = await read_object(request)
         if asked.get("all") is True:
             chosen = await self.engine.read(queries.dead_ids, asked.get("channel"))
         else:
-            chosen = [_id(each) for each in asked.get("ids") or []]
+            chosen = [read_id(each) for each in asked.get("ids") or []]
         if not chosen and asked.get("all") is not True:
             message = 'say which: {"ids": ["…"]} or {"all": true}'
             raise Refused(message)
@@ -174,6 +178,8 @@ def _answering(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
             return _json({"error": str(refused)}, refused.status)
         except StoreError as error:
             return _json({"error": str(error)}, 503)
+        except NotFound as error:
+            return _json({"error": str(error)}, 404)
         except HandoffError as error:
             return _json({"error": str(error)}, 409)
 
@@ -200,52 +206,3 @@ def _state(value: str | None) -> str | None:
         message = f"{value[:20]!r} is not a state; the states are {', '.join(known)}"
         raise Refused(message)
     return value
-
-
-def _limit(request: Request, default: int) -> int:
-    number = _number(request.query_params.get("limit"), "limit")
-    return default if number is None else max(1, min(int(number), queries.MOST))
-
-
-def _number(value: str | None, name: str) -> float | None:
-    try:
-        number = None if value is None else float(value)
-    except ValueError:
-        number = -1
-    if number is not None and not 0 <= number < 1e12:  # noqa: PLR2004 - far beyond any date
-        message = f"{name} needs a number from 0"
-        raise Refused(message)
-    return number
-
-
-def _id(value: object) -> int:
-    identifier = _id_or_none(value)
-    if identifier is None:
-        message = f"{str(value)[:20]!r} is not an id; an id has 13 letters and digits"
-        raise Refused(message)
-    return identifier
-
-
-def _id_or_none(value: object) -> int | None:
-    try:
-        identifier = ids.read(str(value))
-    except ValueError:
-        return None
-    return identifier if identifier <= queries.LAST else None
-
-
-async def _object(request: Request) -> dict[str, Any]:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_BODY:
-            message = "the request is larger than 1 MiB"
-            raise Refused(message, 413)
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict):
-        message = "the request needs to be a JSON object"
-        raise Refused(message)
-    return found

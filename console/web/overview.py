@@ -7,7 +7,7 @@ at most twice a second, not at all while nothing happens, and never for more tha
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,7 +21,17 @@ FASTEST: Final = 0.5  # seconds between two reads while something happens
 SLOWEST: Final = 2.0  # seconds between two reads while nothing does
 _SHARE: Final = 20
 _OF_MESSAGES: Final = ("received", "processed", "filtered", "failed", "duplicate", "quarantined")
-_OF_DELIVERIES: Final = ("delivered", "suppressed", "expired", "cancelled", "held", "dead", "discarded", "attempt")
+_OF_DELIVERIES: Final = (
+    "delivered",
+    "suppressed",
+    "expired",
+    "cancelled",
+    "held",
+    "dead",
+    "discarded",
+    "attempt",
+    "fallback",
+)
 
 
 class Overview:
@@ -95,6 +105,7 @@ def _table(found: Sequence[Count]) -> Table:
 
 def _channel(name: str, status: ChannelStatus | None, waits: list[Backlog], now: Table, ever: Table) -> dict[str, Any]:
     oldest = min((each.oldest_at for each in waits if each.oldest_at is not None), default=None)
+    how = {each.destination: each.state for each in status.destinations} if status else {}
     routes = [each.destination for each in waits if each.destination is not None]
     return {
         "channel": name,
@@ -107,7 +118,7 @@ def _channel(name: str, status: ChannelStatus | None, waits: list[Backlog], now:
         "queued": sum(each.waiting for each in waits),
         "dead": sum(each.dead for each in waits),
         "oldest_at": None if oldest is None else iso(oldest),
-        "destinations": [_destination(each, now, ever) for each in waits if each.destination is not None],
+        "destinations": [_destination(each, how, now, ever) for each in waits if each.destination is not None],
     }
 
 
@@ -116,12 +127,13 @@ def _of_channel(name: str, routes: Sequence[str], table: Table) -> dict[str, int
     return found | {"delivered": sum(table.get((name, route, "delivered"), 0) for route in routes)}
 
 
-def _destination(waits: Backlog, now: Table, ever: Table) -> dict[str, Any]:
+def _destination(waits: Backlog, how: Mapping[str, str], now: Table, ever: Table) -> dict[str, Any]:
     def of(table: Table) -> dict[str, int]:
         return {key: table.get((waits.channel, waits.destination, key), 0) for key in _OF_DELIVERIES}
 
     return {
         "destination": waits.destination,
+        "state": how.get(waits.destination or "", "stopped"),
         "today": of(now),
         "total": of(ever),
         "waiting": waits.waiting,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from dispatch.key_folder import jwks
 _HERE: Final = Path(__file__).parent
 _BEAT: Final = 15.0  # seconds of silence after which a comment keeps the stream alive
 _KEYS_FRESH: Final = 3600  # seconds for which a copy of the key set may be used; far less than a new key waits
+_DASH: Final = "–"  # noqa: RUF001 - a dash is meant
 _METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -91,14 +92,14 @@ class Pages:
         return JSONResponse({"live": True})
 
     async def ready(self, _request: Request) -> Response:
-        """Say whether messages can be taken: every channel runs and the store answers."""
+        """Say whether messages can be taken: every channel runs, or is paused on purpose, and the store answers."""
         channels = {each.channel: each.state for each in self.engine.status()}
         try:
             await self.engine.read(queries.counts, int(time.time() // 3600))
             store = True
         except StoreError:
             store = False
-        ready = store and all(state == "running" for state in channels.values())
+        ready = store and all(state in {"running", "paused"} for state in channels.values())
         return JSONResponse({"ready": ready, "store": store, "channels": channels}, 200 if ready else 503)
 
     async def metrics(self, _request: Request) -> Response:
@@ -118,14 +119,25 @@ def make_templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["age"] = age
+    environment.filters["troubles"] = troubles
     environment.filters["count"] = lambda value: f"{value:,}"
     return environment
+
+
+_STATES: Final = {"held": "held by its file", "open": "left alone", "half_open": "left alone", "busy": "asked for time"}
+
+
+def troubles(destinations: Sequence[Mapping[str, Any]]) -> str:
+    """Return which destinations nothing is sent to now; a dash for none. Like `console.js`."""
+    told = [each for each in destinations if each["state"] not in {"running", "stopped"}]
+    shown = ", ".join(f"{each['destination']} {_STATES.get(each['state'], each['state'])}" for each in told)
+    return shown or _DASH
 
 
 def age(at: Any) -> str:
     """Return how long ago an ISO 8601 time was, as people say it; a dash for None."""
     if at is None:
-        return "–"  # noqa: RUF001 - a dash is meant
+        return _DASH
     seconds = max(0.0, time.time() - datetime.fromisoformat(at).timestamp())
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:

@@ -5,7 +5,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from broker.notices import ConfigurationRefused, ConfigurationReloaded
-from broker.units import Act
+from broker.units import Act, Pause
+
+
+class DestinationStatus(Protocol):
+    """How one destination is now."""
+
+    @property
+    def destination(self) -> str:
+        """Its name."""
+
+    @property
+    def state(self) -> str:
+        """One of running, paused (by an operator), held (by its file), open, half_open, busy."""
 
 
 class ChannelStatus(Protocol):
@@ -29,7 +41,11 @@ class ChannelStatus(Protocol):
 
     @property
     def state(self) -> str:
-        """One of running, stopping, stopped, failed."""
+        """One of running, paused, stopped."""
+
+    @property
+    def destinations(self) -> Sequence[DestinationStatus]:
+        """How its destinations are."""
 
 
 class Engine(Protocol):
@@ -46,7 +62,13 @@ class Engine(Protocol):
         """Return ``function(connection, sealer, *args)``, run in the reader's thread."""
 
     async def act(self, act: Act) -> int:
-        """Run dead letters again or give them up, audited; return how many that changed."""
+        """Run dead letters again, give them up, or cancel what waits, audited; return how many that changed."""
+
+    async def pause(self, asked: Pause) -> bool:
+        """Stop a destination, or a channel's way in, until it is resumed; return whether that changed something."""
+
+    async def resume(self, asked: Pause) -> bool:
+        """Let it go on; return whether it was paused."""
 
 
 # Reads the channel files again; returns the notice that says what came of it.

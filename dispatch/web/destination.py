@@ -65,9 +65,8 @@ class WebSystem:
         """Send deliveries, those that go to the same place together; one outcome each."""
         frozen = [Frozen.unpacked(delivery.request, delivery.key) for delivery in deliveries]
         if self._operation.batch is None:
-            return [
-                await witnessed(self._send(one, delivery.key)) for one, delivery in zip(frozen, deliveries, strict=True)
-            ]
+            pairs = zip(frozen, deliveries, strict=True)
+            return [await witnessed(self._send(one, delivery.key)) for one, delivery in pairs]
         outcomes: dict[int, Outcome] = {}
         for places in self._lists(frozen):
             rows = [frozen[place] for place in places]

@@ -1,6 +1,7 @@
 """The commands that ask a running engine print what it answers, and end with the promised exit codes."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from broker import ids
 from broker.delivery import Via
+from broker.engine import DestinationStatus
 from broker.notices import ConfigurationRefused
 from console.cli import main
 from tests.console_engine import Aside, serving_aside
@@ -151,6 +153,51 @@ def test_dead_refuses_what_is_not_clear(handoff: Command, arguments: list[str], 
     assert code == 2
     assert told in err
     assert handoff.aside.practice.engine.acts == []
+
+
+def test_pause_and_resume_say_what_changed(handoff: Command) -> None:
+    """Status tells who paused what; a second time changes nothing; a reason is needed to pause."""
+    assert handoff("pause", "adt/ehr", "--reason", "maintenance") == (0, "adt/ehr paused\n", "")
+    assert handoff("pause", "adt/ehr", "--reason", "again")[1] == "adt/ehr was paused already\n"
+    assert handoff.json("pause", "adt", "--reason", "move") == {"changed": True}
+    told = handoff("status")[1]
+    assert re.search(r"^adt/ehr: paused since 20.* by .* \(command line\): maintenance$", told, re.MULTILINE)
+    assert re.search(r"^adt: paused since .*: move$", told, re.MULTILINE)
+    assert [each["destination"] for each in handoff.json("status")["pauses"]] == ["ehr", None]
+    assert handoff("resume", "adt/ehr")[1] == "adt/ehr resumed\n"
+    assert handoff("resume", "adt/ehr")[1] == "adt/ehr was not paused\n"
+    assert handoff("pause", "adt/ehr")[0] == main.USAGE
+    assert handoff("pause", "adt/ehr", "--reason", " ")[0] == main.USAGE
+
+
+def test_status_says_how_destinations_are_that_nothing_is_sent_to(handoff: Command) -> None:
+    """In an analyst's words; a channel that is paused is no failure."""
+    state = handoff.aside.practice.engine.state
+    handoff.aside.do(handoff.aside.practice.filling.receive("C1"))
+    states = ("held", "open")
+    state.destinations = [DestinationStatus(name, how) for name, how in zip(("prm", "ehr"), states, strict=True)]
+    state.state = "paused"
+    code, out, _ = handoff("status")
+    assert code == 0
+    assert "adt/prm: held by its channel file" in out
+    assert "adt/ehr: fails; left alone for a while" in out
+
+
+def test_deliveries_that_wait_are_listed_and_cancelled(handoff: Command, dead: tuple[int, int]) -> None:
+    """For good, with a reason; what does not wait is left alone."""
+    waiting = [each for each in handoff.json("deliveries", "list")["deliveries"] if each["state"] == "waiting"]
+    assert [(each["destination"], each["id"]) for each in waiting] == [
+        ("ehr", ids.show(message + 2)) for message in reversed(dead)
+    ]
+    assert handoff.json("deliveries", "list", "--channel", "adt", "--destination", "prm")["deliveries"] == []
+    assert waiting[0]["id"] in handoff("deliveries", "list", "--limit", "1")[1]
+    assert handoff("deliveries", "cancel", waiting[0]["id"])[0] == main.USAGE
+    reason = ("--reason", "sent by hand", "--yes")
+    assert handoff.json("deliveries", "cancel", waiting[0]["id"], *reason) == {"asked": 1, "count": 1}
+    assert handoff("deliveries", "cancel", waiting[0]["id"], *reason)[0] == main.FINDINGS
+    assert handoff("deliveries", "cancel", "--all", "--destination", "ehr", *reason)[1] == "1 of 1 cancelled\n"
+    assert handoff("deliveries", "cancel", *reason)[0] == main.USAGE
+    assert handoff("deliveries", "cancel", "--all", "--destination", "ehr", *reason)[1] == "0 of 0 cancelled\n"
 
 
 def test_status_quarantine_and_reload(handoff: Command) -> None:

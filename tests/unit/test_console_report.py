@@ -8,14 +8,20 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from broker import notices
 from broker.notices import (
+    CircuitClosed,
+    CircuitOpened,
+    CircuitProbed,
+    CircuitReopened,
     Committed,
     DeliveriesEnded,
+    DeliveriesExpired,
     DeliveryFailed,
-    DestinationPaused,
-    DestinationResumed,
+    DestinationBusy,
     MessagesAccepted,
     MessagesProcessed,
     Notice,
+    Paused,
+    Resumed,
 )
 from broker.queries import Backlog
 from console.report import LEVELS, Report, as_json, name_of
@@ -87,13 +93,33 @@ def test_messages_and_deliveries_are_counted_by_how_they_ended() -> None:
     assert sample(report, "handoff_source_last_message_seconds", channel="adt") < 60
 
 
-def test_circuit_state_follows_pause_and_resume() -> None:
-    """A paused destination shows as 1."""
+def test_circuit_state_follows_the_breaker() -> None:
+    """Open is 1, a probe on the wire one half, closed 0."""
     report = Report(stream=io.StringIO())
-    report(DestinationPaused(channel="adt", destination="ehr", seconds=30.0))
-    assert sample(report, "handoff_circuit_state", channel="adt", destination="ehr") == 1
-    report(DestinationResumed(channel="adt", destination="ehr"))
-    assert sample(report, "handoff_circuit_state", channel="adt", destination="ehr") == 0
+    where = {"channel": "adt", "destination": "ehr"}
+    told = (
+        (CircuitOpened(**where, seconds=1.0), 1),
+        (CircuitProbed(**where), 0.5),
+        (CircuitReopened(**where, seconds=2.0), 1),
+        (CircuitClosed(**where), 0),
+    )
+    for notice, value in told:
+        report(notice)
+        assert sample(report, "handoff_circuit_state", **where) == value
+
+
+def test_an_operators_hand_the_partners_wishes_and_expiry_are_counted() -> None:
+    """A gauge for what lasts, counters for what happens."""
+    report = Report(stream=io.StringIO())
+    where = {"channel": "adt", "destination": "ehr"}
+    report(Paused(**where, actor="ann"))
+    assert sample(report, "handoff_paused", **where) == 1
+    report(Resumed(**where, actor="ann"))
+    assert sample(report, "handoff_paused", **where) == 0
+    report(DestinationBusy(**where, seconds=7.0))
+    assert sample(report, "handoff_destination_busy_total", **where) == 1
+    report(DeliveriesExpired(**where, count=3))
+    assert sample(report, "handoff_deliveries_total", **where, outcome="expired") == 3
 
 
 def test_backlog_is_shown_as_of_now() -> None:
@@ -122,7 +148,7 @@ def test_every_kind_of_notice_can_be_told() -> None:
     """Names are snake_case and levels are known."""
     kinds = [kind for kind in vars(notices).values() if isinstance(kind, type) and issubclass(kind, Notice)]
     assert {kind.level for kind in kinds} <= set(LEVELS)
-    assert name_of(DestinationPaused) == "destination_paused"
+    assert name_of(DestinationBusy) == "destination_busy"
     assert as_json(FAILED)["notice"] == "delivery_failed"
 
 

@@ -19,14 +19,7 @@ def test_wait_is_never_shorter_than_the_other_side_asked() -> None:
     assert RetryPolicy().wait(1, asked=1000.0) >= 1000.0
 
 
-@pytest.mark.parametrize(
-    ("spent", "age", "is_spent"), [(2, 0.0, False), (3, 0.0, True), (1, 59.9, False), (1, 60.0, True)]
-)
-def test_budget_is_spent_by_attempts_or_age(spent: int, age: float, is_spent: bool) -> None:
-    """Either budget ends it."""
-    assert RetryPolicy(attempts=3, expire=60.0).is_spent(spent, age) is is_spent
-
-
-def test_no_limit_of_attempts_leaves_the_age() -> None:
-    """Nought attempts means that only the age counts."""
-    assert not RetryPolicy(attempts=0).is_spent(10_000, 1.0)
+@pytest.mark.parametrize(("attempts", "spent", "is_spent"), [(3, 2, False), (3, 3, True), (0, 10_000, False)])
+def test_budget_is_spent_by_attempts(attempts: int, spent: int, is_spent: bool) -> None:
+    """Nought means without limit."""
+    assert RetryPolicy(attempts=attempts).is_spent(spent) is is_spent

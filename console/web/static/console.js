@@ -6,6 +6,7 @@ const waiting = new Map(); // the age cell of each channel -> when its oldest ca
 
 const FIELDS = {
   state: (channel) => channel.state,
+  destinations: (channel) => troubles(channel.destinations),
   connections: (channel) => numbers.format(channel.connections),
   received: (channel) => numbers.format(channel.today.received),
   filtered: (channel) => numbers.format(channel.today.filtered),
@@ -15,6 +16,13 @@ const FIELDS = {
   dead: (channel) => numbers.format(channel.dead),
   oldest: (channel) => age(channel.oldest_at),
 };
+
+const STATES = { held: "held by its file", open: "left alone", half_open: "left alone", busy: "asked for time" };
+
+function troubles(destinations) {
+  const told = destinations.filter((each) => !["running", "stopped"].includes(each.state));
+  return told.map((each) => `${each.destination} ${STATES[each.state] ?? each.state}`).join(", ") || "–";
+}
 
 function age(at) {
   if (at === null) return "–";
@@ -40,7 +48,7 @@ function rowOf(name) {
   for (const field of Object.keys(FIELDS)) {
     const cell = row.insertCell();
     cell.dataset.field = field;
-    if (field !== "state") cell.className = "number";
+    if (!["state", "destinations"].includes(field)) cell.className = "number";
   }
   return row;
 }

@@ -1,0 +1,254 @@
+"""The dispatcher sends in order, as fast as it may and no faster, and leaves nothing behind, over a real store."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker import writes
+from broker.breaker import BreakerPolicy
+from broker.delivery import Delivered, Rejected, Retry, Unknown, Via
+from broker.errors import StoreError
+from broker.notices import (
+    Bug,
+    CircuitClosed,
+    CircuitOpened,
+    CircuitProbed,
+    CircuitReopened,
+    DeliveriesExpired,
+    DestinationBusy,
+)
+from broker.rate import Rate
+from broker.retry import RetryPolicy
+from tests.dispatching import Rig, Script, rigged, sqlite
+
+BREAKER = BreakerPolicy(failures=3, first=0.1, longest=0.2)
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with rigged(sqlite(tmp_path)) as found:
+        yield found
+
+
+def count(rig: Rig, kind: type) -> int:
+    """Return how many notices of a kind there were."""
+    return sum(isinstance(notice, kind) for notice in rig.said)
+
+
+@pytest.mark.parametrize("unknown", ["retry", "hold"])
+async def test_everything_is_delivered_within_the_concurrency(rig: Rig, unknown: str) -> None:
+    script = Script()
+    await rig.deliver(40)
+    await rig.add("main", script, unknown=unknown, concurrency=4).start()
+    await rig.deliver(20)
+    await rig.ended({"delivered": 60})
+    assert max(script.abreast) <= 4
+    assert len({delivery.id for _, delivery in script.sent}) == len(script.sent) == 60
+
+
+async def test_a_batch_takes_as_many_as_it_may(rig: Rig) -> None:
+    script = Script()
+    await rig.deliver(40)
+    await rig.add("main", script, batch=16).start()
+    await rig.ended({"delivered": 40})
+    assert max(script.batches) == 16
+
+
+async def test_rate_is_kept_and_reached(rig: Rig) -> None:
+    script = Script()
+    await rig.deliver(41)
+    began = time.monotonic()
+    await rig.add("main", script, rate=Rate(50, 1.0), concurrency=8).start()
+    await rig.ended({"delivered": 41})
+    times = [at for at, _ in script.sent]
+    assert times[-1] - began == pytest.approx(41 / 50, rel=0.35)
+    assert min(later - earlier for earlier, later in pairwise(times)) > 0.019
+
+
+async def test_retry_after_stops_the_whole_destination(rig: Rig) -> None:
+    """Not only the delivery that was answered 429: nothing else is sent before the time is over."""
+    script = Script()
+    script.outcomes += [Delivered(), Retry("429", after=0.4)]
+    await rig.deliver(10)
+    await rig.add("main", script).start()
+    await rig.ended({"delivered": 10})
+    times = [at for at, _ in script.sent]
+    assert times[2] - times[1] >= 0.39
+    assert count(rig, DestinationBusy) == 1
+    assert count(rig, CircuitOpened) == 0
+
+
+async def test_what_waits_in_memory_goes_back_when_the_other_side_asks_for_time(rig: Rig) -> None:
+    """Nothing that is not on the wire is marked as sending for long."""
+    script = Script()
+    script.outcomes.append(Retry("429", after=60.0))
+    await rig.add("main", script).start()
+    await rig.deliver(30)
+    await rig.ended({"waiting": 30})
+    assert rig.dispatchers["main"].state == "busy"
+    assert {row[0] for row in await rig.rows("SELECT attempts FROM delivery")} <= {0, 1}
+
+
+async def test_circuit_opens_probes_with_exactly_one_and_closes(rig: Rig) -> None:
+    script = Script()
+    script.outcomes += [Unknown("down")] * 6
+    await rig.deliver(30)
+    await rig.add("main", script, concurrency=4, breaker=BREAKER).start()
+    await rig.ended({"delivered": 30})
+    assert script.abreast[:7] == [1, 2, 3, 4, 1, 1, 1]
+    assert [count(rig, kind) for kind in (CircuitOpened, CircuitProbed, CircuitReopened, CircuitClosed)] == [1, 3, 2, 1]
+
+
+async def test_probe_is_one_delivery_where_many_go_at_a_time(rig: Rig) -> None:
+    script = Script()
+    script.outcomes += [Unknown("down")] * 24
+    await rig.deliver(30)
+    await rig.add("main", script, batch=8, breaker=BREAKER).start()
+    await rig.ended({"delivered": 30})
+    assert script.batches[3] == 1
+
+
+async def test_circuit_leaves_alone_longer_and_longer(rig: Rig) -> None:
+    script = Script()
+    script.outcomes += [Unknown("down")] * 6
+    await rig.deliver(1)
+    await rig.add("main", script, breaker=BREAKER).start()
+    await rig.ended({"delivered": 1})
+    times = [at for at, _ in script.sent]
+    assert times[3] - times[2] >= 0.1
+    assert times[4] - times[3] >= 0.2
+    assert times[5] - times[4] >= 0.2
+    assert (count(rig, CircuitOpened), count(rig, CircuitReopened), count(rig, CircuitClosed)) == (1, 3, 1)
+
+
+async def test_pause_lets_the_wire_end_and_puts_everything_else_back(rig: Rig) -> None:
+    script = Script(hold=asyncio.Event())
+    dispatcher = rig.add("main", script, concurrency=2)
+    await dispatcher.start()
+    await rig.deliver(20)
+    await rig.until(lambda: len(script.sent) == 2)
+    dispatcher.pause()
+    assert dispatcher.state == "paused"
+    assert script.hold is not None
+    script.hold.set()
+    await rig.ended({"delivered": 2, "waiting": 18})
+    await rig.deliver(5, lane="more")
+    await rig.ended({"delivered": 2, "waiting": 23})
+    assert len(script.sent) == 2
+    dispatcher.resume()
+    await rig.ended({"delivered": 25})
+    assert [row[0] for row in await rig.rows("SELECT max(attempts) FROM delivery")] == [1]
+
+
+async def test_a_destination_that_its_file_holds_gets_nothing(rig: Rig) -> None:
+    script = Script()
+    dispatcher = rig.add("main", script, held=True)
+    await dispatcher.start()
+    await rig.deliver(3)
+    await asyncio.sleep(0.1)
+    assert await rig.states() == {"waiting": 3}
+    assert (dispatcher.state, script.sent) == ("held", [])
+
+
+@pytest.mark.parametrize("first", [None, Retry("503")])
+async def test_what_is_past_its_age_when_it_would_be_sent_expires(rig: Rig, first: Retry | None) -> None:
+    """Whether it was tried before or not; what was refused surely has had no effect."""
+    script = Script()
+    script.outcomes += [first] if first else []
+    policy = RetryPolicy(attempts=0, first=500.0, max=500.0, expire=2.0)
+    await rig.deliver(1, arrived=time.time() - (0.0 if first else 60.0))
+    await rig.add("main", script, policy=policy).start()
+    await rig.ended({"expired": 1})
+    assert len(script.sent) == (1 if first else 0)
+    assert sum(notice.count for notice in rig.said if isinstance(notice, DeliveriesExpired)) == 1
+
+
+async def test_what_may_have_had_an_effect_is_tried_once_more_and_never_expires(rig: Rig) -> None:
+    script = Script()
+    script.outcomes += [Unknown("timed out")] * 50
+    policy = RetryPolicy(attempts=0, first=3.0, max=3.0, expire=2.0)
+    await rig.deliver(1)
+    await rig.add("main", script, policy=policy).start()
+    await rig.ended({"dead": 1})
+    assert len(script.sent) >= 2
+
+
+async def test_many_that_expired_do_not_stand_in_the_way_of_one_that_did_not(rig: Rig) -> None:
+    script = Script()
+    await rig.deliver(300, arrived=time.time() - 600)
+    (fresh,) = await rig.deliver(1, lane="fresh")
+    await rig.add("main", script, policy=RetryPolicy(expire=60.0)).start()
+    await rig.ended({"expired": 300, "delivered": 1})
+    assert [delivery.id for _, delivery in script.sent] == [fresh]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"), [(Rejected("422"), "dead"), (Retry("503"), "dead"), (None, "expired")], ids=str
+)
+async def test_fallback_gets_what_the_first_cannot_have_exactly_once(rig: Rig, outcome: Any, state: str) -> None:
+    main, other = Script(), Script()
+    main.outcomes += [outcome] if outcome else []
+    policy = RetryPolicy(attempts=1, expire=60.0)
+    await rig.add("other", other).start()
+    await rig.deliver(1, instead="other", arrived=time.time() - (0.0 if outcome else 600.0))
+    assert await rig.states("other") == {}
+    await rig.add("main", main, policy=policy).start()
+    await rig.ended({state: 1})
+    # The stand-in is sent with its own bytes; its age counts from the message, so it has to be young enough.
+    await rig.ended({"delivered": 1}, "other")
+    assert [delivery.request for _, delivery in other.sent] == [b"request"]
+
+
+async def test_fallback_is_not_needed_where_the_first_succeeds_or_nobody_knows(rig: Rig) -> None:
+    main, other = Script(), Script()
+    main.outcomes.append(Unknown("timed out"))
+    await rig.add("other", other).start()
+    await rig.add("main", main, unknown="hold").start()
+    await rig.deliver(3, instead="other")
+    await rig.ended({"held": 1, "delivered": 2})
+    assert await rig.states("other") == {}
+
+
+async def test_state_comes_true_when_the_store_refuses_a_record(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was delivered does not stay ``sending``; what the store does not take is left out."""
+    refused: list[Any] = []
+    record = writes.record
+
+    def refusing(connection: Any, sealer: Any, units: Any, counts: Any) -> frozenset[int]:
+        for unit in units:
+            if unit.detail:
+                refused.append(unit)
+                raise StoreError("store: SQLite refused a unit of work (TEST)")
+        return record(connection, sealer, units, counts)
+
+    monkeypatch.setattr(writes, "record", refusing)
+    script = Script()
+    script.outcomes += [Delivered("ref", b"odd", via=Via("h:1")), Rejected("no", "PID-3", b"odd")]
+    await rig.deliver(2)
+    await rig.add("main", script).start()
+    await rig.ended({"delivered": 1, "dead": 1})
+    assert len(refused) >= 2
+    assert count(rig, Bug) >= 2
+    assert await rig.rows("SELECT reason FROM delivery WHERE state = 'dead'") == [
+        ("not kept: the store refused what came with it",)
+    ]
+    assert len(script.sent) == 2
+
+
+async def test_what_was_claimed_and_not_begun_goes_back_when_it_stops(rig: Rig) -> None:
+    script = Script(hold=asyncio.Event())
+    dispatcher = rig.add("main", script)
+    await rig.deliver(20)
+    await dispatcher.start()
+    await rig.until(lambda: len(script.sent) == 1)
+    stopping = asyncio.create_task(dispatcher.stop(5))
+    await rig.ended({"sending": 1, "waiting": 19})
+    assert script.hold is not None
+    script.hold.set()
+    await stopping
+    assert await rig.states() == {"delivered": 1, "waiting": 19}
