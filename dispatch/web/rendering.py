@@ -5,6 +5,7 @@ here; `delivery_key` in a template leaves a mark, which is replaced when the req
 """
 
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -29,6 +30,17 @@ Node = Callable[["Document"], Any]
 _NO_HEADER: Final = re.compile(r"[^\x20-\x7e]")
 _LARGEST: Final = 8 * 1024 * 1024  # bytes of a body
 _MIXED: Final = ("{{", "{%", "{#")
+
+
+# Where rows go in a body that is written already; it is cut out again, and no message can know it.
+_PLACE: Final = f'"{secrets.token_hex(16)}"'
+
+
+class _Rows:
+    """Stands for the rows in the body around them."""
+
+
+_ROWS: Final = _Rows()
 
 
 class _Missing(Exception):
@@ -144,7 +156,7 @@ class RequestRenderer:
         if self._row is not None:
             row = _filled(self._row, scope, "row")
             if body is not None:
-                before, _, after = _json(body).decode().partition(f'"{ROWS}"')
+                before, _, after = _json(body).decode().partition(_PLACE)
                 frozen.around = (before, after)
             frozen.body = _json(row)
         elif body is not None:
@@ -199,11 +211,11 @@ def _value(name: str, default: Any, given: Mapping[str, Any], own: Any, kit: Any
 
 def _node(tree: Any, kit: Any, place: str) -> Node:
     """Compile a tree of literals with holes."""
+    if tree == ROWS:
+        return lambda _: _ROWS
     if isinstance(tree, str):
-        is_file = tree.strip().endswith(".j2")
-        if (not is_file and not any(mark in tree for mark in _MIXED)) or tree == ROWS:
-            return lambda _: tree
-        return _Text(kit.value(tree, "filled"), place)
+        is_fixed = not any(mark in tree for mark in _MIXED) and not tree.strip().endswith(".j2")
+        return (lambda _: tree) if is_fixed else _Text(kit.value(tree, "filled"), place)
     if isinstance(tree, dict):
         return _Mapping(_items(tree, kit, place))
     if isinstance(tree, list):
@@ -258,6 +270,8 @@ class _Mapping:
                     continue
                 raise
             if takes_in:
+                if not isinstance(value, dict):
+                    raise StepError("what * takes in must be keys and values")
                 made.update(value)
             else:
                 made[key if isinstance(key, str) else _plain(key(document), "a key")] = value
@@ -309,6 +323,8 @@ def _json(value: Any) -> bytes:
 
 def _as_json(value: Any) -> Any:
     """Write numbers of any length with the digits that they had, and parts of the canonical model as it does."""
+    if isinstance(value, _Rows):
+        return orjson.Fragment(_PLACE)
     if isinstance(value, Decimal):
         return orjson.Fragment(str(value))
     return part_as_json(value)
