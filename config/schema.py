@@ -7,6 +7,7 @@ from broker.spec import Spec
 from config.catalog import DESTINATIONS, FORMATS, LISTENERS, STEPS
 from config.channel import ChannelSpec, DeliverSpec
 from config.settings import SettingsSpec
+from dispatch.web.preset import PresetSpec
 from transforms.profile import Profile
 
 _DIALECT: Final = "http://json-schema.org/draft-07/schema#"
@@ -36,6 +37,13 @@ def profile_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     schema = _of(Profile, definitions)
     return {"$schema": _DIALECT, "title": "A profile of validation", **schema, "definitions": definitions}
+
+
+def preset_schema() -> dict[str, Any]:
+    """Return the schema of a preset of a system."""
+    definitions: dict[str, Any] = {}
+    schema = _of(PresetSpec, definitions)
+    return {"$schema": _DIALECT, "title": "A preset of a system", **schema, "definitions": definitions}
 
 
 def _of(spec: type[Spec], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -110,11 +110,13 @@ def reload(ctx: click.Context, /, *, as_json: bool) -> None:
 
 @click.command()
 @click.option("--profile", is_flag=True, help="Of profiles of validation instead.")
-def schema(*, profile: bool) -> None:
+@click.option("--preset", is_flag=True, help="Of presets of systems instead.")
+def schema(*, profile: bool, preset: bool) -> None:
     """Print the JSON Schema of channel files, for editors."""
-    from config.schema import channel_schema, profile_schema  # noqa: PLC0415 - costs much, used here only
+    from config.schema import channel_schema, preset_schema, profile_schema  # noqa: PLC0415 - costs much, used here only
 
-    click.echo(json.dumps(profile_schema() if profile else channel_schema(), indent=2, ensure_ascii=False))
+    written = profile_schema() if profile else preset_schema() if preset else channel_schema()
+    click.echo(json.dumps(written, indent=2, ensure_ascii=False))
 
 
 @click.command()

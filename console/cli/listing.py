@@ -21,9 +21,13 @@ KINDS: Final = ("presets", "destinations", "listeners", "steps", "formats")
 @click.command("list")
 @click.argument("kind", type=click.Choice(KINDS))
 @as_json
+@click.option("--markdown", is_flag=True, help="Print the reference page (presets only).")
 @click.pass_obj
-def list_parts(options: Options, /, kind: str, *, as_json: bool) -> None:
+def list_parts(options: Options, /, kind: str, *, as_json: bool, markdown: bool) -> None:
     """Show what there is of a KIND: presets of systems, destinations, listeners, steps or formats."""
+    if markdown:
+        click.echo(_page(options.settings().channels, kind), nl=False)
+        return
     found = _presets(options.settings().channels) if kind == "presets" else _parts(kind)
     if as_json:
         print_json({kind: found})
@@ -41,6 +45,15 @@ def list_parts(options: Options, /, kind: str, *, as_json: bool) -> None:
                 [(each["name"], each["module"], each["summary"]) for each in found],
             )
         )
+
+
+def _page(channels: Path, kind: str) -> str:
+    if kind != "presets":
+        raise click.BadParameter("only presets have a page", param_hint="--markdown")
+    from config.preset_pages import systems_page  # noqa: PLC0415 - costs much, used here only
+    from config.presets import every_preset  # noqa: PLC0415 - likewise
+
+    return systems_page(every_preset(channels))
 
 
 def _parts(kind: str) -> list[dict[str, Any]]:

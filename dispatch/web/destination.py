@@ -107,7 +107,8 @@ class WebSystem:
         if self._operation.batch is not None and self._operation.batch.form == "odata":
             boundary = f"batch_{key}"
             body = odata.batch(rows, boundary, urlsplit(self._system.base).path)
-            whole = Frozen("POST", "$batch", {"Content-Type": f"multipart/mixed; boundary={boundary}"}, body)
+            headers = {"Content-Type": f"multipart/mixed; boundary={boundary}", "Prefer": "odata.continue-on-error"}
+            whole = Frozen("POST", "$batch", headers, body)
         else:
             before, after = rows[0].around or ("", "")
             body = before.encode() + b"[" + b",".join(row.body for row in rows) + b"]" + after.encode()

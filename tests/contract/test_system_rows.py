@@ -183,6 +183,7 @@ async def test_requests_of_a_batch_have_an_outcome_each(server: VendorServer) ->
     (asked,) = server.asked
     assert (asked.method, asked.path) == ("POST", "$batch")
     assert asked.headers["content-type"].startswith("multipart/mixed; boundary=batch_")
+    assert asked.headers["prefer"] == "odata.continue-on-error"
     parts = parts_of(asked)
     assert [(method, target) for method, target, _ in parts] == [
         ("PATCH", f"/api/contacts(new_mrn='MERCY%7C{mrn}')") for mrn in ("00", "01", "02", "03")

@@ -24,6 +24,7 @@ WORDS: Final = (
 )
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROFILE: Final = re.compile(r"# (profiles/[a-z-]+\.yaml)\n")  # a profile of validation begins with its path
+PRESET: Final = re.compile(r"# (presets/[a-z-]+\.yaml)\n")  # and so does a preset of a system
 ABSENT_SECRETS: Final = {"E402", "E403"}  # variables and files that are on the reader's machine only
 LINK: Final = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 
@@ -222,7 +223,8 @@ def _settings(folder: Path, text: str) -> tuple[Any, list[str]]:
     from config.settings import read_settings  # noqa: PLC0415 - as above
 
     (folder / "handoff.yaml").write_text(text)
-    settings, findings = read_settings(folder / "handoff.yaml", environment={})
+    secrets = dict.fromkeys(re.findall(r"\$\{env:([A-Z_]+)\}", text), "x")
+    settings, findings = read_settings(folder / "handoff.yaml", environment=secrets)
     return settings, [f"{found.line}: {found.text}" for found in findings if found.code not in ABSENT_SECRETS]
 
 
@@ -245,9 +247,48 @@ def test_channels_in_the_docs_are_valid(page: str, text: str, tmp_path: Path) ->
     name = re.match(r"channel: *(\S+)", text)
     assert name
     (tmp_path / "channels" / f"{name[1]}.yaml").write_text(text)
-    settings, wrong = _settings(tmp_path, (ROOT / "handoff.yaml").read_text())
+    settings, wrong = _settings(tmp_path, (ROOT / "handoff.yaml").read_text() + _systems(page))
     assert not wrong
     assert not [str(finding) for finding in check(settings).findings], page
+
+
+def _systems(page: str) -> str:
+    """Return the systems that the settings on a page name, without those whose secrets are files."""
+    settings = [
+        yaml.safe_load(text) for place, text in _blocks("yaml") if place == page and text.startswith("# handoff")
+    ]
+    systems = {name: system for each in settings for name, system in (each.get("systems") or {}).items()}
+    for system in systems.values():
+        if "${file:" in str(system):
+            system.pop("auth")
+    return yaml.safe_dump({"systems": systems}) if systems else ""
+
+
+@pytest.mark.parametrize(("page", "text"), [each for each in _blocks("yaml") if PRESET.match(each[1])])
+def test_presets_in_the_docs_are_valid(page: str, text: str, tmp_path: Path) -> None:
+    from config.compiling import CheckingKit  # noqa: PLC0415 - as above
+    from config.presets import check_templates, read_preset  # noqa: PLC0415 - as above
+
+    path = tmp_path / Path(PRESET.findall(text)[0]).name
+    path.write_text(text)
+    found = read_preset(path)
+    assert not [str(finding) for finding in (*found.findings, *check_templates(found, CheckingKit(tmp_path)))], page
+    assert found.preset
+
+
+def test_page_of_systems_is_what_the_presets_say() -> None:
+    from config.preset_pages import systems_page  # noqa: PLC0415 - as above
+    from config.presets import every_preset  # noqa: PLC0415 - as above
+
+    again = "run: handoff list presets --markdown > docs/reference/systems.md"
+    assert (ROOT / "docs/reference/systems.md").read_text() == systems_page(every_preset(ROOT / "channels")), again
+
+
+def test_keys_of_presets_are_those_that_are_read() -> None:
+    from config.preset_pages import keys_tables  # noqa: PLC0415 - as above
+
+    page = (ROOT / "docs/reference/presets.md").read_text()
+    assert page.partition("## Every key\n\n")[2] == keys_tables().rstrip() + "\n"
 
 
 @pytest.mark.parametrize(("page", "text"), [each for each in _blocks("yaml") if PROFILE.match(each[1])])
@@ -261,4 +302,8 @@ def test_profiles_in_the_docs_are_valid(page: str, text: str) -> None:
 
 def test_yaml_in_the_docs_says_what_it_is() -> None:
     known = ("channel:", "# handoff.yaml")
-    assert not [page for page, text in _blocks("yaml") if not text.startswith(known) and not PROFILE.match(text)]
+    assert not [
+        page
+        for page, text in _blocks("yaml")
+        if not text.startswith(known) and not PROFILE.match(text) and not PRESET.match(text)
+    ]
