@@ -22,7 +22,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench import reading as reading_messages
-from bench import reading_back, reading_canonical, reading_fhir, reading_results, reading_validation
+from bench import reading_back, reading_canonical, reading_fhir, reading_results, reading_validation, sending
 from bench.engine import DEAD_TEXT, PRM, ROOT, Engine, free_port, load
 from bench.load import PATIENTS
 from broker.sql import connect
@@ -212,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=15, help="of each measurement")
     parser.add_argument("--queued", type=int, default=QUEUED)
-    parser.add_argument("--only", default="reading,sqlite,postgresql,latency,memory,start")
+    parser.add_argument("--only", default="reading,sqlite,postgresql,latency,memory,start,partner")
     args = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
         "reading": reading,
@@ -221,6 +221,7 @@ def main() -> None:
         "latency": lambda: latency(args.seconds),
         "memory": lambda: memory(args.queued),
         "start": cold_start,
+        "partner": lambda: sending.measure(args.seconds, drained),
     }
     found: dict[str, Any] = {"machine_before": machine()}
     found |= {name: parts[name]() for name in args.only.split(",")}

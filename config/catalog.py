@@ -102,5 +102,6 @@ DESTINATIONS: Final[Parts[DestinationSpec]] = Parts(
         "sms": "dispatch.sms:SmsSpec",
         "fhir": "dispatch.fhir:FhirSpec",
         "http": "dispatch.web.spec:HttpSpec",
+        "mllp": "dispatch.mllp:MllpOutSpec",
     },
 )

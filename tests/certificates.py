@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -39,14 +40,24 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         return cls(folder, name)
 
+    def vouch(self, *names: str) -> Path:
+        """Return a file with a certificate for host names or addresses, and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
+        certificate = self._sign(subject, key.public_key(), names=names)
+        file = self._folder / f"{self.file.stem}-{names[0]}.pem"
+        file.touch(0o600)
+        file.write_bytes(certificate.public_bytes(Encoding.PEM) + _private(key))
+        return file
+
     def issue(self, name: str, *, days: int = 30, file: str = "") -> Files:
         """Make a certificate for a host (or 127.0.0.1 as well), valid for so many days; negative: until then."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = self._sign(subject, key.public_key(), days=days, host=name)
+        certificate = self._sign(subject, key.public_key(), days=days, names=(name, "127.0.0.1"))
         files = Files(self._folder / f"{file or name}.pem", self._folder / f"{file or name}.key")
         files.key.touch(0o600)
-        files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        files.key.write_bytes(_private(key))
         files.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
         return files
 
@@ -56,7 +67,7 @@ class Authority:
         key: ec.EllipticCurvePublicKey,
         *,
         days: int = 365,
-        host: str = "",
+        names: Sequence[str] = (),
         authority: bool = False,
     ) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
@@ -70,7 +81,18 @@ class Authority:
             .not_valid_after(now + days * _DAY)
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         )
-        if host:
-            names = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        if names:
+            extension = x509.SubjectAlternativeName([_named(name) for name in dict.fromkeys(names)])
+            builder = builder.add_extension(extension, critical=False)
         return builder.sign(self._key, SHA256())
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _named(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

@@ -1,0 +1,232 @@
+"""This module sends HL7 v2 messages on to a partner over MLLP, and believes nothing but the partner's answer.
+
+What is frozen for every attempt is the message itself, so MSH-7 and MSH-10 stay the same and a partner can tell that a
+message came before.
+"""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from broker.errors import ConfigError, MessageError, StepError
+from broker.spec import DestinationSpec, Endpoint, Seconds, Spec, Template
+from broker.wire.ack import check_header, is_acknowledgment
+from broker.wire.charset import codec_of_header
+from broker.wire.draft import Draft
+from broker.wire.er7 import Message
+from broker.wire.header import read_header
+from dispatch.mllp_answer import Action, Code, Table
+from dispatch.mllp_partner import Awaited, Dialled, Lines, Partner, WaitFor
+
+if TYPE_CHECKING:
+    from broker.message import Document
+    from broker.parts import Destination, Renderer, Tools
+
+ORIGINAL: Final = "original"
+_FRAMING: Final = (b"\x0b", b"\x1c\r")
+_PARTS: Final = 3  # of MSH-3 to MSH-6: namespace, universal id, its type
+
+Wish = Literal["AL", "NE", "ER", "SU"]
+
+
+class TlsSpec(Spec):
+    """TLS towards a partner: whom to trust, and who we are."""
+
+    ca: str | None = Field(
+        default=None, description="File of the authorities to trust (PEM); without it, those of the system."
+    )
+    certificate: str | None = Field(default=None, description="File of our certificate, with its chain (PEM).")
+    key: str | None = Field(default=None, description="File of the certificate's key (PEM), where that is another.")
+    server_name: str | None = Field(
+        default=None, min_length=1, description="The name in the partner's certificate, where it is not the host."
+    )
+
+
+class MllpOutSpec(DestinationSpec):
+    """An HL7 v2 message sent to a partner over MLLP."""
+
+    unknown: ClassVar[str] = "retry"
+
+    endpoint: Endpoint | None = Field(default=None, description="Where the partner listens, as host:port.")
+    listen: Endpoint | None = Field(
+        default=None, description="Instead of `endpoint`: where we listen, for a partner that dials in to get messages."
+    )
+    message: Template = Field(
+        default=Template(ORIGINAL),
+        description="The message: `original` for the bytes as received, or a template such as "
+        "`{{ event | hl7('ADT^A08') }}`.",
+    )
+    sending: str | None = Field(
+        default=None, min_length=1, description="MSH-3 and MSH-4 to send under, such as HANDOFF|MERCY."
+    )
+    receiving: str | None = Field(default=None, min_length=1, description="MSH-5 and MSH-6, such as EHR|MERCY.")
+    accept_ack: Wish | None = Field(default=None, description="MSH-15 to send: when the partner says that it kept it.")
+    application_ack: Wish | None = Field(
+        default=None, description="MSH-16 to send: when the partner's application answers."
+    )
+    wait_for: WaitFor = Field(
+        default="answer",
+        description="What settles a delivery: the first `answer`, be it AA or CA; only the `application`'s own after a "
+        "CA; or `nothing`, for partners that never answer.",
+    )
+    check_control_id: bool = Field(
+        default=True, description="Whether MSA-2 must be the message's control id; some partners leave it empty."
+    )
+    actions: dict[Code, Action] = Field(
+        default={},
+        description="What an acknowledgment code leads to: delivered, retry, unknown or refused. By default AA and CA "
+        "are delivered, AE and CE retried, AR and CR refused.",
+    )
+    conditions: dict[str, Action] = Field(
+        default={},
+        description="What an error condition (ERR-3, table 0357) leads to, whatever the code. By default 100 to 104 "
+        "and 198 to 205 are refused, and 206 is retried.",
+    )
+    connections: int = Field(default=1, ge=1, le=100, description="Connections, each with one message under way.")
+    connect: Seconds = Field(default=5.0, gt=0, description="How long it may take until a connection stands.")
+    timeout: Seconds = Field(default=30.0, gt=0, description="How long the partner may take to answer.")
+    keepalive: Seconds = Field(default=60.0, description="Idle time after which TCP asks after the partner; 0 never.")
+    tls: TlsSpec | None = Field(default=None, description="TLS, for partners that speak it.")
+
+    @property
+    def concurrency(self) -> int:
+        """How many deliveries may be under way."""
+        return self.connections
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if (self.endpoint is None) == (self.listen is None):
+            raise ValueError("needs either `endpoint`, where the partner listens, or `listen`, where it dials in")
+        if self.tls is not None and self.listen is not None and self.tls.certificate is None:
+            raise ValueError("`listen` with `tls` needs a certificate; name its file in tls.certificate")
+        if self.wait_for == "application" and self.application_ack == "NE":
+            raise ValueError("`wait_for: application` waits for what `application_ack: NE` forbids; leave one out")
+        wrong = [name for name in self.conditions if not (name.isascii() and name.isdigit())]
+        if wrong:
+            raise ValueError("`conditions` has codes of HL7 table 0357, which are numbers such as 206")
+        return self
+
+    def build(self, tools: "Tools") -> "Destination":
+        """Build the sending half; raise `ConfigError` when a certificate cannot be used."""
+        root = getattr(tools.settings, "root", None) or Path()
+        return Partner(
+            peer=f"partner {self.endpoint or self.listen}",
+            lines=self._lines(tools.channel, root),
+            table=Table({str(code): action for code, action in self.actions.items()}, self.conditions),
+            connections=self.connections,
+            timeout=self.timeout,
+            wait_for=self.wait_for,
+            check_control_id=self.check_control_id,
+        )
+
+    def _lines(self, channel: str, root: Path) -> Lines:
+        host, _, port = (self.endpoint or self.listen or "").rpartition(":")
+        host = host.strip("[]")
+        context = None
+        if self.tls is not None:
+            context = make_context(self.tls, root, f"channel {channel}: mllp.tls", serving=self.listen is not None)
+        if self.listen is not None:
+            return Awaited(host, int(port), self.connect, self.keepalive, self.connections, channel, context)
+        server_name = (self.tls.server_name or "") if self.tls else ""
+        return Dialled(host, int(port), self.connect, self.keepalive, context, server_name)
+
+    def build_renderer(self, kit: Any) -> "Renderer":
+        """Build the pure half: the message, with its own header values."""
+        source = None
+        if self.message.strip() == ORIGINAL:
+            if kit.format.kind != "hl7":
+                text = f"the messages of this channel are {kit.format.kind}, and a partner gets HL7 v2; "
+                raise ConfigError(text + "write `message: \"{{ event | hl7('ADT^A08') }}\"`")
+        else:
+            source = kit.template(str(self.message), kind="hl7")
+        return MessageRenderer(source, self._changes())
+
+    def _changes(self) -> tuple[tuple[str, str], ...]:
+        changes: list[tuple[str, str]] = []
+        for names, first in ((self.sending, 3), (self.receiving, 5)):
+            if names is not None:
+                application, _, facility = names.partition("|")
+                changes += _party(first, application) + _party(first + 1, facility)
+        wishes = (("MSH-15", self.accept_ack), ("MSH-16", self.application_ack))
+        return (*changes, *((place, wish) for place, wish in wishes if wish is not None))
+
+
+def _party(field: int, name: str) -> list[tuple[str, str]]:
+    """Return what makes a field of MSH the name of one party, with nothing left of another's universal id."""
+    parts = [*name.split("^"), "", ""][:_PARTS]
+    return [(f"MSH-{field}.{number}", part) for number, part in enumerate(parts, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRenderer:
+    """Renders the payload of the frame: the message as received, or from a template, with some of MSH set."""
+
+    source: Any  # None: the message as received
+    changes: tuple[tuple[str, str], ...] = ()
+
+    def __call__(self, document: "Document") -> bytes:
+        """Return the message; raise `StepError` where it is none that a partner could take and answer."""
+        payload = in_lines(document.message) if self.source is None else encoded(str(self.source(document)))
+        try:
+            if self.changes:
+                draft = Draft(Message.parse(payload))
+                for place, value in self.changes:
+                    draft.set(place, value)
+                payload = draft.encode()
+            header = read_header(payload)
+        except MessageError as error:
+            raise StepError(f"mllp: {error}", location=error.location) from None
+        refusal = check_header(header)
+        if refusal is not None:
+            raise StepError(f"mllp: a partner would refuse this message: {refusal}", location=refusal.location)
+        if is_acknowledgment(header, payload):
+            raise StepError("mllp: the message is an acknowledgment, which nobody answers", location="MSH-9")
+        if any(mark in payload for mark in _FRAMING):
+            raise StepError("mllp: the message holds bytes that end an MLLP frame, so a partner would get a part of it")
+        return payload
+
+
+def in_lines(message: Message) -> bytes:
+    """Return a message without what its frame or file left around it, its segments ended by CR (HL7 v2.5.1, 2.5.4)."""
+    if message.header.wide:
+        return message.raw
+    data = message.raw.lstrip(b"\x0b\r\n\t \0").rstrip(b"\x1c\r\n\0\x1a").replace(b"\r\n", b"\r")
+    if b"\r" not in data:
+        data = data.replace(b"\n", b"\r")
+    return data + b"\r"
+
+
+def encoded(text: str) -> bytes:
+    """Return a rendered message in the character set that it names in MSH-18, or else in UTF-8."""
+    text = text.strip("\ufeff\x0b\x1c\r\n\t ") + "\r"
+    try:
+        header = read_header(text.encode("utf-8", "replace"))
+        codec = codec_of_header(header.charset, header.separators.repetition) if header.charset else "utf-8"
+        return text.encode(codec)
+    except MessageError as error:
+        raise StepError(f"mllp: {error}", location=error.location) from None
+    except (UnicodeEncodeError, LookupError):  # some sets of MSH-18 can only be read
+        text = "mllp: the message cannot be written in the character set that it names; name another in MSH-18"
+        raise StepError(text, location="MSH-18") from None
+
+
+def make_context(spec: TlsSpec, root: Path, where: str, *, serving: bool) -> ssl.SSLContext:
+    """Return the TLS context of a partner; raise `ConfigError` when a file cannot be used.
+
+    A partner that dials in must show a certificate where ``ca`` says whom to trust.
+    """
+    purpose = ssl.Purpose.CLIENT_AUTH if serving else ssl.Purpose.SERVER_AUTH
+    try:
+        authorities = str(root / spec.ca) if spec.ca else None
+        context = ssl.create_default_context(purpose, cafile=authorities)
+        if spec.certificate:
+            context.load_cert_chain(root / spec.certificate, root / spec.key if spec.key else None)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        why = getattr(error, "strerror", None) or "it is no certificate or key in PEM"
+        raise ConfigError(f"{where}: a certificate file cannot be used ({why})") from None
+    if serving and spec.ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context

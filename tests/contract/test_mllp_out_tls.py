@@ -1,0 +1,136 @@
+"""This module shows that TLS towards a partner holds: the right name, the right authority, our own certificate."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.delivery import Delivered, Outcome, Retry
+from broker.errors import ConfigError
+from dispatch.mllp import MllpOutSpec
+from dispatch.mllp_partner import Awaited, Partner
+from tests.certificates import Authority
+from tests.contract.scripted_partner import ScriptedPartner, answer
+from tests.contract.test_mllp_out_contract import build, send, tools
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+async def partner(authority: Authority) -> AsyncIterator[ScriptedPartner]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.file)
+    context.load_cert_chain(authority.vouch("ehr.example"))
+    partner = ScriptedPartner([answer("AA")], context=context)
+    await partner.start()
+    yield partner
+    await partner.stop()
+
+
+async def attempt(partner: ScriptedPartner, **tls: Any) -> Outcome:
+    named = {name: str(value) for name, value in tls.items()}
+    destination = build(partner.port, tls=named, timeout="2s", connect="2s")
+    await destination.open()
+    outcome = await send(destination)
+    await destination.close()
+    return outcome
+
+
+async def test_partner_with_the_right_name_gets_the_message(partner: ScriptedPartner, authority: Authority) -> None:
+    outcome = await attempt(partner, ca=authority.file, server_name="ehr.example")
+    assert isinstance(outcome, Delivered), outcome
+
+
+async def test_partner_with_another_name_or_authority_gets_nothing(
+    partner: ScriptedPartner, authority: Authority, tmp_path: Path
+) -> None:
+    other = Authority(tmp_path, "other")
+    for tls in ({"ca": authority.file}, {"ca": other.file, "server_name": "ehr.example"}, {}):
+        outcome = await attempt(partner, **tls)
+        assert isinstance(outcome, Retry), outcome
+        assert "TLS could not be set up" in outcome.reason
+    assert not partner.requests
+
+
+class Strict(threading.Thread):
+    """A partner that wants our certificate, and tells the reason when there is none (asyncio's servers do not)."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(daemon=True)
+        self.context = context
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        self.read = b""
+        self.start()
+
+    def run(self) -> None:
+        """Serve one connection."""
+        plain, _ = self.listening.accept()
+        plain.settimeout(5)
+        with self.listening, plain:
+            try:
+                with self.context.wrap_socket(plain, server_side=True) as secure:
+                    self.read = secure.recv(65536)
+            except ssl.SSLError:
+                with contextlib.suppress(OSError):
+                    while plain.recv(65536):
+                        pass
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_partner_that_wants_a_certificate_of_ours_reads_nothing_without_one(
+    partner: ScriptedPartner, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    assert partner.context is not None
+    partner.context.verify_mode = ssl.CERT_REQUIRED
+    partner.context.maximum_version = version
+    trusted = {"ca": str(authority.file), "server_name": "ehr.example"}
+    strict = Strict(partner.context)
+    destination = build(strict.port, tls=trusted, timeout="2s", connect="2s")
+    outcome = await send(destination)
+    assert isinstance(outcome, Retry), outcome
+    assert "TLS could not be set up" in outcome.reason
+    await asyncio.to_thread(strict.join)
+    assert not strict.read
+    outcome = await attempt(partner, **trusted, certificate=authority.vouch("handoff.example"))
+    assert isinstance(outcome, Delivered), outcome
+
+
+async def test_partner_that_dials_in_shows_who_it_is(authority: Authority) -> None:
+    ours, theirs = authority.vouch("handoff.example"), authority.vouch("ehr.example")
+    spec = MllpOutSpec.model_validate(
+        {"listen": "127.0.0.1:0", "timeout": "2s", "tls": {"ca": str(authority.file), "certificate": str(ours)}}
+    )
+    destination = spec.build(tools())
+    assert isinstance(destination, Partner)
+    assert isinstance(destination.lines, Awaited)
+    await destination.open()
+    port = int(destination.lines.endpoint.rpartition(":")[2])
+    partner = ScriptedPartner([answer("AA")])
+    context = ssl.create_default_context(cafile=authority.file)
+    stranger = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="handoff.example")
+    context.load_cert_chain(theirs)
+    known = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="handoff.example")
+    serving = [asyncio.create_task(partner.serve(*each)) for each in (stranger, known)]
+    assert isinstance(await send(destination), Delivered)
+    assert len(partner.requests) == 1
+    await destination.close()
+    await asyncio.gather(*serving, return_exceptions=True)
+
+
+def test_certificate_that_cannot_be_used_is_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "no.pem").write_text("no certificate")
+    for tls, why in (
+        ({"ca": "/nowhere.pem"}, "No such file"),
+        ({"certificate": str(tmp_path / "no.pem")}, "channel adt: mllp.tls: a certificate file cannot be used"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            build(1, tls=tls)
