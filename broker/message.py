@@ -32,12 +32,14 @@ class Document:
     """The working view that steps pass along: the message, the canonical event once it exists, and named values.
 
     ``message`` is what the channel's format makes of the bytes: a `broker.wire.er7.Message`, a row, a FHIR resource.
+    ``body`` is the bytes themselves, where ``message`` does not keep them.
     """
 
     message: Any = field(repr=False)
     received_at: float
     event: Event | None = field(default=None, repr=False)
     values: dict[str, Any] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """This module holds the addresses that settings may name."""
 
-import ipaddress
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
+
+from broker.hosts import is_loopback
 
 
 def _address(value: str) -> str:
@@ -17,19 +18,10 @@ def _address(value: str) -> str:
 
 def _secret_address(value: str) -> str:
     parts = urlsplit(_address(value))
-    if parts.scheme != "https" and not _is_here(parts.hostname or ""):
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
         text = "needs https, because secrets go there; plain http is for this machine only"
         raise ValueError(text)
     return value
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 Address = Annotated[str, AfterValidator(_address)]

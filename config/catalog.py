@@ -103,5 +103,7 @@ DESTINATIONS: Final[Parts[DestinationSpec]] = Parts(
         "fhir": "dispatch.fhir:FhirSpec",
         "http": "dispatch.web.spec:HttpSpec",
         "mllp": "dispatch.mllp:MllpOutSpec",
+        "files": "dispatch.files:FilesOutSpec",
+        "sftp": "dispatch.sftp:SftpOutSpec",
     },
 )

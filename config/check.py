@@ -162,8 +162,14 @@ def _check_name(file: _File) -> None:
 
 
 def _check_named(file: _File, draft: Draft, settings: Settings) -> None:
-    """Check the gateways, servers and systems that destinations name."""
-    tables = (("gateway", settings.gateways), ("server", settings.servers), ("system", settings.systems))
+    """Check what of handoff.yaml destinations name."""
+    tables = (
+        ("gateway", settings.gateways),
+        ("server", settings.servers),
+        ("system", settings.systems),
+        ("place", settings.places),
+        ("database", settings.databases),
+    )
     for plan in draft.deliver:
         for word, table in tables:
             name = getattr(plan.spec, word, None)

@@ -15,6 +15,7 @@ from config.address import Address
 from config.findings import Finding, did_you_mean, has_errors, report, shown
 from config.marks import Mark, Marks, Source, without_secrets
 from config.overrides import Override
+from config.places import DatabaseSpec, PlaceSpec
 from config.secrets import Secret, open_secrets, unavailable, written_out
 from config.servers import ServerSpec
 from config.strict_yaml import Tree, read_bytes
@@ -102,6 +103,8 @@ class SettingsSpec(Spec):
     gateways: dict[str, GatewaySpec] = Field(default={}, description="Text-message gateways, by name.")
     servers: dict[str, ServerSpec] = Field(default={}, description="FHIR servers, by name.")
     systems: dict[str, SystemSpec] = Field(default={}, description="Systems on the web, by name.")
+    places: dict[str, PlaceSpec] = Field(default={}, description="SFTP servers and S3 buckets, by name.")
+    databases: dict[str, DatabaseSpec] = Field(default={}, description="Databases of others, by name.")
     workers: int = Field(default=1, ge=1, le=64, description="How many worker processes run steps.")
     worker_memory: Bytes = Field(default=512 * 1024**2, ge=64 * 1024**2, description="Memory that a worker may use.")
     step_deadline: Seconds = Field(default=5.0, gt=0, description="How long one message may take in a worker.")
@@ -121,6 +124,8 @@ class Settings:
     gateways: Mapping[str, GatewaySpec]
     servers: Mapping[str, ServerSpec]
     systems: Mapping[str, SystemSpec]
+    places: Mapping[str, PlaceSpec]
+    databases: Mapping[str, DatabaseSpec]
     workers: int
     worker_memory: int  # bytes
     step_deadline: float  # seconds
@@ -310,6 +315,8 @@ def _settled(
         gateways=spec.gateways,
         servers=spec.servers,
         systems=spec.systems,
+        places=spec.places,
+        databases=spec.databases,
         workers=spec.workers,
         worker_memory=spec.worker_memory,
         step_deadline=spec.step_deadline,

@@ -14,18 +14,18 @@ from pydantic import Field, model_validator
 from broker.errors import ConfigError, MessageError, StepError
 from broker.spec import DestinationSpec, Endpoint, Seconds, Spec, Template
 from broker.wire.ack import check_header, is_acknowledgment
-from broker.wire.charset import codec_of_header
 from broker.wire.draft import Draft
 from broker.wire.er7 import Message
 from broker.wire.header import read_header
+from dispatch.hl7_payload import encoded, in_lines
 from dispatch.mllp_answer import Action, Code, Table
 from dispatch.mllp_partner import Awaited, Dialled, Lines, Partner, WaitFor
+from dispatch.original import ORIGINAL
 
 if TYPE_CHECKING:
     from broker.message import Document
     from broker.parts import Destination, Renderer, Tools
 
-ORIGINAL: Final = "original"
 _FRAMING: Final = (b"\x0b", b"\x1c\r")
 _PARTS: Final = 3  # of MSH-3 to MSH-6: namespace, universal id, its type
 
@@ -169,7 +169,7 @@ class MessageRenderer:
 
     def __call__(self, document: "Document") -> bytes:
         """Return the message; raise `StepError` where it is none that a partner could take and answer."""
-        payload = in_lines(document.message) if self.source is None else encoded(str(self.source(document)))
+        payload = in_lines(document.message) if self.source is None else encoded(str(self.source(document)), "mllp")
         try:
             if self.changes:
                 draft = Draft(Message.parse(payload))
@@ -187,30 +187,6 @@ class MessageRenderer:
         if any(mark in payload for mark in _FRAMING):
             raise StepError("mllp: the message holds bytes that end an MLLP frame, so a partner would get a part of it")
         return payload
-
-
-def in_lines(message: Message) -> bytes:
-    """Return a message without what its frame or file left around it, its segments ended by CR (HL7 v2.5.1, 2.5.4)."""
-    if message.header.wide:
-        return message.raw
-    data = message.raw.lstrip(b"\x0b\r\n\t \0").rstrip(b"\x1c\r\n\0\x1a").replace(b"\r\n", b"\r")
-    if b"\r" not in data:
-        data = data.replace(b"\n", b"\r")
-    return data + b"\r"
-
-
-def encoded(text: str) -> bytes:
-    """Return a rendered message in the character set that it names in MSH-18, or else in UTF-8."""
-    text = text.strip("\ufeff\x0b\x1c\r\n\t ") + "\r"
-    try:
-        header = read_header(text.encode("utf-8", "replace"))
-        codec = codec_of_header(header.charset, header.separators.repetition) if header.charset else "utf-8"
-        return text.encode(codec)
-    except MessageError as error:
-        raise StepError(f"mllp: {error}", location=error.location) from None
-    except (UnicodeEncodeError, LookupError):  # some sets of MSH-18 can only be read
-        text = "mllp: the message cannot be written in the character set that it names; name another in MSH-18"
-        raise StepError(text, location="MSH-18") from None
 
 
 def make_context(spec: TlsSpec, root: Path, where: str, *, serving: bool) -> ssl.SSLContext:

@@ -27,6 +27,7 @@ _NAMES: Final = {
     "chromium": (("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"), "chromium"),
     "node": (("node", "nodejs"), "nodejs"),
     "postgres": ((), "postgresql"),
+    "sshd": (("sshd", "/usr/sbin/sshd"), "openssh-server"),
     "strace": (("strace",), "strace"),
 }
 

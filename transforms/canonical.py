@@ -132,7 +132,11 @@ class Canonical:
         if self.strict and event.unread:
             _refuse(event.unread)
         result = Document(
-            message=document.message, received_at=document.received_at, event=event, values=document.values
+            message=document.message,
+            received_at=document.received_at,
+            event=event,
+            values=document.values,
+            body=document.body,
         )
         if self.patient:
             result.event = event = _replaced(event, "patient", event.patient, self.patient, result)

@@ -41,13 +41,14 @@ class View:
     it. ``event`` (frozen: use `dataclasses.replace`) and ``values`` are the script's own to change.
     """
 
-    __slots__ = ("_hl7", "event", "message", "received_at", "values")
+    __slots__ = ("_body", "_hl7", "event", "message", "received_at", "values")
 
     def __init__(self, document: Document) -> None:
         self.message: Any = document.message  # of HL7 a `broker.wire.er7.Message`, else what the format makes of it
         self.received_at: float = document.received_at
         self.event: Event | None = document.event
         self.values: dict[str, Any] = dict(document.values)
+        self._body = document.body
         self._hl7: Any = None
 
     @property
@@ -59,6 +60,16 @@ class View:
             text = self.message.raw.decode(self.message.encoding, "replace").strip("\ufeff\x0b\x1c\r\n")
             self._hl7 = hl7.parse(text.replace("\r\n", "\r").replace("\n", "\r"))
         return self._hl7
+
+    def document(self) -> Document:
+        """Return it as a document again."""
+        return Document(
+            message=self.message,
+            received_at=self.received_at,
+            event=self.event,
+            values=self.values,
+            body=self._body,
+        )
 
 
 class Script:
@@ -95,7 +106,7 @@ class Script:
         if not _is_sound(view.event, view.values):
             text = f"{self._name} put something else in the place of document.event or document.values"
             raise StepError(text, step="script")
-        return Document(message=view.message, received_at=view.received_at, event=view.event, values=view.values)
+        return view.document()
 
 
 def _is_sound(event: object, values: object) -> bool:

@@ -40,7 +40,7 @@ class Cda:
 
     def document(self, body: bytes, received_at: float) -> Document:
         """Return the document over the root element; raise `MessageError` where it is no clinical document."""
-        return Document(message=_root(body), received_at=received_at)
+        return Document(message=_root(body), received_at=received_at, body=body)
 
     def split(self, file: BinaryIO, name: str) -> Iterator[Piece]:  # noqa: ARG002 - one file is one message
         """Yield the one message of a file."""

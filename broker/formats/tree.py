@@ -91,9 +91,11 @@ class Json:
         """Return the document over what the JSON holds; raise `MessageError` where it is none."""
         if self.kind == "fhir":
             resource = read_resource(body)
-            return Document(message=resource, received_at=received_at, values=self.values(planted(resource), Origin()))
+            values = self.values(planted(resource), Origin())
+            return Document(message=resource, received_at=received_at, values=values, body=body)
         message = read_tree(body, Origin())
-        return Document(message=message, received_at=received_at, values=self.values(message, Origin()))
+        values = self.values(message, Origin())
+        return Document(message=message, received_at=received_at, values=values, body=body)
 
     def values(self, message: Any, origin: Origin) -> dict[str, Any]:
         """Return the names that expressions have for a message; raise `MessageError` for what is no FHIR resource."""
@@ -134,7 +136,8 @@ class Ndjson:
         origin, data = unpack(body)
         message = read_tree(data, origin)
         place = {"file": origin.file, "line": origin.line}
-        return Document(message=message, received_at=received_at, values=self._one.values(message, origin) | place)
+        values = self._one.values(message, origin) | place
+        return Document(message=message, received_at=received_at, values=values, body=body)
 
     def split(self, file: BinaryIO, name: str) -> Iterator[Piece]:
         """Yield the lines of a file; raise `MessageError` where it has none, or is no such file."""

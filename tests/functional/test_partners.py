@@ -1,6 +1,7 @@
 """This module shows messages that go on to partners over MLLP: other people's servers, and an engine of our own."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -38,15 +39,11 @@ def python_hl7(port: int, got: list[str]) -> Iterator[None]:
     """Serve with python-hl7: parse each message, and answer as it does."""
 
     async def serve(reader: Any, writer: Any) -> None:
-        while not writer.is_closing():
-            try:
-                message = await reader.readmessage()
-            except asyncio.IncompleteReadError:
-                break
-            got.append(str(message))
-            writer.writemessage(message.create_ack(message_id=f"P{len(got)}"))
-            await writer.drain()
-        writer.close()
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
+            while message := await reader.readmessage():
+                got.append(str(message))
+                writer.writemessage(message.create_ack(message_id=f"P{len(got)}"))
+                await writer.drain()
 
     loop = asyncio.new_event_loop()
 
@@ -57,6 +54,7 @@ def python_hl7(port: int, got: list[str]) -> Iterator[None]:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.sleep(0)  # closed connections let go of their sockets
 
     stopped = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(main(),))

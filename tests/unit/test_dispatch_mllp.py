@@ -10,7 +10,8 @@ from broker.errors import ConfigError, StepError
 from broker.formats.tree import JsonSpec
 from broker.message import Document
 from broker.wire.er7 import Message
-from dispatch.mllp import MllpOutSpec, encoded, in_lines
+from dispatch.hl7_payload import encoded, in_lines
+from dispatch.mllp import MllpOutSpec
 from dispatch.mllp_answer import Answer, Table, outcome, read_answer
 from transforms.kit import Kit
 from transforms.mistakes import ExpressionError
@@ -68,7 +69,7 @@ def test_template_is_written_in_its_own_character_set_with_values_escaped() -> N
     assert rendered(message=f"{head}\nPID|1||{{{{ PID-3 }}}}||{{{{ PID-5 }}}}\n") == (
         head.encode() + b"\rPID|1||0012||M\xfcller\r"
     )
-    assert encoded("MSH|^~\\&|H||E||1||ADT^A08|C9|P|2.5.1\rNTE|1||š\n").endswith("š\r".encode())
+    assert encoded("MSH|^~\\&|H||E||1||ADT^A08|C9|P|2.5.1\rNTE|1||š\n", "mllp").endswith("š\r".encode())
 
 
 @pytest.mark.parametrize(

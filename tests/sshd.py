@@ -1,0 +1,85 @@
+"""This module runs an OpenSSH server of the tests' own, which lets one key in and speaks SFTP."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import asyncssh
+
+_START: Final = 10.0
+_CONFIGURATION: Final = """\
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/authorized
+PidFile none
+StrictModes no
+UsePAM yes
+PasswordAuthentication no
+Subsystem sftp internal-sftp
+"""
+
+
+class Sshd:
+    """One server. It runs as whoever runs the tests, or, since root would need a system's set-up, as nobody."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        account = pwd.getpwuid(os.geteuid()) if os.geteuid() else pwd.getpwnam("nobody")
+        self.user, self._uid, self._gid = account.pw_name, account.pw_uid, account.pw_gid
+        self.folder = Path(tempfile.mkdtemp(prefix="handoff-sshd-", dir="/tmp"))
+        self.host_key = asyncssh.generate_private_key("ssh-ed25519")
+        self.key = asyncssh.generate_private_key("ssh-ed25519")
+        self.host_key.write_private_key(self.folder / "host")
+        self.key.write_public_key(self.folder / "authorized")
+        (self.folder / "host").chmod(0o600)
+        (self.folder / "files").mkdir()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        (self.folder / "config").write_text(_CONFIGURATION.format(port=self.port, folder=self.folder))
+        if not os.geteuid():
+            for path in (self.folder, *self.folder.iterdir()):
+                os.chown(path, self._uid, self._gid)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return once it takes connections."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._program, "-D", "-e", "-f", self.folder / "config"],
+                user=self._uid if not os.geteuid() else None,
+                group=self._gid if not os.geteuid() else None,
+                extra_groups=[] if not os.geteuid() else None,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        until = time.monotonic() + _START
+        while self._process.poll() is None and time.monotonic() < until:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+        raise RuntimeError((self.folder / "log").read_text())
+
+    def stop(self) -> None:
+        """End it, and the connections that it serves."""
+        if self._process is not None:
+            subprocess.run(["pkill", "-P", str(self._process.pid)], check=False)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def remove(self) -> None:
+        """End it and leave nothing behind."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
