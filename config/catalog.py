@@ -105,5 +105,6 @@ DESTINATIONS: Final[Parts[DestinationSpec]] = Parts(
         "mllp": "dispatch.mllp:MllpOutSpec",
         "files": "dispatch.files:FilesOutSpec",
         "sftp": "dispatch.sftp:SftpOutSpec",
+        "database": "dispatch.database:DatabaseOutSpec",
     },
 )

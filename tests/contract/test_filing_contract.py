@@ -72,8 +72,11 @@ class Known(asyncssh.SSHServer):
 
     served: set["Known"] = set()  # noqa: RUF012 - of all servers, so that a test can wait for them
 
-    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:  # noqa: ARG002 - its protocol
+    connection: asyncssh.SSHServerConnection
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Count a connection."""
+        self.connection = conn
         self.served.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - likewise
@@ -190,7 +193,7 @@ async def test_batch_holds_messages_of_many_deliveries_and_counts_them(rig: Rig)
     await destination.close()  # what is gathered is written
     (rest,) = await sending[4]
     assert rest == Delivered(reference=f"{show(NUMBER + 3 * 64)}.hl7")
-    first, second = (rig.files()[outcome.reference].split(b"\r") for outcome in (full[0][0], rest))
+    first, second = (rig.files()[f"{show(NUMBER + 64 * number)}.hl7"].split(b"\r") for number in (0, 3))
     assert [line[:5] for line in first] == [b"FHS|^", b"BHS|^", b"MSH|0", b"MSH|1", b"MSH|2", b"BTS|3", b"FTS|1", b""]
     assert [line[:5] for line in second] == [b"FHS|^", b"BHS|^", b"MSH|3", b"MSH|4", b"BTS|2", b"FTS|1", b""]
     assert first[0].split(b"|")[2:6] == [b"HANDOFF", b"", b"REGISTRY", b"STATE"]

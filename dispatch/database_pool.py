@@ -1,0 +1,173 @@
+"""This module runs deliveries in somebody's database, from threads of its own, and says what an error means.
+
+Before COMMIT is sent nothing has taken effect, so whatever fails may be tried again. A connection that is lost after it
+was sent leaves the outcome unknown. What the database says of values stays out of reasons: it repeats them.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
+from broker.errors import ConfigError
+from dispatch.database_rows import Plan, Unfit, Unprepared
+from dispatch.http import reveal
+
+_CONNECT: Final = 10  # seconds
+_DATA: Final = ("22", "23", "P0", "44")  # classes of SQLSTATE: data, integrity, raised by a procedure, view's check
+_AWAY: Final = ("08", "57")  # the connection, the server
+_NOT_BEGUN: Final = ("42883", "42501", "3F000")  # there is no such procedure, or we may not call it
+_BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL")  # SQLite has not committed then
+_DRIVERS: Final = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+
+
+def open_engine(settings: Any, name: str, channel: str, connections: int, timeout: float) -> Any:
+    """Return a SQLAlchemy engine for a database of the settings, not connected yet; raise `ConfigError` without one."""
+    import sqlalchemy as sa  # noqa: PLC0415 - costs 300 ms, which reading a channel file must not
+
+    if name not in settings.databases:
+        known = ", ".join(sorted(settings.databases)) or "none"
+        message = f"channel {channel}: database {name!r} is not in handoff.yaml under `databases:` (there: {known})"
+        raise ConfigError(message)
+    database = settings.databases[name]
+    where = f"handoff.yaml, databases.{name}.url"
+    try:
+        url = sa.engine.make_url(database.url)
+        url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+        if database.password is not None:
+            url = url.set(password=reveal(database.password))
+        if url.get_backend_name() == "sqlite" and url.database not in {None, "", ":memory:"}:
+            url = url.set(database=str((getattr(settings, "root", None) or Path()) / str(url.database)))
+        return sa.create_engine(
+            url,
+            pool_size=connections,
+            max_overflow=0,
+            pool_pre_ping=True,
+            pool_timeout=timeout,
+            hide_parameters=True,
+            connect_args=_connect_args(url, timeout),
+            execution_options={"preserve_rowcount": True},
+        )
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise ConfigError(f"{where}: {_first_line(error)}") from None
+    except ImportError as error:
+        driver = error.name or "its driver"
+        raise ConfigError(f"{where}: the library {driver} is not installed; install it with pip") from None
+
+
+def _first_line(error: Exception) -> str:
+    told = str(error).partition("\n")[0]
+    return told if "plugin" in told else "this is no URL that SQLAlchemy knows"  # others repeat the URL
+
+
+def _connect_args(url: Any, timeout: float) -> dict[str, Any]:
+    if url.drivername == "postgresql+psycopg":
+        return {"connect_timeout": _CONNECT, "options": f"-c statement_timeout={int(timeout * 1000)}"}
+    return {"timeout": timeout} if url.get_backend_name() == "sqlite" else {}
+
+
+class Database:
+    """The sending half; see `broker.parts.Destination`."""
+
+    def __init__(self, peer: str, engine: Any, plan: Plan, connections: int, timeout: float) -> None:
+        self._peer = peer
+        self._engine = engine
+        self._plan = plan
+        self._connections = connections
+        self._timeout = timeout
+        self._threads: ThreadPoolExecutor | None = None
+
+    async def open(self) -> None:
+        """Get ready; nothing is connected yet."""
+        self._threads = ThreadPoolExecutor(self._connections, thread_name_prefix="database")
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+        self._engine.dispose()
+
+    async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Do one delivery after the other, each in a transaction of its own."""
+        return [await self._send(delivery) for delivery in deliveries]
+
+    async def _send(self, delivery: Delivery) -> Outcome:
+        if self._threads is None:
+            message = f"{self._peer}: used before open() or after close()"
+            raise RuntimeError(message)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._apply, delivery)
+        try:
+            # The database's own limit comes first, and says for sure; this one is for a connection that went silent.
+            async with asyncio.timeout(self._timeout + _CONNECT):
+                return await asyncio.shield(work)
+        except TimeoutError:
+            return Unknown(f"{self._peer}: no answer within the time allowed")
+
+    def _apply(self, delivery: Delivery) -> Outcome:
+        import sqlalchemy as sa  # noqa: PLC0415 - as above
+
+        values: dict[str, Any] = orjson.loads(delivery.request)
+        try:
+            connection = self._engine.connect()
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            return Retry(f"{self._peer}: no connection ({_named(error)})")
+        with connection:
+            return self._in_transaction(connection, values, delivery.key)
+
+    def _in_transaction(self, connection: Any, values: dict[str, Any], key: str) -> Outcome:
+        import sqlalchemy as sa  # noqa: PLC0415 - as above
+
+        committing = False
+        try:
+            transaction = connection.begin()
+            try:
+                rows = self._plan.run(connection, values, key)
+                committing = True
+                transaction.commit()
+            finally:
+                if transaction.is_active:
+                    transaction.rollback()
+        except Unfit as error:
+            return Rejected(f"{self._peer}: {error}", location=error.column)
+        except Unprepared as error:
+            return Retry(f"{self._peer}: {error}")
+        except sa.exc.SQLAlchemyError as error:
+            return judged(error, self._peer, committing=committing, commits=self._plan.commits)
+        return Delivered(reference="called" if rows < 0 else f"{rows} rows")
+
+
+def judged(error: Exception, peer: str, *, committing: bool, commits: bool) -> Outcome:
+    """Say what an error means; ``committing`` says that COMMIT was sent, ``commits`` that a procedure may have done so.
+
+    A database that names an error (SQLSTATE) while it commits has undone the work, unless it went away.
+    """
+    import sqlalchemy as sa  # noqa: PLC0415 - as above
+
+    original = getattr(error, "orig", None)
+    state = str(getattr(original, "sqlstate", None) or "")
+    reason = f"{peer}: {_named(error)}"
+    if state[:2] in _DATA if state else isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
+        return Rejected(f"{reason}: the database does not take these values", location=_place(original))
+    busy = str(getattr(original, "sqlite_errorname", "")).startswith(_BUSY)
+    lost = committing and not busy and (not state or state[:2] in _AWAY)
+    if lost or (commits and state not in _NOT_BEGUN):
+        return Unknown(f"{reason}, and the work may have been committed before")
+    return Retry(reason)
+
+
+def _named(error: Exception) -> str:
+    """Return the kind of an error with its SQLSTATE: its text may repeat values."""
+    original = getattr(error, "orig", None) or error
+    state = getattr(original, "sqlstate", None)
+    return type(original).__name__ + (f", SQLSTATE {state}" if state else "")
+
+
+def _place(original: Any) -> str:
+    """Return the column or constraint that the database names, if it does so."""
+    diagnostic = getattr(original, "diag", None)
+    return str(getattr(diagnostic, "column_name", None) or getattr(diagnostic, "constraint_name", None) or "")
