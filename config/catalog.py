@@ -81,7 +81,12 @@ FORMATS: Final[Parts[FormatSpec]] = Parts(
 LISTENERS: Final[Parts[ListenerSpec]] = Parts(
     "listener",
     ListenerSpec,
-    {"mllp": "listeners.mllp:MllpSpec", "tcp": "listeners.tcp:TcpSpec", "files": "listeners.files:FilesSpec"},
+    {
+        "mllp": "listeners.mllp:MllpSpec",
+        "tcp": "listeners.tcp:TcpSpec",
+        "files": "listeners.files:FilesSpec",
+        "channel": "listeners.channel:ChannelInSpec",
+    },
 )
 STEPS: Final[Parts[StepSpec]] = Parts(
     "step",
@@ -105,6 +110,8 @@ DESTINATIONS: Final[Parts[DestinationSpec]] = Parts(
         "mllp": "dispatch.mllp:MllpOutSpec",
         "files": "dispatch.files:FilesOutSpec",
         "sftp": "dispatch.sftp:SftpOutSpec",
+        "s3": "dispatch.s3:S3OutSpec",
         "database": "dispatch.database:DatabaseOutSpec",
+        "channel": "dispatch.channel:ChannelOutSpec",
     },
 )

@@ -13,6 +13,7 @@ from config.findings import Finding, did_you_mean, has_errors, in_order, shown
 from config.marks import Keys, Marks, show
 from config.overrides import Override, apply_to_channels
 from config.presets import ReadPreset, check_templates, preset_files, read_preset
+from config.relays import Relaying, check_relays
 from config.secrets import written_out
 from config.settings import Settings, setting_keys
 from config.strict_yaml import Tree, read_bytes
@@ -67,6 +68,7 @@ def check(settings: Settings) -> Checked:
     for file in readable:
         _check_file(file, settings, presets)
     findings += _clashes(readable, settings)
+    findings += check_relays([Relaying(file.name, file.draft, file.marks) for file in readable if file.draft])
     for file in files:
         findings += file.findings
     plans = [plan for file in readable if (plan := _plan(file)) is not None]

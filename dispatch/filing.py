@@ -98,16 +98,25 @@ class FileOutSpec(DestinationSpec):
 
     def build_renderer(self, kit: Any) -> "Renderer":
         """Build the pure half: name and content, checked and frozen."""
-        kind: str = kit.format.kind
         as_received = self.content.strip() == ORIGINAL
-        if as_received and kind not in _ENDINGS:
-            raise ConfigError(f"a row of {kind} is no file of its own; write `content:` as a template")
-        if self.batch_file is not None and (kind if as_received else self.escape) != "hl7":
+        if self.batch_file is not None and (kit.format.kind if as_received else self.escape) != "hl7":
             raise ConfigError("a `batch` holds HL7 messages; write them with `content: …` and `escape: hl7`")
-        source = None if as_received else kit.template(str(self.content), kind=self.escape)
-        name = kit.template(str(self.name), kind="url") if self.name is not None else None
-        ending = _ENDINGS[kind] if as_received else {"text": ".txt"}.get(self.escape, f".{self.escape}")
-        return FileRenderer(name, source, ending, hl7=self.escape == "hl7")
+        return file_renderer(kit, self.name, self.content, self.escape)
+
+
+def file_renderer(kit: Any, name: str | None, content: str, escape: str) -> "FileRenderer":
+    """Return what renders name and content; raise `ConfigError` for messages that are no files of their own."""
+    kind: str = kit.format.kind
+    ending = ".txt" if escape == "text" else f".{escape}"
+    source = None
+    if content.strip() == ORIGINAL:
+        if kind not in _ENDINGS:
+            raise ConfigError(f"a row of {kind} is no file of its own; write `content:` as a template")
+        ending = _ENDINGS[kind]
+    else:
+        source = kit.template(str(content), kind=escape)
+    named = kit.template(str(name), kind="url") if name is not None else None
+    return FileRenderer(named, source, ending, hl7=escape == "hl7")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +220,7 @@ class Filing:
         """Write one file after the other, or gather messages for a batch."""
         if self._gathering is not None:
             return [await self._gathering.add(delivery) for delivery in deliveries]
-        return [await self._write(_file_of(delivery)) for delivery in deliveries]
+        return [await self._write(file_of(delivery)) for delivery in deliveries]
 
     async def _write_batch(self, deliveries: Sequence[Delivery]) -> Outcome:
         assert self._envelope is not None  # noqa: S101 - only a batch gathers
@@ -232,7 +241,8 @@ class Filing:
             return Unknown(f"{self._place.peer}: the file was not written within the time allowed")
 
 
-def _file_of(delivery: Delivery) -> File:
+def file_of(delivery: Delivery) -> File:
+    """Return the file that a delivery's request describes."""
     name, _, content = delivery.request.partition(b"\n")
     number = show(delivery.id)
     plain = name.decode()

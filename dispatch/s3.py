@@ -1,0 +1,195 @@
+"""This module puts messages into a bucket of an S3-compatible store, each as one object that is never written twice.
+
+The object's name is frozen with the message, and the store itself refuses a name that is taken (``If-None-Match: *``).
+So an attempt that is repeated learns what became of an earlier one, by the digest that is kept with the object.
+"""
+
+import base64
+import hashlib
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from urllib.parse import quote, urlsplit
+
+from pydantic import Field, field_validator
+
+from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
+from broker.errors import ConfigError
+from broker.spec import DestinationSpec, Seconds, Template
+from dispatch.filing import Exists, File, file_of, file_renderer, there_already
+from dispatch.http import Answer, Exchange, Failure, by_status, reveal, web_address
+from dispatch.original import ORIGINAL
+from dispatch.sigv4 import Signer
+
+if TYPE_CHECKING:
+    from broker.parts import Destination, Renderer, Tools
+
+_DIGEST: Final = "x-amz-meta-handoff-sha256"
+_NOTHING: Final = hashlib.sha256(b"").hexdigest()
+_CODE: Final = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
+# Error codes with which the store says that it is at fault, or our login, and not the message.
+_LATER: Final = frozenset(
+    {
+        "AccessDenied",
+        "ConditionalRequestConflict",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "NoSuchBucket",
+        "OperationAborted",
+        "RequestTimeTooSkewed",
+        "RequestTimeout",
+        "SignatureDoesNotMatch",
+        "SlowDown",
+    }
+)
+
+
+class S3OutSpec(DestinationSpec):
+    """An object in a bucket of ``handoff.yaml``."""
+
+    unknown: ClassVar[str] = "retry"
+
+    place: str = Field(description="Name of the bucket's place, as under `places:` in handoff.yaml.")
+    prefix: str = Field(default="", description="What all names begin with, such as adt/mercy/.")
+    name: Template | None = Field(
+        default=None,
+        description="The object's name behind the prefix, such as `{{ MSH-10 }}.hl7`, values percent-encoded; without "
+        "it, the delivery's id, which sorts by time.",
+    )
+    content: Template = Field(
+        default=Template(ORIGINAL),
+        description="The content: `original` for the bytes as received, or a template, also as the path of a .j2 file.",
+    )
+    escape: Literal["text", "json", "hl7"] = Field(
+        default="text",
+        description="How values are put into a template: as `text` they stay as they are; `json` and `hl7` keep them "
+        "from breaking out of their place.",
+    )
+    exists: Exists = Field(
+        default="same_is_done",
+        description="What an object of that name means: `same_is_done` counts the same content as delivered and "
+        "refuses another, `refuse` takes none but what an earlier attempt put, `replace` puts it in its place.",
+    )
+    content_type: str = Field(
+        default="application/octet-stream",
+        pattern=r"^[\w.+-]+/[\w.+-]+(; ?[\w-]+=[\w.-]+)?$",
+        description="What the store says that the object is.",
+    )
+    encryption: Literal["AES256", "aws:kms"] | None = Field(
+        default=None, description="How the store encrypts the object, where it does not do so anyway."
+    )
+    concurrency: int = Field(default=8, ge=1, le=100, description="Requests under way at a time.")
+    timeout: Seconds = Field(default=60.0, gt=0, description="How long the store may take to answer.")
+
+    @field_validator("prefix")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if value.startswith("/") or "//" in value or not value.isprintable() or "{" in value:
+            raise ValueError("needs plain text without a slash in front and without holes, such as adt/mercy/")
+        return value
+
+    def build(self, tools: "Tools") -> "Destination":
+        """Build the sending half; raise `ConfigError` when the place is missing."""
+        return find_bucket(tools.settings, self, f"channel {tools.channel}: s3.place")
+
+    def build_renderer(self, kit: Any) -> "Renderer":
+        """Build the pure half: name and content, checked and frozen."""
+        return file_renderer(kit, self.name, self.content, self.escape)
+
+
+def find_bucket(settings: Any, spec: S3OutSpec, where: str) -> "Bucket":
+    """Look a place up in the settings; raise `ConfigError` when it is no bucket."""
+    place = getattr(settings.places.get(spec.place), "s3", None)
+    if place is None:
+        known = ", ".join(sorted(name for name, each in settings.places.items() if each.s3 is not None)) or "none"
+        raise ConfigError(f"{where}: {spec.place!r} is no bucket of handoff.yaml, under `places:` (there: {known})")
+    base = web_address(place.base, f"handoff.yaml, places.{spec.place}.s3.base")
+    if place.style == "host":
+        scheme, _, rest = base.partition("://")
+        base = f"{scheme}://{place.bucket}.{rest}"
+    else:
+        base = f"{base}/{place.bucket}"
+    return Bucket(f"place {spec.place}", base, place, spec)
+
+
+@dataclass(slots=True)
+class Bucket:
+    """The sending half; see `broker.parts.Destination`."""
+
+    peer: str
+    base: str  # address of the bucket
+    place: Any = field(repr=False)  # config.places.S3PlaceSpec
+    spec: S3OutSpec
+    _http: Exchange = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the connections' pool; the store can tell what an earlier request did, so they stay."""
+        self._http = Exchange(self.peer, timeout=self.spec.timeout, limit=self.spec.concurrency, reuse=True)
+
+    async def open(self) -> None:
+        """Get ready to send."""
+        await self._http.open()
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._http.close()
+
+    async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Put one object after the other."""
+        return [await self._put(file_of(delivery)) for delivery in deliveries]
+
+    async def _put(self, file: File) -> Outcome:
+        digest = hashlib.sha256(file.content).hexdigest()
+        headers = {
+            "Content-Type": self.spec.content_type,
+            "Content-MD5": base64.b64encode(hashlib.md5(file.content, usedforsecurity=False).digest()).decode(),
+            _DIGEST: digest,
+        }
+        if self.spec.encryption is not None:
+            headers["x-amz-server-side-encryption"] = self.spec.encryption
+        if self.spec.exists != "replace":
+            headers["If-None-Match"] = "*"
+        answer = await self._request("PUT", file, headers, digest, file.content)
+        if isinstance(answer, Answer) and answer.status == 412:  # noqa: PLR2004 - RFC 9110, 13.1.2
+            return await self._compare(file, digest)
+        return self._judged(answer, file)
+
+    async def _compare(self, file: File, digest: str) -> Outcome:
+        """Say what the object means that has the name."""
+        answer = await self._request("HEAD", file, {}, _NOTHING)
+        if not isinstance(answer, Answer):
+            return Retry(f"{answer.reason} (while comparing)", response=answer.response)
+        if answer.status == 404:  # noqa: PLR2004 - somebody took it away meanwhile
+            return Retry(f"{self.peer}: the object of that name has just gone")
+        if answer.status != 200:  # noqa: PLR2004 - RFC 9110, 15.3.1
+            outcome = self._judged(answer, file)
+            return Retry(outcome.reason) if isinstance(outcome, Unknown) else outcome
+        found = there_already(file, self.spec.exists, self.peer, same=answer.headers.get(_DIGEST) == digest)
+        return found or Retry(f"{self.peer}: an object of that name is there already")
+
+    async def _request(
+        self, method: str, file: File, headers: dict[str, str], digest: str, body: bytes | None = None
+    ) -> Answer | Failure:
+        place = self.place
+        signer = Signer(place.access_key, reveal(place.secret), place.region, reveal(place.session_token))
+        url = f"{self.base}/{quote(self.spec.prefix + file.name, safe='/-_.~')}"
+        return await self._http.exchange(method, url, signer.sign(method, url, headers, digest, time.time()), body)
+
+    def _judged(self, answer: Answer | Failure, file: File) -> Outcome:
+        if not isinstance(answer, Answer):
+            return answer
+        found = _CODE.search(answer.body)
+        code = found[1].decode() if found else ""
+        if code in _LATER:
+            return Retry(f"HTTP {answer.status} from {self.peer} ({code})", response=answer.body)
+        if answer.status == 501 and self.spec.exists != "replace":  # noqa: PLR2004 - RFC 9110, 15.6.2
+            advice = "it cannot refuse a name that is taken; set `exists: replace`"
+            return Rejected(f"HTTP 501 from {self.peer}: {advice}", response=answer.body)
+        outcome = by_status(answer, self.peer, time.time(), code)
+        if isinstance(outcome, Delivered):
+            if code or not answer.headers.get("etag"):
+                return Unknown(f"HTTP {answer.status} from {self.peer}: no object is named", response=answer.body)
+            return Delivered(reference=f"{urlsplit(self.base).path.strip('/')}/{self.spec.prefix}{file.name}")
+        return outcome
