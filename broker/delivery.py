@@ -75,4 +75,13 @@ class Rejected:
     via: Via | None = field(default=None, compare=False)
 
 
-Outcome = Delivered | Retry | Unknown | Rejected
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """It was not to be sent: the person it is for has forbidden it. Nothing is wrong, and nobody need act."""
+
+    reason: str
+    response: bytes = field(default=b"", repr=False)
+    via: Via | None = field(default=None, compare=False)
+
+
+Outcome = Delivered | Retry | Unknown | Rejected | Suppressed

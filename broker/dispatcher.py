@@ -313,7 +313,7 @@ class Dispatcher:
 
     def _tell(self, records: Sequence[Recorded], seconds: float) -> None:
         for unit in records:
-            if unit.state != "delivered":
+            if unit.state not in {"delivered", "suppressed"}:
                 self._notify(
                     DeliveryFailed(
                         channel=self._channel,

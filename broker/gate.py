@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, BreakerPolicy
-from broker.delivery import Delivered, Outcome, Rejected, Retry
+from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed
 from broker.rate import Bucket, Rate
 
 _AHEAD: Final = 0.05  # seconds before its token that a delivery is claimed, so that it is ready in time
@@ -95,7 +95,7 @@ class Gate:
         One that asked for time did answer: its circuit stays closed, and nothing is sent for so long.
         """
         waits = [one.after for one in outcomes if isinstance(one, Retry) and one.after is not None]
-        answered = waits or any(isinstance(one, Delivered | Rejected) for one in outcomes)
+        answered = waits or any(isinstance(one, Delivered | Rejected | Suppressed) for one in outcomes)
         changes = self._succeeded() if answered else self._failed(now)
         is_asked = self._asked_until > now
         if any(waits):

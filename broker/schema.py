@@ -154,7 +154,7 @@ attempt = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("started_at", Double, nullable=False),
     Column("ended_at", Double, nullable=False),
-    Column("outcome", Text, nullable=False),  # delivered, retry, unknown, rejected
+    Column("outcome", Text, nullable=False),  # delivered, retry, unknown, rejected, suppressed
     Column("reason", Text),
     Column("detail", LargeBinary),  # sealed: the other side's reference and response
     Column("via_id", BigInteger),  # whom it reached

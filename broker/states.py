@@ -12,7 +12,7 @@ MESSAGE: Final[dict[str, frozenset[str]]] = {
 
 DELIVERY: Final[dict[str, frozenset[str]]] = {
     "waiting": frozenset({"sending", "suppressed", "expired", "cancelled"}),
-    "sending": frozenset({"delivered", "waiting", "held", "dead"}),
+    "sending": frozenset({"delivered", "waiting", "held", "dead", "suppressed"}),
     "held": frozenset({"waiting", "discarded"}),  # replay, discard
     "dead": frozenset({"waiting", "discarded"}),  # replay, discard
     "delivered": frozenset(),

@@ -96,8 +96,8 @@ class Recorded(NamedTuple):
     number: int
     started_at: float
     ended_at: float
-    outcome: str  # delivered, retry, unknown, rejected
-    state: str  # delivered, waiting, held, dead
+    outcome: str  # delivered, retry, unknown, rejected, suppressed
+    state: str  # delivered, waiting, held, dead, suppressed
     open: bool
     due_at: float | None = None
     reason: str | None = None

@@ -1,7 +1,7 @@
 """This module decides what follows from an attempt: the delivery's next state, and when it is tried again."""
 
 from broker.channel import RoutePlan
-from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
+from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown
 from broker.ids import time_of
 from broker.units import Claimed, Recorded
 
@@ -35,8 +35,8 @@ def _next(plan: RoutePlan, claimed: Claimed, outcome: Outcome, now: float) -> tu
     """Say which state follows from an outcome, and when a waiting delivery is due."""
     if isinstance(outcome, Delivered):
         return "delivered", None
-    if isinstance(outcome, Rejected):
-        return "dead", None
+    if isinstance(outcome, Rejected | Suppressed):
+        return ("dead" if isinstance(outcome, Rejected) else "suppressed"), None
     is_unknown = isinstance(outcome, Unknown)
     if is_unknown and plan.unknown == "hold":
         return "held", None

@@ -156,7 +156,8 @@ def record(connection: Connection, sealer: Sealer, units: Sequence[Recorded], co
     lanes = {(u.route, u.lane) for u in fresh if not u.open}
     lanes |= release(connection, [u.id for u in fresh if u.state == "delivered"])
     now = fresh[0].ended_at if fresh else 0.0
-    due = promote(connection, lanes, now) | {u.route for u in fresh if u.due_at is not None}
+    due = cancel_after(connection, [u.id for u in fresh if u.state == "suppressed"], now)
+    due |= promote(connection, lanes, now) | {u.route for u in fresh if u.due_at is not None}
     due |= fall_back(connection, [u.id for u in fresh if u.state == "dead"], now, counts)
     for unit in fresh:
         counts[unit.channel, unit.route, "attempt"] += 1

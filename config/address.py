@@ -13,7 +13,7 @@ def _address(value: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
         text = "needs an address such as https://host.example/path, without user name, query or fragment"
         raise ValueError(text)
-    return value
+    return value.rstrip("/")
 
 
 def _secret_address(value: str) -> str:

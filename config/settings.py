@@ -11,12 +11,12 @@ from pydantic import AfterValidator, Field
 from broker.errors import ConfigError
 from broker.spec import Bytes, Endpoint, Seconds, Spec
 from config import overrides as overriding
-from config.address import Address
 from config.findings import Finding, did_you_mean, has_errors, report, shown
+from config.gateways import AnyGateway, GatewaySpec
 from config.marks import Mark, Marks, Source, without_secrets
 from config.overrides import Override
 from config.places import DatabaseSpec, PlaceSpec
-from config.secrets import Secret, open_secrets, unavailable, written_out
+from config.secrets import open_secrets, unavailable, written_out
 from config.servers import ServerSpec
 from config.strict_yaml import Tree, read_bytes
 from config.systems import SystemSpec, check_signing, check_systems, with_defaults
@@ -61,18 +61,6 @@ def _database(value: str) -> str:
 Database = Annotated[str, AfterValidator(_database)]
 
 
-class GatewaySpec(Spec):
-    """A text-message gateway that speaks Twilio's Messages API."""
-
-    base: Address = Field(description="Address, such as https://api.twilio.com; ${sandbox} is our own.")
-    account: str = Field(min_length=1, description="The account's id.")
-    token: Secret = Field(description="The account's token, as a reference: ${env:NAME} or ${file:/path}.")
-    sender: str = Field(
-        alias="from", min_length=1, description="The number, or Messaging Service, that texts come from."
-    )
-    callback: Address | None = Field(default=None, description="Where the gateway reports what became of a text.")
-
-
 class ConsoleSpec(Spec):
     """The operators' console."""
 
@@ -100,7 +88,7 @@ class SettingsSpec(Spec):
     channels: str = Field(default="channels", min_length=1, description="The folder of channel files.")
     console: ConsoleSpec = Field(default=ConsoleSpec(), description="The operators' console.")
     sandbox: SandboxSpec = Field(default=SandboxSpec(), description="The practice gateway and EHR.")
-    gateways: dict[str, GatewaySpec] = Field(default={}, description="Text-message gateways, by name.")
+    gateways: dict[str, AnyGateway] = Field(default={}, description="Text-message gateways, by name.")
     servers: dict[str, ServerSpec] = Field(default={}, description="FHIR servers, by name.")
     systems: dict[str, SystemSpec] = Field(default={}, description="Systems on the web, by name.")
     places: dict[str, PlaceSpec] = Field(default={}, description="SFTP servers and S3 buckets, by name.")

@@ -4,10 +4,10 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from types import UnionType
-from typing import Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -143,6 +143,8 @@ def _finding(keys: Keys, name: str, errors: list[ErrorDetails], place: _Place) -
         return place.marks.key(keys).finding("E105", text, hint)
     if kind == "extra_forbidden":
         return unknown_key(keys, _names(place.owner(loc[:-1])), place.marks)
+    if kind == "union_tag_invalid":
+        return _unknown_kind(keys, error, place)
     if "[key]" in loc:
         text = f'{_owner(keys[:-1])} needs names of {_needs(error)}; found "{keys[-1]}"'
         return place.marks.key(keys).finding("E107", text)
@@ -155,6 +157,14 @@ def _finding(keys: Keys, name: str, errors: list[ErrorDetails], place: _Place) -
     separator = "; " if any("," in need for need in needs) else ", "
     text = f"{_owner(keys)} needs {' or '.join(needs)}{separator}found {found(given)}"
     return place.marks.value(keys).finding(code, text, _hint(error, given, place.field(loc)))
+
+
+def _unknown_kind(keys: Keys, error: ErrorDetails, place: _Place) -> Finding:
+    """Say that what a mapping calls its kind is none."""
+    given = str(error.get("ctx", {}).get("tag", ""))
+    kinds = _QUOTED_WORD.findall(str(error.get("ctx", {}).get("expected_tags", "")))
+    inner = (*keys, "kind")
+    return place.marks.value(inner).finding("E107", f'{show(inner)}: there is no kind "{given}"', nearest(given, kinds))
 
 
 def _sentence(keys: Keys, sentence: str, given: Any, place: _Place) -> Finding:
@@ -283,7 +293,9 @@ def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 def _parts(annotation: Any) -> Iterator[Any]:
     """Yield the branches of a union, or the annotation itself."""
-    if get_origin(annotation) in {Union, UnionType}:
+    if get_origin(annotation) is Annotated:
+        yield from _parts(get_args(annotation)[0])
+    elif get_origin(annotation) in {Union, UnionType}:
         for part in get_args(annotation):
             yield from _parts(part)
     else:
@@ -294,8 +306,20 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
+def _tagged(annotation: Any, part: str | int) -> Iterator[Any]:
+    if get_origin(annotation) is Annotated:
+        of, *notes = get_args(annotation)
+        if any(isinstance(note, Tag) and note.tag == part for note in notes):
+            yield of
+        yield from _tagged(of, part)
+    elif get_origin(annotation) in {Union, UnionType}:
+        for branch in get_args(annotation):
+            yield from _tagged(branch, part)
+
+
 def _inside(annotation: Any, part: str | int) -> Iterator[Any]:
-    """Yield what the value under a key, or at a number, may be."""
+    """Yield what the value under a key, or at a number, may be; or the branch that pydantic calls by a tag."""
+    yield from _tagged(annotation, part)
     for branch in _parts(annotation):
         if _is_model(branch):
             field = _fields(branch).get(str(part))

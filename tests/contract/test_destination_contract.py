@@ -12,10 +12,12 @@ from typing import Any, cast
 
 import orjson
 import pytest
+from pydantic import TypeAdapter
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown, Via
 from broker.parts import Destination, Tools
 from broker.spec import DestinationSpec
+from config.gateways import AnyGateway
 from config.presets import every_preset
 from config.systems import SystemSpec
 from dispatch.fhir import FhirSpec
@@ -37,7 +39,7 @@ from tests.contract.scripted_server import (
     truncated,
 )
 
-SECRETS = ("+12025550123", "Okafor", "0012", "s3cret")
+SECRETS = ("+12025550123", "12025550123", "Okafor", "0012", "s3cret")
 SID = "SM" + "0123456789abcdef" * 2
 NOTHING = reply(200, b'{"resourceType":"Bundle","type":"searchset","total":0}', Content_Type="application/fhir+json")
 ONE = reply(
@@ -76,6 +78,31 @@ def _written(search: str) -> bytes:
     return orjson.dumps({"resource": PATIENT, "search": search, "type": "Patient"})
 
 
+def _text(gateway: str, good: Behaviour, reference: str) -> Kind:
+    spec = SmsSpec.model_validate({"gateway": gateway, "to": "x", "text": "x", "timeout": "200ms"})
+    return Kind(spec=spec, request=TEXT, method="POST", good=good, reference=reference)
+
+
+SECRET = "${env:CONTRACT_SECRET:-sandbox}"
+GATEWAYS: dict[str, dict[str, Any]] = {
+    "twilio": {"account": "AC1", "token": SECRET, "from": "+12025550100"},
+    "vonage-sms": {"account": "abcd1234", "secret": SECRET, "from": "+12025550100"},
+    "vonage-messages": {"account": "abcd1234", "secret": SECRET, "from": "+12025550100"},
+    "http": {
+        "body": {"to": "{{ to }}", "text": "{{ text }}"},
+        "authorization": "bearer",
+        "secret": SECRET,
+        "success": {"field": "id"},
+        "reference": "id",
+    },
+}
+
+
+def _gateway(kind: str, base: str) -> Any:
+    declared = {"kind": kind, "base": base, **GATEWAYS[kind]}
+    return TypeAdapter(AnyGateway).validate_json(orjson.dumps(declared), strict=True)
+
+
 CREATED = reply(201, Location="/fhir/Patient/7/_history/1", ETag='W/"1"')
 PRESETS = every_preset(Path("channels"))
 ACCOUNT = b'{"FirstName":"Okafor","MRN__c":"0012"}'
@@ -91,13 +118,12 @@ def _frozen(method: str, path: str, **more: Any) -> bytes:
 
 BY_SEARCH = {"search": "identifier={{ patient.mrn.system }}|{{ patient.mrn.value }}"}
 KINDS = {
-    "sms": Kind(
-        spec=SmsSpec.model_validate({"gateway": "twilio", "to": "x", "text": "x", "timeout": "200ms"}),
-        request=TEXT,
-        method="POST",
-        good=reply(201, orjson.dumps({"sid": SID, "status": "queued", "error_code": None})),
-        reference=SID,
+    "sms by twilio": _text("twilio", reply(201, orjson.dumps({"sid": SID, "status": "queued"})), SID),
+    "sms by vonage-sms": _text(
+        "vonage-sms", reply(200, orjson.dumps({"messages": [{"status": "0", "message-id": "0C01"}]})), "0C01"
     ),
+    "sms by vonage-messages": _text("vonage-messages", reply(202, b'{"message_uuid":"aa-bb"}'), "aa-bb"),
+    "sms by http": _text("http", reply(200, b'{"id":"m-1"}'), "m-1"),
     "fhir create": Kind(_fhir(), _written(""), "POST", CREATED, "Patient/7/_history/1"),
     "fhir create after search": Kind(
         _fhir(**BY_SEARCH), _written("identifier=urn%3Amrn%7C0012"), "POST", CREATED, "Patient/7/_history/1", NOTHING
@@ -165,7 +191,7 @@ KINDS = {
 
 def tools(base: str) -> Tools:
     settings = SimpleNamespace(
-        gateways={"twilio": SimpleNamespace(base=base, account="AC1", token="s3cret", sender="+12025550100")},
+        gateways={kind: _gateway(kind, base) for kind in GATEWAYS},
         servers={"ehr": SimpleNamespace(base=f"{base}/fhir", token="s3cret")},
         systems={"crm": SystemSpec.model_validate({"base": f"{base}/api", "auth": {"bearer": {"token": "${env:T}"}}})},
     )

@@ -21,6 +21,9 @@ SEALER = Sealer(b"k" * 32)
 IDS = ids.Ids((1 << 60) + 12345)  # large ids from the start: small ones hide mistakes
 
 
+_OUTCOMES = {"delivered": "delivered", "dead": "rejected", "held": "unknown", "suppressed": "suppressed"}
+
+
 class Bench:
     """A store with one registered channel of three destinations, and short ways to use it."""
 
@@ -93,7 +96,7 @@ class Bench:
                 number=1,
                 started_at=1.0,
                 ended_at=time.time(),
-                outcome={"delivered": "delivered", "dead": "rejected", "held": "unknown"}.get(state, "retry"),
+                outcome=_OUTCOMES.get(state, "retry"),
                 state=state,
                 open=is_open,
                 due_at=due_at,
@@ -269,6 +272,13 @@ async def test_discarding_cancels_what_was_to_follow(bench: Bench) -> None:
     done = await bench.store.act(Act(act="discard", ids=(prm.delivery.id,), actor="ops", reason="test", at=time.time()))
     assert done.count == 1
     assert await bench.states() == {"discarded": 1, "cancelled": 1}
+
+
+async def test_suppressing_cancels_what_was_to_follow(bench: Bench) -> None:
+    """What was forbidden will not be delivered later, so nothing may wait for it."""
+    prm, _sms = await bench.deliver("prm", "sms", after="prm", eager=True)
+    await bench.end(prm, "suppressed")
+    assert await bench.states() == {"suppressed": 1, "cancelled": 1}
 
 
 async def test_replay_takes_the_old_place_with_the_same_bytes(bench: Bench) -> None:

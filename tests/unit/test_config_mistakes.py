@@ -27,7 +27,7 @@ CASES: Final = [
     ("mllp:", "mlp:", '3:3-6 error[E104] unknown key "mlp" in listen (did you mean "mllp"? allowed: files, mllp, tcp)'),
     ("prm: {}", "prn: {}", '15:5-8 error[E104] unknown key "prn" in deliver.store (did you mean "prm"?'),
     ("prm: {}", "prm: {x: 1}", '15:11-12 error[E104] unknown key "x" in deliver.store.prm (it has no options: write {})'),
-    ("{gateway: twilio, ", "{gateway: twilio, too: x, ", '19:28-31 error[E104] unknown key "too" in deliver.text.sms (did you mean "to"? allowed: concurrency, gateway, region, text, timeout, to)'),
+    ("{gateway: twilio, ", "{gateway: twilio, too: x, ", '19:28-31 error[E104] unknown key "too" in deliver.text.sms (did you mean "to"? allowed: concurrency, gateway, region, segments, text, timeout, to)'),
     ("channel: feed\n", "", '1:1-2 error[E105] the file needs the key "channel" (The channel\'s name; the file is called the same.)'),
     ("listen:\n  mllp: {endpoint: 127.0.0.1:2575}\n", "", '1:1-2 error[E105] the file needs the key "listen" (The way in: exactly one kind of listener.)'),
     ("{endpoint: 127.0.0.1:2575}", "{}", '3:3-7 error[E105] listen.mllp needs the key "endpoint" (Address and port to listen on, such as 127.0.0.1:2575; port 0 takes any.)'),

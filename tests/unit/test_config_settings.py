@@ -11,6 +11,7 @@ import pytest
 from broker.errors import ConfigError
 from config.check import check
 from config.findings import report
+from config.gateways import TwilioSpec
 from config.secrets import Secret, SecretError
 from config.settings import VARIABLES, Settings, load, read_settings
 
@@ -67,7 +68,9 @@ servers:
   ehr: {base: "${sandbox}/fhir"}
 """
     settings = read(root, text, HANDOFF_SANDBOX="127.0.0.1:9999")
-    assert settings.gateways["twilio"].base == "http://127.0.0.1:9999"
+    gateway = settings.gateways["twilio"]
+    assert isinstance(gateway, TwilioSpec)
+    assert gateway.base == "http://127.0.0.1:9999"
     assert settings.servers["ehr"].base == "http://127.0.0.1:9999/fhir"
     assert read(root, text).servers["ehr"].base == "http://127.0.0.1:8090/fhir"
 
@@ -169,6 +172,10 @@ def test_every_variable_is_described() -> None:
         ("worker_memory: 1MiB", 'handoff.yaml:1:16-20 error[E107] worker_memory needs at least 67108864, found "1MiB"'),
         ("gateways: {t: {base: x}}", 'handoff.yaml:1:22-23 error[E107] gateways.t.base needs an address such as https://host.example/path'),
         ("gateways: {t: {base: 'http://x'}}", 'handoff.yaml:1:12-13 error[E105] gateways.t needs the key "account"'),
+        ("gateways: {t: {kind: vonage}}", 'handoff.yaml:1:22-28 error[E107] gateways.t.kind: there is no kind "vonage" (did you mean "vonage-sms"?'),
+        ("gateways: {t: {kind: http, pth: /x}}", 'handoff.yaml:1:28-31 error[E104] unknown key "pth" in gateways.t (did you mean "path"?'),
+        ("gateways: {t: {kind: vonage-sms, from: x, account: k}}", 'handoff.yaml:1:12-13 error[E105] gateways.t needs the key "secret" (The account\'s API secret, as a reference'),
+        ("gateways: {t: {kind: vonage-sms, from: x, account: k, secret: abc}}", "handoff.yaml:1:63-66 error[E401] gateways.t.secret holds a secret itself"),
         ("servers: {e: {base: 'https://u:p@x/'}}", "handoff.yaml:1:21-37 error[E107] servers.e.base needs an address"),
         ("servers: {e: {base: 'http://x', token: abc}}", "handoff.yaml:1:40-43 error[E401] servers.e.token holds a secret itself (write a reference: ${env:NAME}, "),
         ("servers: {e: {base: 'http://x', token: '${env:NOPE}'}}", "handoff.yaml:1:40-53 error[E402] servers.e.token: the environment variable NOPE is not set (set it before the start)"),

@@ -1,0 +1,1 @@
+"""This package is the gateways that carry text messages, one module each; `dispatch.sms` chooses among them."""
