@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 
+from broker.delivery import Report
 from broker.ids import Ids
 from broker.message import Inbound, Receipt
 from broker.migrate import migrate
@@ -47,6 +48,10 @@ class BareIntake:
 
         self._store.accept(message, committed)
         return promise
+
+    def report(self, report: Report) -> "asyncio.Future[None]":
+        """Refuse."""
+        raise NotImplementedError
 
     def quarantine(self, channel: str, peer: str, reason: str, data: bytes) -> None:
         """Refuse."""

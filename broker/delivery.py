@@ -84,4 +84,18 @@ class Suppressed:
     via: Via | None = field(default=None, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the other side says later of something that it took.
+
+    ``reference`` is that of `Delivered`. ``state`` is sent, delivered, read, undeliverable, failed, expired, rejected
+    or unknown; ``code`` is the other side's for the reason. ``at`` in POSIX seconds.
+    """
+
+    reference: str
+    state: str
+    code: str = ""
+    at: float = 0.0
+
+
 Outcome = Delivered | Retry | Unknown | Rejected | Suppressed

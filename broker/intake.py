@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.crash import crash_point
+from broker.delivery import Report
 from broker.errors import MessageError, NotAccepted, StoreError, refused
 from broker.formats.reading import Format, Index
 from broker.ids import Ids
 from broker.message import Inbound, Receipt
-from broker.notices import ControlIdReused, MessagesAccepted, Notice
+from broker.notices import ControlIdReused, DeliveryReported, MessagesAccepted, Notice
 from broker.notices import Quarantined as QuarantinedNotice
 from broker.seal import Sealer
 from broker.store import Store
 from broker.units import Accepted, NewMessage, Quarantine
+from broker.writes_reports import note_reports
 
 _KEPT: Final = 65_536  # bytes of a quarantined body that are kept
 
@@ -117,6 +119,12 @@ class StoreIntake:
         for channel in {channel for channel, _ in noted}:
             count, duplicates = noted[channel, False], noted[channel, True]
             self._notify(MessagesAccepted(channel=channel, count=count, duplicates=duplicates))
+
+    def report(self, report: Report) -> "asyncio.Future[None]":
+        """Resolve after the commit that holds what another side said of a delivery; see `broker.parts.Intake`."""
+        gateway, _, _reference = report.reference.partition("/")
+        self._notify(DeliveryReported(by=gateway, state=report.state, code=report.code))
+        return self._store.call(note_reports, (report,))
 
     def quarantine(self, channel: str, peer: str, reason: str, data: bytes) -> None:
         """Keep bytes that never became a message, for an operator to see."""

@@ -229,6 +229,36 @@ class DeliveryFailed(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryReported(Notice):
+    """Another side said what became of something that it took; ``by`` is the gateway's name, ``code`` its own."""
+
+    level: ClassVar[str] = "debug"
+    by: str
+    state: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyRefused(Notice):
+    """A gateway brought a reply, or that somebody opted out, and no channel takes it: see `replies:`."""
+
+    level: ClassVar[str] = "warning"
+    gateway: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSent(Notice):
+    """A gateway took a text; ``segments`` short messages, for an estimated ``cost`` (none without a price)."""
+
+    level: ClassVar[str] = "debug"
+    gateway: str
+    segments: int
+    cost: float
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveriesExpired(Notice):
     """Deliveries were past their age when they would have been sent; they were not."""
 

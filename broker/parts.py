@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from broker.delivery import Delivery, Outcome
+from broker.delivery import Delivery, Outcome, Report
 from broker.formats.hl7 import Hl7
 from broker.formats.reading import Format
 from broker.message import Document, Filtered, Inbound, Receipt
@@ -35,6 +35,9 @@ class Intake(Protocol):
 
     def accept(self, inbound: Inbound) -> Future[Receipt]:
         """Resolve after the commit that holds the message, or fail with `NotAccepted`."""
+
+    def report(self, report: Report) -> Future[None]:
+        """Resolve after the commit that holds what another side said of a delivery, or fail with `StoreError`."""
 
     def quarantine(self, channel: str, peer: str, reason: str, data: bytes) -> None:
         """Keep bytes that never became a message, for an operator to see."""

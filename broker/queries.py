@@ -16,6 +16,7 @@ from broker.errors import MessageError
 from broker.formats.rows import place_of
 from broker.ids import DELIVERIES, EPOCH_MS, message_of, time_of
 from broker.keys import find
+from broker.queries_reports import ReportRow, reports
 from broker.sql import Connection, Row
 from broker.wire.header import read_header
 
@@ -109,6 +110,7 @@ class DeliveryRow:
     reason: str | None
     location: str | None
     attempts: tuple[AttemptRow, ...] = ()
+    reports: tuple[ReportRow, ...] = ()  # what the other side said later
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +287,11 @@ def trace(connection: Connection, reading: Reading, identifier: int) -> Journey 
         attempts.setdefault(delivery, []).append(AttemptRow(*(*attempt[:5], via)))
     found = connection.rows(_DELIVERIES, (first, first + DELIVERIES))
     names = {row[0]: row[1] for row in found}
+    told = reports(connection, reading, first, first + DELIVERIES)
     deliveries = [
-        DeliveryRow(*(*row[:3], names.get(row[3]), *row[4:11], tuple(attempts.get(row[0]) or _only(row))))
+        DeliveryRow(
+            *(*row[:3], names.get(row[3]), *row[4:11], tuple(attempts.get(row[0]) or _only(row)), told.get(row[0], ()))
+        )
         for row in found
     ]
     briefs = [Brief(each.id, each.destination, each.state) for each in deliveries]

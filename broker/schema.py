@@ -191,6 +191,16 @@ pause = Table(  # what an operator has stopped
     sqlite_with_rowid=False,
 )
 
+report = Table(  # what the other side said later of something that it took
+    "report",
+    metadata,
+    Column("reference", BigInteger, primary_key=True, autoincrement=False),  # keyed hash of the attempt's reference
+    Column("state", Text, primary_key=True),  # sent, delivered, undeliverable …
+    Column("code", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 counter = Table(  # what the console counts, kept in the transaction that makes it true
     "counter",
     metadata,

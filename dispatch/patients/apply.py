@@ -12,6 +12,7 @@ from broker.crash import crash_point
 from broker.delivery import Delivered, Delivery, Outcome, Rejected
 from broker.sql import Connection
 from dispatch.patients import identity, records, writes
+from dispatch.patients.consents import apply_consents, is_consent
 from dispatch.patients.records import Record
 from dispatch.patients.said import Key, Said, merged_said, read
 
@@ -54,7 +55,11 @@ class Batch:
         """
         outcomes: dict[int, Outcome] = {}
         events: list[Said] = []
+        consents: list[Delivery] = []
         for delivery in deliveries:
+            if is_consent(delivery.request):
+                consents.append(delivery)
+                continue
             said = _readable(delivery)
             if isinstance(said, Rejected):
                 outcomes[delivery.id] = said
@@ -63,6 +68,8 @@ class Batch:
         committing = False
         try:
             with self._connection.transaction():
+                if consents:
+                    apply_consents(self._connection, consents, self._now)
                 self._apply(events, outcomes)
                 committing = True
                 crash_point("prm.before_commit")

@@ -5,7 +5,7 @@ from typing import Final
 
 from broker.migrate import bring_up
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 VERSION_TABLE: Final = "alembic_version_patients"
 SCRIPTS: Final = Path(__file__).parent / "migrations"
 

@@ -183,6 +183,18 @@ patient_event = Table(
     Index("patient_event_patient", "patient_id", "id"),
 )
 
+consent = Table(  # what people said about being contacted, by where they are reached
+    "consent",
+    metadata,
+    Column("telecom", Text, primary_key=True),  # a number in E.164
+    Column("medium", Text, primary_key=True),  # sms
+    Column("purpose", Text, primary_key=True),  # empty: any
+    Column("decision", Text, nullable=False),  # permit, deny
+    Column("said_at", Double, nullable=False),
+    Column("recorded_at", Double, nullable=False),
+    Column("delivery_id", BigInteger, nullable=False),
+)
+
 applied = Table(  # a delivery that stands here took effect, and takes none again
     "applied",
     metadata,

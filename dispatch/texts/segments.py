@@ -1,7 +1,5 @@
 """This module counts the short messages that a text takes, which is what a gateway is paid for."""
 
-from decimal import Decimal
-
 from pydantic import Field
 
 from broker.errors import StepError
@@ -28,8 +26,3 @@ def counted(text: str, most: int | None) -> Cut:
             f"({room} characters in that alphabet); shorten it, or raise `segments: {{most: {most}}}`"
         )
     return found
-
-
-def cost(segments: int, price: Decimal) -> Decimal:
-    """Return what a text of so many segments costs at a price for each."""
-    return segments * price

@@ -1,7 +1,10 @@
 """This module holds every HTTP destination to one contract: which outcome follows from which misbehaviour."""
 
 import asyncio
+import atexit
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -118,12 +121,14 @@ def _frozen(method: str, path: str, **more: Any) -> bytes:
 
 BY_SEARCH = {"search": "identifier={{ patient.mrn.system }}|{{ patient.mrn.value }}"}
 KINDS = {
-    "sms by twilio": _text("twilio", reply(201, orjson.dumps({"sid": SID, "status": "queued"})), SID),
+    "sms by twilio": _text("twilio", reply(201, orjson.dumps({"sid": SID, "status": "queued"})), f"twilio/{SID}"),
     "sms by vonage-sms": _text(
-        "vonage-sms", reply(200, orjson.dumps({"messages": [{"status": "0", "message-id": "0C01"}]})), "0C01"
+        "vonage-sms", reply(200, orjson.dumps({"messages": [{"status": "0", "message-id": "0C01"}]})), "vonage-sms/0C01"
     ),
-    "sms by vonage-messages": _text("vonage-messages", reply(202, b'{"message_uuid":"aa-bb"}'), "aa-bb"),
-    "sms by http": _text("http", reply(200, b'{"id":"m-1"}'), "m-1"),
+    "sms by vonage-messages": _text(
+        "vonage-messages", reply(202, b'{"message_uuid":"aa-bb"}'), "vonage-messages/aa-bb"
+    ),
+    "sms by http": _text("http", reply(200, b'{"id":"m-1"}'), "http/m-1"),
     "fhir create": Kind(_fhir(), _written(""), "POST", CREATED, "Patient/7/_history/1"),
     "fhir create after search": Kind(
         _fhir(**BY_SEARCH), _written("identifier=urn%3Amrn%7C0012"), "POST", CREATED, "Patient/7/_history/1", NOTHING
@@ -189,9 +194,14 @@ KINDS = {
 }
 
 
+PATIENTS = Path(tempfile.mkdtemp(prefix="handoff-")) / "patients.db"  # nobody has opted out
+atexit.register(shutil.rmtree, PATIENTS.parent, ignore_errors=True)
+
+
 def tools(base: str) -> Tools:
     settings = SimpleNamespace(
         gateways={kind: _gateway(kind, base) for kind in GATEWAYS},
+        patients=f"sqlite:///{PATIENTS}",
         servers={"ehr": SimpleNamespace(base=f"{base}/fhir", token="s3cret")},
         systems={"crm": SystemSpec.model_validate({"base": f"{base}/api", "auth": {"bearer": {"token": "${env:T}"}}})},
     )

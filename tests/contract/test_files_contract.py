@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from broker.delivery import Report
 from broker.errors import NotAccepted, NotReady
 from broker.formats.delimited import CsvSpec
 from broker.message import Inbound, Receipt
@@ -40,6 +41,9 @@ class Kept:
         duplicate = inbound.key in self.messages
         self.messages.setdefault(inbound.key, inbound)
         return Receipt(message_id=1, duplicate=duplicate)
+
+    def report(self, report: Report) -> "asyncio.Future[None]":
+        raise NotImplementedError
 
     def quarantine(self, _channel: str, _peer: str, _reason: str, data: bytes) -> None:
         self.quarantined.append(data)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from broker.delivery import Report
 from broker.errors import NotAccepted, NotReady
 from broker.message import Inbound, Receipt
 from broker.notices import ConnectionClosed, ListenerStarted, Notice
@@ -39,6 +40,9 @@ class Kept:
         promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_later(self.delay, self._keep, inbound, promise)
         return promise
+
+    def report(self, report: Report) -> "asyncio.Future[None]":
+        raise NotImplementedError
 
     def quarantine(self, _channel: str, _peer: str, _reason: str, data: bytes) -> None:
         """Keep bytes that are no message."""

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 import listeners.file_reading
+from broker.delivery import Report
 from broker.errors import NotAccepted
 from broker.formats.delimited import CsvSpec
 from broker.formats.hl7 import Hl7
@@ -41,6 +42,9 @@ class Kept:
             self.messages.setdefault(inbound.key, inbound)
             promise.set_result(Receipt(message_id=len(self.messages), duplicate=duplicate))
         return promise
+
+    def report(self, report: Report) -> "asyncio.Future[None]":
+        raise NotImplementedError
 
     def quarantine(self, _channel: str, peer: str, reason: str, data: bytes) -> None:
         self.quarantined.append((peer, reason, data))

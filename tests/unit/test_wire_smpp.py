@@ -128,7 +128,7 @@ def test_stream_is_cut_the_same_wherever_it_breaks(pdus: list[Any], data: st.Dat
     sent = [Pdu(command, status, number, body) for number, (command, status, body) in enumerate(pdus)]
     stream = b"".join(pdu.encode() for pdu in sent)
     decoder = Decoder()
-    found = []
+    found: list[Pdu] = []
     while stream:
         size = data.draw(st.integers(1, len(stream)))
         found += decoder.feed(stream[:size])

@@ -1,0 +1,115 @@
+"""This module keeps what people said about being sent texts, by their telephone number, and answers who may not be.
+
+A number may belong to several patients, and who answers a text says nothing but STOP: so consent to texts is the
+number's, and holds for everybody who is reached there.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from broker.canonical.model import Event
+from broker.delivery import Delivery
+from broker.ids import show
+from broker.sql import Connection, connect
+from dispatch.patients.migrate import migrate
+
+_HEAD: Final = b'{"consent":'
+_SMS: Final = "sms"
+# What was said last counts, whatever comes first.
+_SAID: Final = (
+    "INSERT INTO consent (telecom, medium, purpose, decision, said_at, recorded_at, delivery_id) {v} "
+    "ON CONFLICT (telecom, medium, purpose) DO UPDATE SET decision = excluded.decision, said_at = excluded.said_at, "
+    "recorded_at = excluded.recorded_at, delivery_id = excluded.delivery_id WHERE excluded.said_at >= consent.said_at",
+    "text text text text double double bigint",
+)
+_WITHDRAWN: Final = (
+    "SELECT said_at, delivery_id FROM consent WHERE telecom = ? AND medium = ? AND purpose = '' AND decision = 'deny'"
+)
+
+
+def frame_consent(event: Event) -> bytes | None:
+    """Return the request for an event that knows its patient by telephone number alone; None for any other."""
+    said, patient = event.consent, event.patient
+    if said is None or patient.mrn is not None or not patient.mobile:
+        return None
+    at = said.given_at or event.occurred_at
+    moment = datetime.fromisoformat(at).astimezone(UTC).timestamp() if at else None
+    decision = "deny" if event.kind == "consent.withdrawn" else "permit"
+    row = (patient.mobile, said.channel or _SMS, said.purpose or "", decision, moment)
+    return _HEAD + orjson.dumps(row) + b"}"
+
+
+def is_consent(request: bytes) -> bool:
+    """Say whether a request is one that `frame_consent` made."""
+    return request.startswith(_HEAD)
+
+
+def apply_consents(connection: Connection, deliveries: Iterable[Delivery], now: float) -> None:
+    """Write what was said, within the present transaction; the same again changes nothing."""
+    rows: dict[tuple[str, ...], tuple[Any, ...]] = {}
+    for delivery in deliveries:
+        telecom, medium, purpose, decision, at = orjson.loads(delivery.request)["consent"]
+        key = (telecom, medium, purpose)
+        row = (*key, decision, now if at is None else at, now, delivery.id)
+        if key not in rows or rows[key][4] <= row[4]:
+            rows[key] = row
+    connection.bulk(*_SAID, list(rows.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """Who reads a number wants no texts: since when (POSIX seconds), and which delivery said so."""
+
+    said_at: float
+    delivery: int
+
+    def __str__(self) -> str:
+        """Return it as a reason."""
+        at = datetime.fromtimestamp(self.said_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return f"the recipient opted out of texts at {at} (delivery {show(self.delivery)})"
+
+
+class Consents:
+    """Answers who may not be sent texts, from one patient store; a thread of its own waits for the database."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Connection | None = None
+        self._thread: ThreadPoolExecutor | None = None
+
+    def open(self) -> None:
+        """Get ready; nothing is connected yet."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="consent")
+
+    async def withdrawal(self, number: str) -> Withdrawal | None:
+        """Return the withdrawal that holds for a number in E.164, or None. Raises `StoreError` or `NotReady`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._look, number)
+
+    def _look(self, number: str) -> Withdrawal | None:
+        if self._connection is None:
+            migrate(self._url)
+            self._connection = connect(self._url, writer=False)
+        try:
+            found = self._connection.rows(_WITHDRAWN, (number, _SMS))
+        except BaseException:
+            self._drop()
+            raise
+        return Withdrawal(*found[0]) if found else None
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await asyncio.get_running_loop().run_in_executor(thread, self._drop)
+            thread.shutdown()
