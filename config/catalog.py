@@ -107,6 +107,7 @@ DESTINATIONS: Final[Parts[DestinationSpec]] = Parts(
     {
         "prm": "dispatch.prm:PrmSpec",
         "sms": "dispatch.sms:SmsSpec",
+        "email": "dispatch.email:EmailSpec",
         "fhir": "dispatch.fhir:FhirSpec",
         "http": "dispatch.web.spec:HttpSpec",
         "mllp": "dispatch.mllp:MllpOutSpec",

@@ -167,6 +167,7 @@ def _check_named(file: _File, draft: Draft, settings: Settings) -> None:
     """Check what of handoff.yaml destinations name."""
     tables = (
         ("gateway", settings.gateways),
+        ("mail_server", settings.mail_servers),
         ("server", settings.servers),
         ("system", settings.systems),
         ("place", settings.places),
@@ -178,7 +179,7 @@ def _check_named(file: _File, draft: Draft, settings: Settings) -> None:
             if isinstance(name, str) and name not in table:
                 keys: Keys = ("deliver", plan.name, plan.kind, word)
                 hint = did_you_mean(name, table) or f"handoff.yaml has no {word}s: add `{word}s: {{{name}: …}}`"
-                text = f'{show(keys)} names "{name}", which is no {word} of handoff.yaml'
+                text = f'{show(keys)} names "{name}", which is no {word.replace("_", " ")} of handoff.yaml'
                 file.findings.append(file.marks.value(keys).finding("E301", text, hint))
 
 

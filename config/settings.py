@@ -13,6 +13,7 @@ from broker.spec import Bytes, Endpoint, Seconds, Spec
 from config import overrides as overriding
 from config.findings import Finding, did_you_mean, has_errors, report, shown
 from config.gateways import AnyGateway, GatewaySpec
+from config.mail_servers import MailServerSpec
 from config.marks import Mark, Marks, Source, without_secrets
 from config.overrides import Override
 from config.places import DatabaseSpec, PlaceSpec
@@ -89,6 +90,7 @@ class SettingsSpec(Spec):
     console: ConsoleSpec = Field(default=ConsoleSpec(), description="The operators' console.")
     sandbox: SandboxSpec = Field(default=SandboxSpec(), description="The practice gateway and EHR.")
     gateways: dict[str, AnyGateway] = Field(default={}, description="Text-message gateways, by name.")
+    mail_servers: dict[str, MailServerSpec] = Field(default={}, description="Mail servers, by name.")
     servers: dict[str, ServerSpec] = Field(default={}, description="FHIR servers, by name.")
     systems: dict[str, SystemSpec] = Field(default={}, description="Systems on the web, by name.")
     places: dict[str, PlaceSpec] = Field(default={}, description="SFTP servers and S3 buckets, by name.")
@@ -110,6 +112,7 @@ class Settings:
     console: ConsoleSpec
     sandbox: SandboxSpec
     gateways: Mapping[str, GatewaySpec]
+    mail_servers: Mapping[str, MailServerSpec]
     servers: Mapping[str, ServerSpec]
     systems: Mapping[str, SystemSpec]
     places: Mapping[str, PlaceSpec]
@@ -301,6 +304,7 @@ def _settled(
         console=spec.console,
         sandbox=spec.sandbox,
         gateways=spec.gateways,
+        mail_servers=spec.mail_servers,
         servers=spec.servers,
         systems=spec.systems,
         places=spec.places,

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,16 @@ class Authority:
         """Make one in a folder that need not exist."""
         folder.mkdir(parents=True, exist_ok=True)
         return cls(folder, name)
+
+    def server(self) -> ssl.SSLContext:
+        """Return what a server at 127.0.0.1 speaks TLS with."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.vouch("127.0.0.1"))
+        return context
+
+    def client(self) -> ssl.SSLContext:
+        """Return what a client trusts the authority with."""
+        return ssl.create_default_context(cafile=str(self.file))
 
     def vouch(self, *names: str) -> Path:
         """Return a file with a certificate for host names or addresses, and its key."""

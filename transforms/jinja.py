@@ -7,6 +7,7 @@ worker process, which has a deadline and a memory limit.
 """
 
 import dataclasses
+import html
 import operator
 import re
 import urllib.parse
@@ -192,6 +193,10 @@ def _finish_filled(value: Any) -> str:
     return bounded(plain(value))
 
 
+def _finish_html(value: Any) -> str:
+    return bounded(html.escape(plain(value)))
+
+
 def _finish_text(value: Any) -> str:
     return bounded(plain(value))
 
@@ -202,6 +207,7 @@ KINDS: Final[dict[str, Callable[[Any], str]]] = {
     "json": _finish_json,
     "hl7": _finish_hl7,
     "filled": _finish_filled,  # text of which every hole must give something
+    "html": _finish_html,
     "url": _finish_url,
     "path": _finish_path,  # as url, and a hole that gives nothing is refused
     "search": _finish_search,  # in a FHIR search: also , | $ and \ are escaped, so a value stays one value
