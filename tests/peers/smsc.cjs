@@ -16,15 +16,15 @@ function submitted(session, pdu) {
     text: short.message, parts: (short.udh || []).map((element) => element.toString('hex')),
     payload: pdu.message_payload ? pdu.message_payload.message : null,
   });
-  if (to.endsWith('88')) return session.send(pdu.response({ command_status: smpp.ESME_RTHROTTLED }));
-  if (to.endsWith('87')) return session.send(pdu.response({ command_status: smpp.ESME_RMSGQFUL }));
-  if (to.endsWith('86')) return session.send(pdu.response({ command_status: smpp.ESME_RINVDSTADR }));
-  if (to.endsWith('85')) return undefined; // no answer, ever
-  if (to.endsWith('84')) return session.close();
-  if (to.endsWith('83')) return session.send(pdu.response({ command_status: 0x0000040a })); // its own: opted out
+  if (to.endsWith('2025550188')) return session.send(pdu.response({ command_status: smpp.ESME_RTHROTTLED }));
+  if (to.endsWith('2025550187')) return session.send(pdu.response({ command_status: smpp.ESME_RMSGQFUL }));
+  if (to.endsWith('2025550186')) return session.send(pdu.response({ command_status: smpp.ESME_RINVDSTADR }));
+  if (to.endsWith('2025550185')) return undefined; // no answer, ever
+  if (to.endsWith('2025550184')) return session.close();
+  if (to.endsWith('2025550183')) return session.send(pdu.response({ command_status: 0x0000040a })); // its own: opted out
   const id = `m${++count}`;
   session.send(pdu.response({ message_id: id }));
-  const state = to.endsWith('79') ? 'UNDELIV' : 'DELIVRD';
+  const state = to.endsWith('2025550179') ? 'UNDELIV' : 'DELIVRD';
   const text = `id:${id} sub:001 dlvrd:001 submit date:2601011200 done date:2601011201 stat:${state} ` +
     `err:${state === 'UNDELIV' ? '00B' : '000'} text:x`;
   if (pdu.registered_delivery) bring(session, { from: to, to: String(pdu.source_addr), text, esm_class: 4 });
