@@ -223,7 +223,7 @@ def _settings(folder: Path, text: str) -> tuple[Any, list[str]]:
     from config.settings import read_settings  # noqa: PLC0415 - as above
 
     (folder / "handoff.yaml").write_text(text)
-    secrets = dict.fromkeys(re.findall(r"\$\{env:([A-Z_]+)\}", text), "x")
+    secrets = dict.fromkeys(re.findall(r"\$\{env:([A-Z0-9_]+)\}", text), "x")
     settings, findings = read_settings(folder / "handoff.yaml", environment=secrets)
     return settings, [f"{found.line}: {found.text}" for found in findings if found.code not in ABSENT_SECRETS]
 
@@ -247,21 +247,27 @@ def test_channels_in_the_docs_are_valid(page: str, text: str, tmp_path: Path) ->
     name = re.match(r"channel: *(\S+)", text)
     assert name
     (tmp_path / "channels" / f"{name[1]}.yaml").write_text(text)
-    settings, wrong = _settings(tmp_path, (ROOT / "handoff.yaml").read_text() + _systems(page))
+    for place, block in _blocks("yaml"):
+        if place == page and (other := re.match(r"channel: *(\S+)", block)) and f"channel: {other[1]}\n" in text[9:]:
+            (tmp_path / "channels" / f"{other[1]}.yaml").write_text(block)
+    settings, wrong = _settings(tmp_path, (ROOT / "handoff.yaml").read_text() + _named_settings(page))
     assert not wrong
     assert not [str(finding) for finding in check(settings).findings], page
 
 
-def _systems(page: str) -> str:
-    """Return the systems that the settings on a page name, without those whose secrets are files."""
+def _named_settings(page: str) -> str:
+    """Return what the settings on a page name, without the authentication of systems whose secrets are files."""
     settings = [
         yaml.safe_load(text) for place, text in _blocks("yaml") if place == page and text.startswith("# handoff")
     ]
-    systems = {name: system for each in settings for name, system in (each.get("systems") or {}).items()}
-    for system in systems.values():
+    named: dict[str, dict[str, Any]] = {}
+    for each in settings:
+        for key in ("systems", "places", "databases", "mail_servers"):
+            named.setdefault(key, {}).update(each.get(key) or {})
+    for system in named.get("systems", {}).values():
         if "${file:" in str(system):
             system.pop("auth")
-    return yaml.safe_dump({"systems": systems}) if systems else ""
+    return yaml.safe_dump({key: value for key, value in named.items() if value}) if any(named.values()) else ""
 
 
 @pytest.mark.parametrize(("page", "text"), [each for each in _blocks("yaml") if PRESET.match(each[1])])
