@@ -44,13 +44,13 @@ def free_port() -> int:
 class Engine:
     """One engine process, in a temporary folder."""
 
-    def __init__(self, deliver: str, store: str = "") -> None:
+    def __init__(self, deliver: str, store: str = "", settings: dict[str, Any] | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="handoff-bench-"))
         self.port, self.console = free_port(), free_port()
         (self.folder / "channels").mkdir()
         (self.folder / "channels" / "bench.yaml").write_text(CHANNEL + deliver)
         nowhere = f"http://127.0.0.1:{free_port()}"
-        settings = {
+        written = {
             "data": "var",
             "console": {"endpoint": f"127.0.0.1:{self.console}"},
             "sandbox": {"enabled": False},
@@ -58,7 +58,7 @@ class Engine:
                 "nowhere": {"base": nowhere, "account": "AC1", "token": "${env:BENCH}", "from": "+12175550100"}
             },
         }
-        (self.folder / "handoff.yaml").write_text(json.dumps(settings))  # JSON is YAML
+        (self.folder / "handoff.yaml").write_text(json.dumps(written | (settings or {})))  # JSON is YAML
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("HANDOFF_")},
             "HANDOFF_CONFIG": str(self.folder / "handoff.yaml"),
