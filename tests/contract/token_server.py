@@ -79,12 +79,16 @@ class TokenServer:
         app = web.Application()
         app.router.add_post("/token", self._token)
         app.router.add_get(f"/fhir{SMART}", self._smart)
+        self.add_routes(app)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         host, port = self._runner.addresses[0][:2]
         self.base = f"http://{host}:{port}"
+
+    def add_routes(self, app: web.Application) -> None:
+        """Add what else is served; nothing here."""
 
     async def stop(self) -> None:
         """Close the port."""
