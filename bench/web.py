@@ -1,7 +1,7 @@
-"""This module measures deliveries over HTTP: three systems on loopback at a time, beside the bare client on the same request.
+"""This module measures deliveries over HTTP: to three systems on loopback at a time, beside the bare client.
 
-    python -m bench.web sink PORT         answers every request with success, and does nothing else
-    python -m bench.web client PORT N     sends N requests with the client that the engine uses, and prints its cost
+python -m bench.web sink PORT         answers every request with success, and does nothing else
+python -m bench.web client PORT N     sends N requests with the client that the engine uses, and prints its cost
 """
 
 import asyncio
@@ -25,9 +25,13 @@ SYSTEMS: Final = ("crm", "desk", "partner")
 CONCURRENCY: Final = 8
 WARM: Final = 1000
 _BODY: Final = b'{"id":"001","success":true,"created":false,"errors":[]}'
-_ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
+_ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
+    len(_BODY),
+    _BODY,
+)
 _DELIVER: Final = "".join(
-    f"  {name}:\n    http: {{system: {name}, operation: upsert_patient, concurrency: {CONCURRENCY}}}\n" for name in SYSTEMS
+    f"  {name}:\n    http: {{system: {name}, operation: upsert_patient, concurrency: {CONCURRENCY}}}\n"
+    for name in SYSTEMS
 )
 _NOTHING: Final = "  crm:\n    when: patient.family == 'Nobody'\n    http: {system: crm, operation: upsert_patient}\n"
 

@@ -11,7 +11,7 @@ from broker.crash import crash_point
 from broker.seal import Sealer
 from broker.sql import Connection
 from broker.units import Act, Done, Pause
-from broker.writes import Counts, cancel_after, count, enter, promote
+from broker.writes import Counts, cancel_after, count, enter, lanes_of, promote
 
 _REPLAY_MESSAGES: Final = (
     "WITH v(id) AS ({v}) UPDATE message SET state = 'received', step = NULL, location = NULL, reason = NULL, "
@@ -21,7 +21,7 @@ _REPLAY_MESSAGES: Final = (
 _REPLAY_DELIVERIES: Final = (
     "WITH v(id) AS ({v}) UPDATE delivery SET state = 'waiting', open = true, due_at = NULL, spent = 0, "
     "first_at = NULL, done_at = NULL FROM v WHERE delivery.id = v.id AND delivery.state IN ('held', 'dead') "
-    "RETURNING delivery.route_id, delivery.lane",
+    "RETURNING delivery.route_id, delivery.lane, delivery.other_lane",
     "bigint",
 )
 
@@ -30,8 +30,8 @@ def replay(connection: Connection, sealer: Sealer, act: Act) -> Done:
     """Run dead letters again, in their old place in the lane, with the same bytes and idempotency key."""
     ids = [(identifier,) for identifier in act.ids]
     messages = tuple(sorted(row[0] for row in connection.bulk(*_REPLAY_MESSAGES, ids)))
-    lanes = connection.bulk(*_REPLAY_DELIVERIES, ids)
-    done = Done(len(messages) + len(lanes), messages, enter(connection, set(lanes), act.at))
+    deliveries = connection.bulk(*_REPLAY_DELIVERIES, ids)
+    done = Done(len(messages) + len(deliveries), messages, enter(connection, lanes_of(deliveries), act.at))
     _audit(connection, sealer, act, _told(act, done))
     return done
 
@@ -44,7 +44,7 @@ _DISCARD_MESSAGES: Final = (
 _DISCARD_DELIVERIES: Final = (
     "WITH v(id, at) AS ({v}) UPDATE delivery SET state = 'discarded', open = false, due_at = NULL, "
     "done_at = v.at FROM v WHERE delivery.id = v.id AND delivery.state IN ('held', 'dead') "
-    "RETURNING delivery.id, delivery.route_id, delivery.lane",
+    "RETURNING delivery.id, delivery.route_id, delivery.lane, delivery.other_lane",
     "bigint double",
 )
 
@@ -55,7 +55,7 @@ def discard(connection: Connection, sealer: Sealer, act: Act) -> Done:
     messages = connection.bulk(*_DISCARD_MESSAGES, ids)
     deliveries = connection.bulk(*_DISCARD_DELIVERIES, ids)
     routes = cancel_after(connection, [row[0] for row in deliveries], act.at)
-    routes |= promote(connection, {(row[1], row[2]) for row in deliveries}, act.at)
+    routes |= promote(connection, lanes_of(row[1:4] for row in deliveries), act.at)
     counts = Counts()
     for row in messages:
         counts[row[1], 0, "discarded"] += 1
@@ -72,7 +72,7 @@ _CANCEL_DELIVERIES: Final = (
     "WITH v(id, at) AS ({v}) UPDATE delivery SET state = 'cancelled', open = false, due_at = NULL, after_id = NULL, "
     "done_at = v.at, class = 'cancelled', reason = 'an operator cancelled it' FROM v "
     "WHERE delivery.id = v.id AND delivery.state = 'waiting' "
-    "RETURNING delivery.id, delivery.route_id, delivery.lane",
+    "RETURNING delivery.id, delivery.route_id, delivery.lane, delivery.other_lane",
     "bigint double",
 )
 
@@ -81,7 +81,7 @@ def cancel(connection: Connection, sealer: Sealer, act: Act) -> Done:
     """End deliveries that wait, for good; what was to follow them is cancelled too, and their lanes go on."""
     cancelled = connection.bulk(*_CANCEL_DELIVERIES, [(identifier, act.at) for identifier in act.ids])
     routes = cancel_after(connection, [row[0] for row in cancelled], act.at)
-    routes |= promote(connection, {(row[1], row[2]) for row in cancelled}, act.at)
+    routes |= promote(connection, lanes_of(row[1:4] for row in cancelled), act.at)
     counts = Counts()
     channels: dict[int, int] = dict(connection.rows("SELECT id, channel_id FROM route"))
     for row in cancelled:

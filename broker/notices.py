@@ -1,7 +1,6 @@
 """This module holds every fact that the engine reports, one dataclass each, and nothing else reports anything.
 
-`console` turns a notice into a log line, a metric and a live update. A notice carries names of channels and
-destinations, counts, internal ids and reasons; never a body, a name or an identifier of a patient.
+`console` makes a log line, a metric and a live update of it. It never carries a body, name or identifier of a patient.
 """
 
 from dataclasses import dataclass

@@ -42,7 +42,7 @@ class Item:
 
 @dataclass(slots=True)
 class Rendered:
-    """One delivery as the steps made it: its place, order key, request bytes.
+    """One delivery as the steps made it: its place, order key, request bytes, and the other record's order key.
 
     The places of a message's first patient are those of the channel's destinations; those of the next follow.
     """
@@ -50,6 +50,7 @@ class Rendered:
     place: int
     lane: str
     request: bytes = field(repr=False)
+    other_lane: str | None = None
 
 
 @dataclass(slots=True)
@@ -276,11 +277,11 @@ def _read_results(header: Any, rest: bytes, count: int) -> list[Processed]:
     results, at = [], 0
     for state, step, location, reason, deliveries in header["results"]:
         rendered = []
-        for place, lane, size in deliveries:
+        for place, lane, size, *other in deliveries:
             if not 0 <= place < DELIVERIES:
                 message = "no such place"
                 raise ValueError(message)
-            rendered.append(Rendered(int(place), str(lane), rest[at : at + size]))
+            rendered.append(Rendered(int(place), str(lane), rest[at : at + size], str(other[0]) if other else None))
             at += size
         if state not in {"processed", "filtered", "failed"}:
             message = "no such state"

@@ -214,6 +214,7 @@ class Pump:
                     eager=not stands_by and before is None and self._room(program.routes[place]),
                     request=one.request,
                     instead=instead,
+                    other_lane=None if one.other_lane is None else self._sealer.lane(one.other_lane),
                 )
             )
         return tuple(deliveries)

@@ -1,7 +1,8 @@
 """This module declares the tables of the engine's store; `broker/migrations` brings a database to this form.
 
-``open`` deliveries occupy their lane. Only the head of a lane has ``due_at``, so claiming work reads one small index
-and a million deliveries in backoff cost nothing to skip. Times are POSIX seconds. Sealed columns are marked.
+``open`` deliveries occupy their lane, or both of their lanes. Only the head of a lane has ``due_at``, so claiming work
+reads one small index and a million deliveries in backoff cost nothing to skip. Times are POSIX seconds. Sealed columns
+are marked.
 """
 
 from sqlalchemy import (
@@ -125,7 +126,16 @@ delivery = Table(
     Column("class", Text),  # of the last outcome: retry, unknown, rejected, expired …
     Column("reason", Text),
     Column("location", Text),
+    Column("other_lane", BigInteger),  # of what concerns two records; it has its turn when it has it in both
     Index("delivery_lane", "route_id", "lane", "id", sqlite_where=text("open"), postgresql_where=text("open")),
+    Index(
+        "delivery_other_lane",
+        "route_id",
+        "other_lane",
+        "id",
+        sqlite_where=text("open AND other_lane IS NOT NULL"),
+        postgresql_where=text("open AND other_lane IS NOT NULL"),
+    ),
     Index(
         "delivery_due",
         "route_id",

@@ -43,9 +43,10 @@ class Accepted:
 
 
 class NewDelivery(NamedTuple):
-    """A delivery to insert; ``eager`` says that it may begin at once if its lane is free.
+    """A delivery to insert; ``eager`` says that it may begin at once if its lanes are free.
 
     ``instead`` names those for which it stands by: it comes to be once one of them cannot be had. Without any, at once.
+    What concerns two records, such as a merge, stands in the lanes of both.
     """
 
     id: int
@@ -55,6 +56,7 @@ class NewDelivery(NamedTuple):
     eager: bool
     request: bytes
     instead: tuple[int, ...] = ()
+    other_lane: int | None = None
 
     def __repr__(self) -> str:  # noqa: D105 - see `_brief`
         return _brief(self)

@@ -66,12 +66,13 @@ _FINISH: Final = (
 )
 _TAKEN: Final = (
     "WITH v(route, lane) AS ({v}) SELECT v.route, v.lane FROM v WHERE EXISTS (SELECT 1 FROM delivery d "
-    "WHERE d.route_id = v.route AND d.lane = v.lane AND d.open)",
+    "WHERE d.route_id = v.route AND d.lane = v.lane AND d.open) UNION SELECT v.route, v.lane FROM v WHERE EXISTS "
+    "(SELECT 1 FROM delivery d WHERE d.route_id = v.route AND d.other_lane = v.lane AND d.open)",
     "integer bigint",
 )
 _DELIVERY: Final = (
-    "delivery (id, route_id, lane, state, open, after_id, due_at, attempts, spent, first_at, sent_at)",
-    "bigint integer bigint text boolean bigint double integer integer double double",
+    "delivery (id, route_id, lane, state, open, after_id, due_at, attempts, spent, first_at, sent_at, other_lane)",
+    "bigint integer bigint text boolean bigint double integer integer double double bigint",
 )
 
 _STAND_IN: Final = ("fallback (delivery_id, id, route_id)", "bigint bigint integer")
@@ -99,18 +100,21 @@ def finish(connection: Connection, sealer: Sealer, units: Sequence[Finished], co
 
 
 def _place(connection: Connection, deliveries: Sequence[NewDelivery], at: dict[int, float]) -> dict[int, Place]:
-    lanes = {(d.route, d.lane) for d in deliveries}
+    lanes = lanes_of((d.route, d.lane, d.other_lane) for d in deliveries)
     taken = {(row[0], row[1]) for row in connection.bulk(*_TAKEN, list(lanes))}
     placed, rows = {}, []
     now = next(iter(at.values()), 0.0)
     for d in deliveries:
-        head = (d.route, d.lane) not in taken and d.after is None
+        head = (d.route, d.lane) not in taken and (d.route, d.other_lane) not in taken and d.after is None
         taken.add((d.route, d.lane))
+        if d.other_lane is not None:
+            taken.add((d.route, d.other_lane))
         begins = head and d.eager
         started = now if begins else None
         due = now if head and not begins else None
         state = "sending" if begins else "waiting"
-        rows.append((d.id, d.route, d.lane, state, True, d.after, due, int(begins), int(begins), started, started))
+        row = (d.id, d.route, d.lane, state, True, d.after, due, int(begins), int(begins), started, started)
+        rows.append((*row, d.other_lane))
         placed[d.id] = (state, due is not None)
     connection.append(*_DELIVERY, rows)
     return placed
@@ -118,7 +122,7 @@ def _place(connection: Connection, deliveries: Sequence[NewDelivery], at: dict[i
 
 _RECORD: Final = (
     "UPDATE delivery SET state = ?, open = ?, due_at = ?, done_at = ?, class = ?, reason = ?, location = ? "
-    "WHERE id IN ({v}) AND state = 'sending' RETURNING id"
+    "WHERE id IN ({v}) AND state = 'sending' RETURNING id, other_lane"
 )
 _ATTEMPT: Final = (
     "INSERT INTO attempt (delivery_id, number, started_at, ended_at, outcome, reason, detail, via_id) {v} "
@@ -134,12 +138,38 @@ _RELEASE: Final = (
     "RETURNING delivery.route_id, delivery.lane",
     "bigint",
 )
-# A lane's head becomes due when nothing of the lane is on the wire and it waits for nobody.
+
+
+def _nobody(lane: str, own: str, which: str) -> str:
+    """Return a condition of `_PROMOTE`: no delivery that holds a lane of this one's stands in the way."""
+    return (
+        "AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.route_id = delivery.route_id "  # noqa: S608 - text of this module only
+        f"AND d.{lane} = {own} AND d.open AND {which}) "
+    )
+
+
+_BEFORE: Final = "d.id < delivery.id"
+_AT_ALL: Final = "(d.id < delivery.id OR d.state = 'sending' OR d.due_at IS NOT NULL)"
+# The lane of what stands in two, else nothing, which is equal to nothing. Those are few, so their lanes may be read to
+# the end.
+_OF_TWO: Final = "CASE WHEN delivery.other_lane IS NOT NULL THEN delivery.lane END"
+# A lane's head becomes due when nothing of the lane is on the wire and it waits for nobody. What stands in two lanes
+# must be the head of both; a replay brought it in front of others, so those must not have their turn now either.
 _PROMOTE: Final = (
-    "WITH v(route, lane, now) AS ({v}), head AS (SELECT v.now AS now, (SELECT d.id FROM delivery d WHERE "
-    "d.route_id = v.route AND d.lane = v.lane AND d.open ORDER BY d.id LIMIT 1) AS id FROM v) "
+    "WITH v(route, lane, now) AS ({v}), head AS ("  # noqa: S608 - text of this module only
+    "SELECT v.now AS now, (SELECT d.id FROM delivery d WHERE d.route_id = v.route AND d.lane = v.lane AND d.open "
+    "ORDER BY d.id LIMIT 1) AS id FROM v UNION "
+    "SELECT v.now, (SELECT d.id FROM delivery d WHERE d.route_id = v.route AND d.other_lane = v.lane AND d.open "
+    "ORDER BY d.id LIMIT 1) FROM v) "
     "UPDATE delivery SET due_at = head.now FROM head WHERE delivery.id = head.id AND delivery.state = 'waiting' "
-    "AND delivery.after_id IS NULL AND delivery.due_at IS NULL RETURNING delivery.route_id",
+    "AND delivery.after_id IS NULL AND delivery.due_at IS NULL "
+    + _nobody("lane", "delivery.lane", _BEFORE)
+    + _nobody("other_lane", "delivery.lane", _BEFORE)
+    + _nobody("lane", _OF_TWO, _AT_ALL)
+    + _nobody("other_lane", _OF_TWO, _AT_ALL)
+    + _nobody("lane", "delivery.other_lane", _AT_ALL)
+    + _nobody("other_lane", "delivery.other_lane", _AT_ALL)
+    + "RETURNING delivery.route_id",
     "integer bigint double",
 )
 
@@ -149,11 +179,11 @@ def record(connection: Connection, sealer: Sealer, units: Sequence[Recorded], co
     alike: dict[tuple[object, ...], list[int]] = {}
     for u in units:
         alike.setdefault((u.state, u.open, u.due_at, u.ended_at, u.outcome, u.reason, u.location), []).append(u.id)
-    moved = {row[0] for same, ids in alike.items() for row in connection.bulk_in(_RECORD, same, ids)}
+    moved = {row[0]: row[1] for same, ids in alike.items() for row in connection.bulk_in(_RECORD, same, ids)}
     fresh = [unit for unit in units if unit.id in moved]
     connection.bulk(*_VIA, [(_via_id(via), *via) for via in {unit.via for unit in fresh} if via is not None])
     connection.bulk(*_ATTEMPT, [_attempt(sealer, unit) for unit in fresh if not _is_plain(unit)])
-    lanes = {(u.route, u.lane) for u in fresh if not u.open}
+    lanes = lanes_of((u.route, u.lane, moved[u.id]) for u in fresh if not u.open)
     lanes |= release(connection, [u.id for u in fresh if u.state == "delivered"])
     now = fresh[0].ended_at if fresh else 0.0
     due = cancel_after(connection, [u.id for u in fresh if u.state == "suppressed"], now)
@@ -184,6 +214,16 @@ def _via_id(via: tuple[str, ...]) -> int:
     return int.from_bytes(blake2b("\0".join(via).encode(), digest_size=8).digest(), signed=True)
 
 
+def lanes_of(held: Iterable[tuple[int, int, int | None]]) -> set[tuple[int, int]]:
+    """Return the lanes of deliveries: each is a route with one lane, or two."""
+    lanes = set()
+    for route, lane, other in held:
+        lanes.add((route, lane))
+        if other is not None:
+            lanes.add((route, other))
+    return lanes
+
+
 def release(connection: Connection, delivered: Sequence[int]) -> set[tuple[int, int]]:
     """Let go of what waits for deliveries that are now done; return the lanes it waits in."""
     return {(row[0], row[1]) for row in connection.bulk(*_RELEASE, [(d,) for d in delivered])}
@@ -200,7 +240,7 @@ _DUE: Final = (
 )
 _EXPIRE: Final = (
     "UPDATE delivery SET state = 'expired', open = false, due_at = NULL, done_at = ?, class = 'expired' "
-    "WHERE id IN ({v}) AND state = 'waiting' RETURNING id, route_id, lane"
+    "WHERE id IN ({v}) AND state = 'waiting' RETURNING id, route_id, lane, other_lane"
 )
 _BEGIN: Final = (
     "WITH v(id, now) AS ({v}) UPDATE delivery SET state = 'sending', due_at = NULL, sent_at = v.now, "
@@ -259,16 +299,16 @@ def _expire(connection: Connection, unit: Claim, late: Sequence[int], counts: Co
     counts[unit.channel, unit.route, "expired"] += len(expired)
     routes = fall_back(connection, [row[0] for row in expired], unit.now, counts)
     routes |= cancel_after(connection, [row[0] for row in expired], unit.now)
-    return routes | promote(connection, {(row[1], row[2]) for row in expired}, unit.now)
+    return routes | promote(connection, lanes_of(row[1:4] for row in expired), unit.now)
 
 
-# A stand-in has the lane's key of the one that it stands in for: lanes are per destination, keys per message.
+# A stand-in has the lanes' keys of the one that it stands in for: lanes are per destination, keys per message.
 _BIRTH: Final = (
-    "WITH v(id) AS ({v}), born AS (SELECT DISTINCT f.id AS id, f.route_id AS route, d.lane AS lane "
-    "FROM v JOIN fallback f ON f.delivery_id = v.id JOIN delivery d ON d.id = v.id) "
-    "INSERT INTO delivery (id, route_id, lane, state, open, attempts, spent) "
-    "SELECT id, route, lane, 'waiting', true, 0, 0 FROM born WHERE true ON CONFLICT DO NOTHING "
-    "RETURNING id, route_id, lane",
+    "WITH v(id) AS ({v}), born AS (SELECT DISTINCT f.id AS id, f.route_id AS route, d.lane AS lane, d.other_lane AS "
+    "other FROM v JOIN fallback f ON f.delivery_id = v.id JOIN delivery d ON d.id = v.id) "
+    "INSERT INTO delivery (id, route_id, lane, other_lane, state, open, attempts, spent) "
+    "SELECT id, route, lane, other, 'waiting', true, 0, 0 FROM born WHERE true ON CONFLICT DO NOTHING "
+    "RETURNING id, route_id, lane, other_lane",
     "bigint",
 )
 
@@ -279,31 +319,35 @@ def fall_back(connection: Connection, ended: Sequence[int], now: float, counts: 
     if not born:
         return frozenset()
     channels: dict[int, int] = dict(connection.rows("SELECT id, channel_id FROM route"))
-    for _, route, _ in born:
+    for _, route, *_ in born:
         counts[channels[route], route, "fallback"] += 1
     crash_point("fallback.born")
-    return enter(connection, {(route, lane) for _, route, lane in born}, now)
+    return enter(connection, lanes_of(row[1:4] for row in born), now)
 
 
-_IS_SENDING: Final = "SELECT 1 FROM delivery WHERE route_id = ? AND lane = ? AND open AND state = 'sending' LIMIT 1"
-_UNDUE: Final = "UPDATE delivery SET due_at = NULL WHERE route_id = ? AND lane = ? AND open AND state = 'waiting'"
+# In a lane is what has it for its one lane, its first, or its other one.
+_HELD: Final = ("lane", "other_lane")
+_IS_SENDING: Final = "SELECT 1 FROM delivery WHERE route_id = ? AND {} = ? AND open AND state = 'sending' LIMIT 1"
+_UNDUE: Final = "UPDATE delivery SET due_at = NULL WHERE route_id = ? AND {} = ? AND open AND state = 'waiting'"
 
 
 def enter(connection: Connection, lanes: Iterable[tuple[int, int]], now: float) -> frozenset[int]:
     """Let lanes go on with their oldest, after one came in at its old place; return the routes with work due."""
     routes: set[int] = set()
-    for route, lane in lanes:
+    for place in lanes:
         # One at a time in a lane: what is on the wire ends first; else the oldest goes first.
-        if not connection.rows(_IS_SENDING, (route, lane)):
-            connection.run(_UNDUE, (route, lane))
-            routes |= promote(connection, [(route, lane)], now)
+        if not any(connection.rows(_IS_SENDING.format(lane), place) for lane in _HELD):
+            for lane in _HELD:
+                connection.run(_UNDUE.format(lane), place)
+            routes |= promote(connection, [place], now)
     return frozenset(routes)
 
 
 _CANCEL: Final = (
     "WITH v(id, now) AS ({v}) UPDATE delivery SET state = 'cancelled', open = false, after_id = NULL, done_at = v.now, "
     "class = 'cancelled', reason = 'what it was to follow did not happen' FROM v WHERE delivery.after_id = v.id "
-    "AND delivery.state = 'waiting' RETURNING delivery.id, delivery.route_id, delivery.lane",
+    "AND delivery.state = 'waiting' RETURNING delivery.id, delivery.route_id, delivery.lane, "
+    "delivery.other_lane",
     "bigint double",
 )
 
@@ -313,7 +357,7 @@ def cancel_after(connection: Connection, ended: Sequence[int], now: float) -> fr
     routes: set[int] = set()
     while ended:
         cancelled = connection.bulk(*_CANCEL, [(identifier, now) for identifier in ended])
-        routes |= promote(connection, {(row[1], row[2]) for row in cancelled}, now)
+        routes |= promote(connection, lanes_of(row[1:4] for row in cancelled), now)
         ended = [row[0] for row in cancelled]
     return frozenset(routes)
 

@@ -15,10 +15,12 @@ from broker.errors import MessageError, StepError
 from broker.ids import DELIVERIES
 from broker.message import Document, Filtered
 from broker.parts import Renderer, Transform
+from transforms.other_record import other_record
 
 Compiled = Callable[[Document], Any]
-# Destination by place (and so on, for every further patient), order key, size of the request.
-Way = tuple[int, str, int]
+# Destination by place (and so on, for every further patient), order key, size of the request; and the order key of the
+# other record, where the event is about two.
+Way = tuple[int, str, int] | tuple[int, str, int, str]
 # state, step, location, reason, deliveries
 Result = tuple[str, str | None, str | None, str | None, list[Way]]
 
@@ -126,7 +128,8 @@ class Program:
 
     def _through_each(self, whole: Document, parts: Sequence[Part]) -> tuple[Result, list[bytes]]:
         steps = [(name, self._once(step, whole) if name in self._of_whole else step) for name, step in self._steps]
-        deliveries, requests = [], []
+        deliveries: list[Way] = []
+        requests = []
         stopped: list[tuple[str, str, str]] = []
         for number, part in enumerate(parts):
             self._part = part
@@ -172,7 +175,9 @@ class Program:
         """Return where a document goes, and the bytes; ``first`` is the place of the first destination."""
         self._at = "order"
         lane = self._lane(document)
-        deliveries: list[tuple[int, str, int]] = []
+        another = other_record(document)
+        other = self._lane(another) if another is not None else lane
+        deliveries: list[Way] = []
         requests: list[bytes] = []
         for number, way in self._exits:
             place = first + number
@@ -181,7 +186,8 @@ class Program:
                 continue
             if way.when is None or way.when(document):
                 request = way.render(document)
-                deliveries.append((place, lane, len(request)))
+                size = len(request)
+                deliveries.append((place, lane, size) if other == lane else (place, lane, size, other))
                 requests.append(request)
         return deliveries, requests
 

@@ -52,7 +52,8 @@ class Part:
 
     def message(self) -> Message:
         """Return the part as a message of its own; made anew every time, so that not all of them are in memory."""
-        return self._whole.part(sorted(self._shared + self._own))
+        lines = self._whole.lines()
+        return self._whole.with_lines(lines[place] for place in sorted(self._shared + self._own))
 
     def located(self, text: str) -> str:
         """Return a location in the part as one in the whole message; what is none stays as it is."""

@@ -141,13 +141,9 @@ class Message:
             return False  # splitting a long text into lines is faster than looking for this in it
         return len(self.texts(name)) > 1
 
-    def part(self, places: Iterable[int]) -> Self:
-        """Return a message of some of the segments, by their places in `lines`; MSH must be among them.
-
-        Its ``raw`` is written anew, in the encoding of this one.
-        """
-        lines = self._split()
-        text = "".join([f"{lines[place][1]}\r" for place in places])
+    def with_lines(self, lines: Iterable[str]) -> Self:
+        """Return a message of segments as in `lines`, MSH the first; its ``raw`` is in the encoding of this one."""
+        text = "\r".join([*lines, ""])
         return type(self)(text.replace("\n", "\r").encode(self.encoding, "replace"), self.header, text, self.encoding)
 
     def __repr__(self) -> str:

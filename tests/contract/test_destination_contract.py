@@ -15,18 +15,17 @@ from typing import Any, cast
 
 import orjson
 import pytest
-from pydantic import TypeAdapter
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown, Via
 from broker.parts import Destination, Tools
 from broker.spec import DestinationSpec
-from config.gateways import AnyGateway
 from config.presets import every_preset
 from config.systems import SystemSpec
 from dispatch.fhir import FhirSpec
 from dispatch.sms import SmsSpec
 from dispatch.web.rendering import Frozen
 from dispatch.web.spec import HttpSpec
+from tests.contract.declared_gateways import GATEWAYS, declared
 from tests.contract.scripted_server import (
     Behaviour,
     ScriptedServer,
@@ -84,26 +83,6 @@ def _written(search: str) -> bytes:
 def _text(gateway: str, good: Behaviour, reference: str) -> Kind:
     spec = SmsSpec.model_validate({"gateway": gateway, "to": "x", "text": "x", "timeout": "200ms"})
     return Kind(spec=spec, request=TEXT, method="POST", good=good, reference=reference)
-
-
-SECRET = "${env:CONTRACT_SECRET:-sandbox}"
-GATEWAYS: dict[str, dict[str, Any]] = {
-    "twilio": {"account": "AC1", "token": SECRET, "from": "+12025550100"},
-    "vonage-sms": {"account": "abcd1234", "secret": SECRET, "from": "+12025550100"},
-    "vonage-messages": {"account": "abcd1234", "secret": SECRET, "from": "+12025550100"},
-    "http": {
-        "body": {"to": "{{ to }}", "text": "{{ text }}"},
-        "authorization": "bearer",
-        "secret": SECRET,
-        "success": {"field": "id"},
-        "reference": "id",
-    },
-}
-
-
-def _gateway(kind: str, base: str) -> Any:
-    declared = {"kind": kind, "base": base, **GATEWAYS[kind]}
-    return TypeAdapter(AnyGateway).validate_json(orjson.dumps(declared), strict=True)
 
 
 CREATED = reply(201, Location="/fhir/Patient/7/_history/1", ETag='W/"1"')
@@ -200,7 +179,7 @@ atexit.register(shutil.rmtree, PATIENTS.parent, ignore_errors=True)
 
 def tools(base: str) -> Tools:
     settings = SimpleNamespace(
-        gateways={kind: _gateway(kind, base) for kind in GATEWAYS},
+        gateways={kind: declared(kind, base) for kind in GATEWAYS},
         patients=f"sqlite:///{PATIENTS}",
         servers={"ehr": SimpleNamespace(base=f"{base}/fhir", token="s3cret")},
         systems={"crm": SystemSpec.model_validate({"base": f"{base}/api", "auth": {"bearer": {"token": "${env:T}"}}})},

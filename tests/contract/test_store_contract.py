@@ -19,8 +19,6 @@ from tests.committing import accept, finish, record
 
 SEALER = Sealer(b"k" * 32)
 IDS = ids.Ids((1 << 60) + 12345)  # large ids from the start: small ones hide mistakes
-
-
 _OUTCOMES = {"delivered": "delivered", "dead": "rejected", "held": "unknown", "suppressed": "suppressed"}
 
 
@@ -47,8 +45,10 @@ class Bench:
             hashes=(SEALER.search_hash("a", "control_id", control_id),),
         )
 
-    async def deliver(self, *routes: str, lane: str = "p1", eager: bool = False, after: str = "") -> list[Placed]:
-        """Accept and finish a message with deliveries of one lane."""
+    async def deliver(
+        self, *routes: str, lane: str = "p1", eager: bool = False, after: str = "", other: str = ""
+    ) -> list[Placed]:
+        """Accept and finish a message with deliveries of one lane, or of another one as well."""
         message = self.message(str(IDS.next()))
         await accept(self.store, message)
         places = {route: message.id + place for place, route in enumerate(routes, 1)}
@@ -60,6 +60,7 @@ class Bench:
                 after=places.get(after) if route != after else None,
                 eager=eager,
                 request=b"request",
+                other_lane=SEALER.lane(other) if other else None,
             )
             for route in routes
         )
@@ -76,14 +77,13 @@ class Bench:
             deliveries=deliveries,
         )
 
-    async def claim(self, route: str, limit: int = 10, expire: float = 9e9) -> list[int]:
+    async def claim(self, route: str, limit: int = 10, expire: float = 9e9, now: float = 0.0) -> list[int]:
         """Claim, and return the ids."""
-        unit = Claim(channel=self.channel, route=self.routes[route], limit=limit, now=time.time() + 1, expire=expire)
+        now = now or time.time() + 1
+        unit = Claim(channel=self.channel, route=self.routes[route], limit=limit, now=now, expire=expire)
         return [claimed.delivery.id for claimed in (await self.store.claim(unit)).claimed]
 
-    async def end(
-        self, placed: Placed, state: str, *, is_open: bool = False, due_at: float | None = None
-    ) -> frozenset[int]:
+    async def end(self, placed: Placed, state: str, *, is_open: bool = False, due_at: Any = None) -> frozenset[int]:
         """Record the end of an attempt."""
         delivery = placed.delivery
         return await record(

@@ -170,7 +170,7 @@ def test_each_sample_message_goes_where_it_should(name: str) -> None:
     body = (settings.channels / f"messages/{name}.hl7").read_bytes()
     (state, step, _, reason, deliveries), requests = build_program(plan.tree, settings.channels).process(body, 0.0)
     assert (state, step, reason) == ("processed", None, None)
-    assert [plan.deliver[place].name for place, _, _ in deliveries] == MESSAGES[name]
+    assert [plan.deliver[place].name for place, *_ in deliveries] == MESSAGES[name]
     assert len(requests) == len(MESSAGES[name])
 
 

@@ -43,7 +43,7 @@ def test_each_patient_is_delivered_in_a_lane_of_its_own() -> None:
     made = program(*steps, order="PID-3[5=MR].1", deliver={"text": WARD})
     (state, step, location, reason, ways), requests = made.process(SWAP, 0.0)
     assert (state, step, location, reason) == ("processed", None, None, None)
-    assert [(place, lane) for place, lane, _ in ways] == [(0, "1"), (1, "2")]
+    assert [(place, lane) for place, lane, *_ in ways] == [(0, "1"), (1, "2")]
     assert [b"A encounter.swapped" in requests[0], b"B encounter.swapped" in requests[1]] == [True, True]
 
 
@@ -55,7 +55,7 @@ def test_places_go_on_from_patient_to_patient() -> None:
     }
     made = program({"canonical": {}}, deliver=ways)
     (_, _, _, _, found), _ = made.process(SWAP, 0.0)
-    assert [(place, lane) for place, lane, _ in found] == [
+    assert [(place, lane) for place, lane, *_ in found] == [
         (0, "MERCY|1"), (2, "MERCY|1"), (3, "MERCY|2"), (4, "MERCY|2"), (5, "MERCY|2"),
     ]  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_part_that_is_filtered_is_filtered_alone(steps: tuple[dict[str, Any], ..
     assert reason is not None
     assert reason.startswith("1 filtered, the first at steps.")
     assert "patient 1 of 2: not " in reason
-    assert ([place for place, _, _ in ways], len(requests)) == ([1], 1)
+    assert ([place for place, *_ in ways], len(requests)) == ([1], 1)
     assert b"B encounter" in requests[0]
 
 
@@ -132,7 +132,7 @@ def test_more_than_fit_are_refused() -> None:
     made = program({"canonical": {}}, deliver=dict.fromkeys("abc", STORE))
     results = [line for number in range(21) for line in (f"PID|1||{number}^^^M^MR", "OBR|1")]
     (state, _, _, _, ways), _ = made.process(body("ORU^R01", *results), 0.0)
-    assert (state, max(place for place, _, _ in ways)) == ("processed", 62)
+    assert (state, max(place for place, *_ in ways)) == ("processed", 62)
     (state, _, location, reason, _), _ = made.process(body("ORU^R01", *results, "PID|1||99^^^M^MR", "OBR|1"), 0.0)
     assert (state, location) == ("failed", "PID")
     assert reason is not None
@@ -145,6 +145,47 @@ def test_channel_without_events_passes_the_message_on_whole() -> None:
     (state, _, _, _, ways), requests = made.process(SWAP, 0.0)
     assert (state, len(ways)) == ("processed", 1)
     assert b"B" in requests[0]
+
+
+@pytest.mark.parametrize("order", ["PID-3[5=MR].1", "patient.mrn.value", "event.patient.mrn.value"])
+@pytest.mark.parametrize("mrg", ["2^^^MERCY^MR", "2"])
+def test_merge_stands_in_the_lanes_of_both_records(order: str, mrg: str) -> None:
+    merge = body("ADT^A40", "PID|1||9^^^X^SS~1^^^MERCY^MR", f"MRG|{mrg}")
+    (_, _, _, _, ways), [request] = program({"canonical": {}}, order=order, deliver={"s": STORE}).process(merge, 0.0)
+    assert ways == [(0, "1", len(request), "2")]
+    (_, _, _, _, ways), _ = program({"canonical": {}}, deliver={"s": STORE}).process(merge, 0.0)
+    assert [way[3:] for way in ways] == [("MERCY|2",)]
+
+
+def test_each_of_several_merges_has_its_own_lanes() -> None:
+    merges = body("ADT^A40", "PID|1||1^^^M^MR", "MRG|2^^^M^MR", "PID|1||3^^^M^MR", "MRG|4^^^M^MR")
+    (_, _, _, _, ways), _ = program({"canonical": {}}, order="PID-3.1", deliver={"s": STORE}).process(merges, 0.0)
+    assert [(way[1], *way[3:]) for way in ways] == [("1", "2"), ("3", "4")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "segments", "order", "lanes"),
+    [
+        ("ADT^A24", ("PID|1||1^^^M^MR", "PID|1||2^^^M^MR"), "PID-3.1", ("1", "2")),
+        ("ADT^A37", ("PID|1||1^^^M^MR", "PID|1||2^^^M^MR"), None, ("M|1", "M|2")),
+        ("ADT^A47", ("PID|1||1^^^M^MR", "MRG|2^^^M^MR"), "PID-3.1", ("1", "2")),
+        ("ADT^A44", ("PID|1||1^^^M^MR", "MRG|2^^^M^MR||A7"), "PID-18", ("", "A7")),
+        ("ADT^A42", ("PID|1||1", "MRG|2||||V7", "PV1|1|O" + "|" * 17 + "V1"), "PV1-19", ("V1", "V7")),
+        ("ADT^A34", ("PID|1|5|1^^^M^MR", "MRG|||A|6"), "PID-2", ("5", "6")),
+        ("ADT^A49", ("PID|1||1^^^M^MR", "MRG|||A1"), "PID-3.1", ("1",)),
+        ("ADT^A40", ("PID|1||1^^^M^MR", "MRG|1^^^M^MR"), "PID-3.1", ("1",)),
+        ("ADT^A40", ("PID|1||1^^^M^MR", "MRG|2^^^M^MR"), "MSH-4", ("MERCY",)),
+        ("ADT^A08", ("PID|1||1^^^M^MR",), "PID-3.1", ("1",)),
+    ],
+)
+def test_what_concerns_two_records_stands_in_two_lanes(
+    kind: str, segments: tuple[str, ...], order: str | None, lanes: tuple[str, ...]
+) -> None:
+    more: dict[str, Any] = {} if order is None else {"order": order}
+    made = program({"canonical": {}}, deliver={"s": STORE}, **more)
+    (state, _, _, reason, ways), _ = made.process(body(kind, *segments), 0.0)
+    assert (state, reason) == ("processed", None)
+    assert [(way[1], *way[3:]) for way in ways] == [lanes]
 
 
 def index_of(data: bytes, **index: str) -> list[tuple[str, str]]:
