@@ -15,7 +15,7 @@ from config.overrides import Override, apply_to_channels
 from config.presets import ReadPreset, check_templates, preset_files, read_preset
 from config.relays import Relaying, check_relays
 from config.secrets import written_out
-from config.settings import Settings, setting_keys
+from config.settings import FILE, Settings, setting_keys
 from config.strict_yaml import Tree, read_bytes
 from config.systems import check_operation
 from config.wording import NAME_PATTERN
@@ -69,6 +69,7 @@ def check(settings: Settings) -> Checked:
         _check_file(file, settings, presets)
     findings += _clashes(readable, settings)
     findings += check_relays([Relaying(file.name, file.draft, file.marks) for file in readable if file.draft])
+    findings += _unread_replies(readable, settings)
     for file in files:
         findings += file.findings
     plans = [plan for file in readable if (plan := _plan(file)) is not None]
@@ -181,6 +182,18 @@ def _check_named(file: _File, draft: Draft, settings: Settings) -> None:
                 hint = did_you_mean(name, table) or f"handoff.yaml has no {word}s: add `{word}s: {{{name}: …}}`"
                 text = f'{show(keys)} names "{name}", which is no {word.replace("_", " ")} of handoff.yaml'
                 file.findings.append(file.marks.value(keys).finding("E301", text, hint))
+
+
+def _unread_replies(files: list[_File], settings: Settings) -> Iterator[Finding]:
+    """Report gateways whose replies would go to a channel that takes none."""
+    takers = {file.name for file in files if file.draft and file.draft.listen and file.draft.listen.kind == "texts"}
+    for name, gateway in settings.gateways.items():
+        if gateway.replies and gateway.replies not in takers:
+            text = (
+                f'gateways.{name}.replies names "{gateway.replies}", which is no channel with `listen: {{texts: {{}}}}`'
+            )
+            hint = did_you_mean(gateway.replies, takers) if takers else "add such a channel, with `format: text`"
+            yield Finding(shown(settings.root / FILE), 0, 0, 0, "E301", text, hint)
 
 
 def _clashes(files: list[_File], settings: Settings) -> Iterator[Finding]:

@@ -45,6 +45,28 @@ def test_a_channel_without_mistakes_has_no_findings(project: Project) -> None:
     assert plan.deliver[1].retry.expire == 7200
 
 
+REPLIES = """\
+channel: replies
+listen: {texts: {}}
+format: text
+steps: [{canonical: {}}]
+deliver:
+  store: {when: "event.kind == 'consent.withdrawn'", prm: {}}
+"""
+
+
+def test_replies_go_to_a_channel_that_takes_them(project: Project) -> None:
+    project.channel(REPLIES, "replies")
+    assert project.told("gateways.twilio.replies=replies") == []
+    (told,) = project.told("gateways.twilio.replies=feed")
+    sentence = 'gateways.twilio.replies names "feed", which is no channel with `listen: {texts: {}}`'
+    assert told.startswith(f"handoff.yaml:0:0-0 error[E301] {sentence} (")
+    (told,) = project.told("gateways.twilio.replies=replys")
+    assert 'did you mean "replies"?' in told
+    project.channel(REPLIES.replace("format: text\n", ""), "replies")
+    assert any("listen.texts brings text, not hl7" in line for line in project.told())
+
+
 def test_all_mistakes_of_all_files_are_told_at_once_in_order(project: Project) -> None:
     project.channel(CHANNEL.replace("attempts: 3", "atempts: 3").replace("== 'ADT'", "== zork").replace("prm:", "prn:"))
     project.channel("channel: other\nlisten: {}\nx: 1\n", "other")
