@@ -28,7 +28,7 @@ CODES: Final = {
     "E206": "A part that cannot be built as it is written.",
     "E207": "A profile that says what HL7 does not have.",
     "E208": "A preset that cannot be used as it is written.",
-    "E301": "Something of handoff.yaml that is not there: a gateway, server, system, place or database; a preset; a channel for replies.",
+    "E301": "Something that is not there: of handoff.yaml, a preset, or a channel for replies.",
     "E302": "`after` or `fallback` names a destination that is not there.",
     "E303": "Destinations that wait for each other, or fall back on each other.",
     "E304": "An endpoint or folder that is used twice.",

@@ -23,6 +23,7 @@ WORDS: Final = (
     "outcome, receipt, acknowledgment, filtered, suppressed, held, dead letter, replay, revision, location, control id"
 )
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NAME: Final = re.compile(r"channel: *(\S+)")
 PROFILE: Final = re.compile(r"# (profiles/[a-z-]+\.yaml)\n")  # a profile of validation begins with its path
 PRESET: Final = re.compile(r"# (presets/[a-z-]+\.yaml)\n")  # and so does a preset of a system
 ABSENT_SECRETS: Final = {"E402", "E403"}  # variables and files that are on the reader's machine only
@@ -244,30 +245,42 @@ def test_channels_in_the_docs_are_valid(page: str, text: str, tmp_path: Path) ->
         if place == page and (profile := PROFILE.match(block)):
             (tmp_path / "channels/profiles").mkdir(exist_ok=True)
             (tmp_path / "channels" / profile[1]).write_text(block)
-    name = re.match(r"channel: *(\S+)", text)
-    assert name
-    (tmp_path / "channels" / f"{name[1]}.yaml").write_text(text)
-    for place, block in _blocks("yaml"):
-        if place == page and (other := re.match(r"channel: *(\S+)", block)) and f"channel: {other[1]}\n" in text[9:]:
-            (tmp_path / "channels" / f"{other[1]}.yaml").write_text(block)
-    settings, wrong = _settings(tmp_path, (ROOT / "handoff.yaml").read_text() + _named_settings(page))
+    for name, block in _channels(page, text).items():
+        (tmp_path / "channels" / f"{name}.yaml").write_text(block)
+    settings, wrong = _settings(tmp_path, _named_settings(page))
     assert not wrong
     assert not [str(finding) for finding in check(settings).findings], page
 
 
+def _channels(page: str, text: str) -> dict[str, str]:
+    """Return a channel, and those of its page that it or the page's settings pass messages to."""
+    there = {found[1]: block for place, block in _blocks("yaml") if place == page and (found := NAME.match(block))}
+    name = NAME.match(text)
+    assert name
+    chosen = {name[1]: text}
+    settings = [block for place, block in _blocks("yaml") if place == page and block.startswith("# handoff")]
+    while more := {
+        named: there[named]
+        for block in (*chosen.values(), *settings)
+        for named in re.findall(r"(?:channel|replies): *([a-z0-9-]+)", block)
+        if named in there and named not in chosen
+    }:
+        chosen |= more
+    return chosen
+
+
 def _named_settings(page: str) -> str:
-    """Return what the settings on a page name, without the authentication of systems whose secrets are files."""
-    settings = [
-        yaml.safe_load(text) for place, text in _blocks("yaml") if place == page and text.startswith("# handoff")
-    ]
-    named: dict[str, dict[str, Any]] = {}
-    for each in settings:
-        for key in ("systems", "places", "databases", "mail_servers"):
-            named.setdefault(key, {}).update(each.get(key) or {})
-    for system in named.get("systems", {}).values():
+    """Return our settings with what those on a page add; systems whose secrets are files go without them."""
+    found = yaml.safe_load((ROOT / "handoff.yaml").read_text())
+    for place, text in _blocks("yaml"):
+        if place == page and text.startswith("# handoff"):
+            for key, named in yaml.safe_load(text).items():
+                if key != "servers":  # of one name there are several, to show what each EHR takes
+                    found[key] = {**found.get(key, {}), **named} if isinstance(named, dict) else named
+    for system in found.get("systems", {}).values():
         if "${file:" in str(system):
             system.pop("auth")
-    return yaml.safe_dump({key: value for key, value in named.items() if value}) if any(named.values()) else ""
+    return re.sub(r"\$\{file:[^}]*\}", "${env:ABSENT:-sandbox}", yaml.safe_dump(found))
 
 
 @pytest.mark.parametrize(("page", "text"), [each for each in _blocks("yaml") if PRESET.match(each[1])])
