@@ -24,7 +24,7 @@ CASES: Final = [
     ("steps:", "stepps:", '6:1-7 error[E104] unknown key "stepps" (did you mean "steps"? allowed: channel, deliver, description, format, index, labels, listen, order, steps)'),
     ("endpoint:", "endpont:", '3:10-17 error[E104] unknown key "endpont" in listen.mllp (did you mean "endpoint"?)'),
     ("  - filter:", "  - filtr:", '7:5-10 error[E104] unknown key "filtr" in steps.1 (did you mean "filter"? allowed: canonical, filter, script, set, validate)'),
-    ("mllp:", "mlp:", '3:3-6 error[E104] unknown key "mlp" in listen (did you mean "mllp"? allowed: channel, files, mllp, tcp, texts)'),
+    ("mllp:", "mlp:", '3:3-6 error[E104] unknown key "mlp" in listen (did you mean "mllp"?'),
     ("prm: {}", "prn: {}", '15:5-8 error[E104] unknown key "prn" in deliver.store (did you mean "prm"?'),
     ("prm: {}", "prm: {x: 1}", '15:11-12 error[E104] unknown key "x" in deliver.store.prm (it has no options: write {})'),
     ("{gateway: twilio, ", "{gateway: twilio, too: x, ", '19:28-31 error[E104] unknown key "too" in deliver.text.sms (did you mean "to"? allowed: concurrency, gateway, region, segments, text, timeout, to)'),
