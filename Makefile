@@ -24,7 +24,7 @@ help: ## Show this
 	@echo 'make test    run the whole suite; what was skipped and why comes last (ARGS="-k …" narrows it)'
 	@echo 'make check   formatting, lint, types, layout: what must hold before a commit'
 	@echo 'make format  put formatting and imports in order'
-	@echo 'make faults  the long form of the crash tests: 300 kills, every crash point five times (an hour)'
+	@echo 'make faults  the long form of the crash tests: 300 kills, every crash point five times, 5,000 messages of which a fifth is answered ambiguously (an hour)'
 	@echo 'make conformance  read other people'"'"'s messages (../shared/data) and compare with what peers made of them'
 	@echo 'make bench   measure what the README promises, and print it as JSON'
 	@echo 'make lock    work out requirements/*.txt again from pyproject.toml (needs uv; ARGS=--upgrade for newer versions)'
@@ -49,7 +49,7 @@ format: $(DEV)
 	$(BIN)/ruff format
 
 faults: $(DEV)
-	$(KEEP) FAULT_KILLS=300 FAULT_HITS=1,2,3,7,20 FAULT_CUTS=300 $(BIN)/python -m pytest -n 2 --dist worksteal -ra tests/faults $(ARGS)
+	$(KEEP) FAULT_KILLS=300 FAULT_HITS=1,2,3,7,20 FAULT_CUTS=300 FAULT_AMBIGUOUS=5000 FAULT_OUTAGE=2000 $(BIN)/python -m pytest -n 2 --dist worksteal -ra tests/faults $(ARGS)
 
 conformance: $(DEV)
 	@$(KEEP) $(BIN)/python -m tests.conformance.peers

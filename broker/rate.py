@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most ``count`` in any stretch of ``seconds``; up to ``burst`` of them at once, the rest evenly spread."""
+    """At most ``count`` in any stretch of ``seconds``; up to ``burst`` of them at once, the rest evenly spread.
+
+    A fraction of ``burst`` lets one that was late be followed the sooner: without it, every late timer costs pace.
+    """
 
     count: int
     seconds: float
-    burst: int = 1
+    burst: float = 1.0
 
     @property
     def per_second(self) -> float:
@@ -43,7 +46,7 @@ class Bucket:
         return int(self._fill(now) + seconds * self._rate.per_second + _NOTHING)
 
     def _fill(self, now: float) -> float:
-        return min(self._tokens + (now - self._at) * self._rate.per_second, float(self._rate.burst))
+        return min(self._tokens + (now - self._at) * self._rate.per_second, self._rate.burst)
 
 
 _NOTHING = 1e-9  # what sums of fractions may be off by

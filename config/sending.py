@@ -12,7 +12,7 @@ from config.wording import NAME_PATTERN
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _LIMIT: Final = re.compile(r"([0-9]{1,7})/([smhd])")
-_AT_ONCE: Final = 50  # a fiftieth of a second's worth may leave at once: finer than that no timer is
+_LATE: Final = 0.03  # seconds by which a busy engine's timers may be late without a loss of pace
 
 
 def _limit(value: object) -> object:
@@ -33,7 +33,7 @@ class RateSpec(Spec):
     burst: int | None = Field(
         default=None,
         ge=1,
-        description="How many may leave at once; taken off the steady pace, so that the limit holds. Usually 1.",
+        description="How many may leave at once; taken off the steady pace, so that the limit holds. Usually one.",
     )
 
     @model_validator(mode="after")
@@ -47,7 +47,7 @@ class RateSpec(Spec):
         """Return it as the dispatcher takes it."""
         number, _, unit = self.limit.partition("/")
         count, seconds = int(number), _UNITS[unit]
-        return Rate(count, seconds, self.burst or max(int(count / seconds / _AT_ONCE), 1))
+        return Rate(count, seconds, self.burst or 1.0 + _LATE * count / seconds)
 
 
 class BreakerSpec(Spec):

@@ -1,6 +1,6 @@
 """This module writes the channel files of the fault tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 _HEAD: Final = """\
@@ -51,8 +51,12 @@ def channel(
     listen: str = "",
     attempts: int = 0,
     timeout: str = "5s",
+    more: Mapping[str, str] | None = None,
 ) -> Callable[[int], str]:
-    """Return what writes a channel for a port; ``step`` is a script's function to add, ``listen`` more options."""
+    """Return what writes a channel for a port.
+
+    ``step`` is a script's function to add, ``listen`` more options, ``more`` further options of a destination.
+    """
     parts = {
         "patients": _PATIENTS,
         "ehr": _EHR.format(attempts=attempts, timeout=timeout),
@@ -62,9 +66,13 @@ def channel(
     def write(port: int) -> str:
         steps = f"  - script: {step}" if step else ""
         head = _HEAD.format(port=port, steps=steps, listen=f", {listen}" if listen else "")
-        return head + "".join(parts[name] for name in destinations.split())
+        return head + "".join(parts[name] + _indented((more or {}).get(name, "")) for name in destinations.split())
 
     return write
+
+
+def _indented(options: str) -> str:
+    return f"    {options}\n" if options else ""
 
 
 def others(base: str) -> str:
