@@ -50,7 +50,7 @@ class Engine:
         (self.folder / "channels").mkdir()
         (self.folder / "channels" / "bench.yaml").write_text(CHANNEL + deliver)
         nowhere = f"http://127.0.0.1:{free_port()}"
-        written = {
+        written: dict[str, Any] = {
             "data": "var",
             "console": {"endpoint": f"127.0.0.1:{self.console}"},
             "sandbox": {"enabled": False},

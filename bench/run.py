@@ -21,14 +21,16 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench import mllp_out, reading_back, reading_canonical, reading_fhir, reading_results, reading_validation
 from bench import reading as reading_messages
-from bench import reading_back, reading_canonical, reading_fhir, reading_results, reading_validation, sending
 from bench.engine import DEAD_TEXT, PRM, ROOT, Engine, free_port, load
 from bench.load import PATIENTS
+from bench.sending import hanging, outage
 from broker.sql import connect
 from tests.postgres import Cluster, find_programs
 
 QUEUED: Final = 100_000
+WAITING: Final = 200_000
 WARM: Final = 2000  # messages before a measurement: patients get known, caches fill
 
 
@@ -212,7 +214,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=15, help="of each measurement")
     parser.add_argument("--queued", type=int, default=QUEUED)
-    parser.add_argument("--only", default="reading,sqlite,postgresql,latency,memory,start,partner")
+    parser.add_argument("--waiting", type=int, default=WAITING, help="deliveries behind an outage")
+    parser.add_argument("--only", default="reading,sqlite,postgresql,latency,memory,hanging,outage,start,partner")
     args = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
         "reading": reading,
@@ -220,8 +223,10 @@ def main() -> None:
         "postgresql": lambda: on_postgresql(args.seconds),
         "latency": lambda: latency(args.seconds),
         "memory": lambda: memory(args.queued),
+        "hanging": lambda: hanging(args.seconds),
+        "outage": lambda: {"unlimited": outage(args.waiting), "limited": outage(args.waiting // 20, "200/s")},
         "start": cold_start,
-        "partner": lambda: sending.measure(args.seconds, drained),
+        "partner": lambda: mllp_out.measure(args.seconds, drained),
     }
     found: dict[str, Any] = {"machine_before": machine()}
     found |= {name: parts[name]() for name in args.only.split(",")}

@@ -1,92 +1,136 @@
-"""This module measures what sending to an MLLP partner costs: the destination alone, and a whole engine in front."""
+"""This module measures what destinations cost each other: one that hangs, and one that was away for an hour."""
 
-import asyncio
+import json
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any, Final, cast
-
-import uvloop
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from bench.engine import ROOT, Engine, free_port, load
-from bench.load import templates
-from broker.delivery import Delivered, Delivery
-from broker.parts import Tools
-from dispatch.mllp import MllpOutSpec
+from bench.load import PATIENTS
+from broker.sql import connect
 
-CONNECTIONS: Final = 8
-COUNT: Final = 20_000
-DELIVER: Final = "  partner:\n    mllp: {{endpoint: 127.0.0.1:{port}, connections: {connections}}}\n"
+FHIR: Final = """\
+  {name}:
+    fhir:
+      server: {name}
+      resource: '{{"resourceType": "Communication", "status": "completed",
+        "identifier": [{{"system": "urn:bench", "value": "{{{{ event.source.control_id }}}}"}}]}}'
+      search: "identifier=urn:bench|{{{{ event.source.control_id }}}}"
+      on_match: keep
+      validate: false
+      timeout: 10s
+    retry: {{attempts: 0, expire: 7d}}
+    {more}
+"""
+_WAITING: Final = (
+    "SELECT count(*) FROM delivery d JOIN route r ON r.id = d.route_id WHERE d.open AND r.destination = '{name}'"
+)
+
+
+@dataclass
+class OtherSide:
+    """The other side as a process; ``said`` is what it counted, once it has ended."""
+
+    port: int
+    process: subprocess.Popen[str]
+    said: dict[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
-def partner() -> Iterator[int]:
-    """Run a partner that answers at once, in a process of its own; give its port."""
-    port = free_port()
-    command = [sys.executable, "-m", "bench.partner", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+def other_side(port: int, *options: str) -> Iterator[OtherSide]:
+    """Serve on a port."""
+    command = [sys.executable, "-m", "bench.other_side", str(port), *options]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    if process.stdout.readline() != "listens\n":
+        raise SystemExit("the other side did not start")
+    found = OtherSide(port, process)
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline()
-        yield port
+        yield found
     finally:
-        process.kill()
-        process.wait()
+        process.send_signal(signal.SIGTERM)
+        found.said |= json.loads(process.communicate(timeout=60)[0] or "{}")
 
 
-async def _send_all(port: int) -> dict[str, float]:
-    spec = MllpOutSpec.model_validate({"endpoint": f"127.0.0.1:{port}", "connections": CONNECTIONS})
-    nothing = cast("Any", None)
-    destination = spec.build(Tools("bench", nothing, lambda _: None, SimpleNamespace(root=None)))
-    await destination.open()
-    before, middle, after = templates()[0]
-    numbers = iter(range(COUNT))
-    took: list[float] = []
-
-    async def send() -> None:
-        for number in numbers:
-            request = b"%s%d%sP%06d%s" % (before[1:], number, middle, number, after[:-2])
-            began = time.perf_counter()
-            (outcome,) = await destination.send([Delivery(id=number, route=1, key="k", request=request)])
-            took.append(time.perf_counter() - began)
-            assert isinstance(outcome, Delivered), outcome
-
-    began, cpu = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(send() for _ in range(CONNECTIONS)))
-    seconds, used = time.perf_counter() - began, time.process_time() - cpu
-    await destination.close()
-    took.sort()
-    return {
-        "per_second": round(COUNT / seconds, 1),
-        "cpu_us_per_message": round(used / COUNT * 1e6, 1),
-        "answer_ms_p50": round(took[COUNT // 2] * 1000, 3),
-        "answer_ms_p99": round(took[COUNT * 99 // 100] * 1000, 3),
-    }
+def _server(port: int) -> dict[str, str]:
+    return {"base": f"http://127.0.0.1:{port}"}
 
 
-def measure(seconds: float, drained: Callable[[Engine, str], float]) -> dict[str, Any]:
-    """Measure the destination alone over 8 connections, and an engine that passes on what it gets, all drained."""
-    with partner() as port:
-        found: dict[str, Any] = {"connections": CONNECTIONS, "alone": uvloop.run(_send_all(port))}
-        engine = Engine(DELIVER.format(port=port, connections=CONNECTIONS))
+def hanging(seconds: float) -> dict[str, Any]:
+    """Measure deliveries to a server alone, beside one that is as well as it, and beside one that never answers."""
+    found: dict[str, Any] = {}
+    for name, options in (("beside_a_well_one", ()), ("beside_one_that_hangs", ("hang",))):
+        ehr, other = free_port(), free_port()
+        destinations = FHIR.format(name="ehr", more="") + FHIR.format(name="other", more="")
+        engine = Engine(destinations, settings={"servers": {"ehr": _server(ehr), "other": _server(other)}})
         try:
-            engine.start()
-            load(engine.port, "-c", CONNECTIONS, "--count", 1000)
-            drained(engine, "")
-            before = engine.usage()
-            loaded = load(engine.port, "-c", CONNECTIONS, "--seconds", seconds)
-            end = drained(engine, "")
-            after = engine.usage()
+            with other_side(ehr) as side, other_side(other, *options):
+                engine.start()
+                load(engine.port, "-c", 8, "--count", 500)
+                _drained(engine, "ehr")
+                loaded = load(engine.port, "-c", 8, "--seconds", seconds)
+                took = _drained(engine, "ehr") - loaded["began"]
+                found[name] = {"delivered_per_second": round(loaded["acknowledged"] / took, 1)}
+                engine.stop(keep=True)
+            found[name]["creates"] = side.said["creates"]
         finally:
             engine.stop()
-    count = loaded["acknowledged"]
-    found["engine"] = {
-        "messages": count,
-        "accepted_per_second": loaded["per_second"],
-        "end_to_end_per_second": round(count / (end - loaded["began"]), 1),
-        "cpu_ms_per_message": round((after["cpu"] - before["cpu"]) / count * 1000, 3),
-    }
-    return found
+    well, bad = (each["delivered_per_second"] for each in found.values())
+    return found | {"share": round(bad / well, 3)}
+
+
+def outage(waiting: int, rate: str = "") -> dict[str, Any]:
+    """Measure how fast what waited behind a server that was away drains, against how fast it goes otherwise.
+
+    ``rate`` is a limit as a channel file says it; then the most that came in any second is told beside it.
+    """
+    port = free_port()
+    more = f"rate: {rate}" if rate else "breaker: {first: 1s, longest: 2s}"
+    engine = Engine(FHIR.format(name="ehr", more=more), settings={"servers": {"ehr": _server(port)}})
+    try:
+        engine.start()
+        with other_side(port) as usual:
+            load(engine.port, "-c", 8, "--count", 500)
+            _drained(engine, "ehr")
+            before = time.time()
+            count = load(engine.port, "-c", 8, "--count", min(waiting, 20_000))["acknowledged"]
+            normal = count / (_drained(engine, "ehr") - before)
+        load(engine.port, "-c", 32, "--count", max(waiting, 2 * PATIENTS))
+        queued = _left(engine, "ehr")
+        with other_side(port) as after:
+            _drained(engine, "ehr", 900)
+        drained = after.said["creates"] / after.said["seconds"]
+        return {
+            "waiting": queued,
+            "normal_per_second": round(normal, 1),
+            "drained_per_second": round(drained, 1),
+            "share": round(drained / normal, 3),
+            "most_in_a_second": max(usual.said["most_in_a_second"], after.said["most_in_a_second"]),
+            "limit": rate or None,
+        }
+    finally:
+        engine.stop()
+
+
+def _left(engine: Engine, name: str) -> int:
+    connection = connect(f"sqlite:///{engine.folder}/var/handoff.db", writer=False)
+    try:
+        received = int(connection.rows("SELECT count(*) FROM message WHERE state = 'received'")[0][0])
+        return received + int(connection.rows(_WAITING.format(name=name))[0][0])
+    finally:
+        connection.close()
+
+
+def _drained(engine: Engine, name: str, limit: float = 120) -> float:
+    """Wait until a destination has everything; return when that was (POSIX seconds)."""
+    until = time.time() + limit
+    while time.time() < until:
+        if not _left(engine, name):
+            return time.time()
+        time.sleep(0.05)
+    raise SystemExit(f"{name} was not drained within {limit:g} s")

@@ -37,6 +37,7 @@ from broker.verdict import plain, recorded
 
 _READY: Final = 1024  # deliveries of a destination that may wait in memory
 _AHEAD: Final = 128  # of them that are claimed ahead, where a crash meanwhile costs an attempt and no more
+_UNRECORDED: Final = 256  # sends that may have ended and not been recorded yet
 _LOOK: Final = 5.0  # seconds after which the store is asked again, whatever the clock did
 _AGAIN: Final = 1.0  # seconds after which the store is given again what it refused
 _SOON: Final = 0.5  # seconds that what is in memory may wait for the gate; it is marked as sending
@@ -68,7 +69,7 @@ class Dispatcher:
         self._ready: deque[Claimed] = deque()
         self._reserved = 0
         self._tasks: set[asyncio.Task[None]] = set()  # sends
-        self._chores: set[asyncio.Task[None]] = set()  # what the store refused, or gets back
+        self._chores: set[asyncio.Task[None]] = set()  # what the store is told
         self._claim: asyncio.Future[Claims] | None = None  # that the store has not answered
         self._due: float | None = 0.0  # when the store has work next (POSIX); None: it has none
         self._timer: asyncio.TimerHandle | None = None
@@ -90,8 +91,9 @@ class Dispatcher:
             await asyncio.wait([self._claim], timeout=seconds)  # what it brings is marked as sending, and goes back too
             await asyncio.sleep(0)
         self._put_back()
-        if self._tasks or self._chores:
-            await asyncio.wait([*self._tasks, *self._chores], timeout=seconds)
+        until = time.monotonic() + seconds
+        while (left := [*self._tasks, *self._chores]) and time.monotonic() < until:
+            await asyncio.wait(left, timeout=until - time.monotonic())
         for chore in self._chores:
             chore.cancel()
         await self.plan.destination.close()
@@ -144,7 +146,7 @@ class Dispatcher:
             self._put_back()
             return
         now, wait = time.monotonic(), 0.0
-        while self._ready and len(self._tasks) < self.plan.concurrency:
+        while self._ready and len(self._tasks) < self.plan.concurrency and len(self._chores) < _UNRECORDED:
             wait = self._gate.wait(now, len(self._tasks))
             if wait > 0:
                 break
@@ -158,7 +160,7 @@ class Dispatcher:
             self._spawn_claim(now)
 
     def _wants_more(self, now: float) -> bool:
-        if self._due is None or self._claim is not None or self._room(now) <= 0:
+        if self._due is None or self._claim is not None or self._room(now) <= 0 or len(self._chores) >= _UNRECORDED:
             return False
         wait = max(self._due - time.time(), self._gate.wait_to_claim(now, len(self._tasks)))
         if 0 < wait < float("inf"):
@@ -251,7 +253,13 @@ class Dispatcher:
     def _do(self, chore: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(chore, name=f"chore {self._channel}/{self.plan.name}")
         self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._chores.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._notify(Bug(where=f"chore {self._channel}/{self.plan.name}", error=type(error).__name__))
+        self.wake()
 
     async def _attempt(self, batch: Sequence[Claimed]) -> None:
         if self._gate.is_probing:
@@ -271,8 +279,12 @@ class Dispatcher:
             for claimed, outcome in zip(batch, outcomes, strict=True)
         ]
         self._judge(outcomes)
+        # The next may begin meanwhile: what is on the wire is limited by the concurrency, not this.
+        self._do(self._conclude(records, ended - started))
+
+    async def _conclude(self, records: Sequence[Recorded], seconds: float) -> None:
         await self._record(records)
-        self._tell(records, ended - started)
+        self._tell(records, seconds)
 
     async def _record(self, records: Sequence[Recorded]) -> None:
         routes: set[int] = set()

@@ -203,6 +203,15 @@ def test_options_of_mllp_are_those_that_are_read() -> None:
     assert MllpSpec.model_validate(endpoint | told) == MllpSpec.model_validate(endpoint)
 
 
+def test_options_of_every_destination_are_those_that_are_read() -> None:
+    from config.channel import DeliverSpec  # noqa: PLC0415 - as above
+
+    page = (ROOT / "docs/howto/write-a-channel.md").read_text().partition("\n## Destinations\n")[2]
+    table = page.partition("\n\n| kind |")[0]
+    named = [name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)]
+    assert set(named) == set(DeliverSpec.model_fields)
+
+
 def test_dependencies_have_a_reason_each() -> None:
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]

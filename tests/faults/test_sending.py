@@ -20,7 +20,7 @@ from tests.faults.harness.sink import FAIL_AFTER, HANG, HANG_WITHOUT, OK, REFUSE
 AMBIGUOUS: Final = int(os.environ.get("FAULT_AMBIGUOUS", "300"))
 OUTAGE: Final = int(os.environ.get("FAULT_OUTAGE", "150"))
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(180 + AMBIGUOUS // 10 + OUTAGE // 10)
 
 
 async def _counted(bench: Bench, destination: str, **states: int) -> None:

@@ -58,7 +58,7 @@ def described(file: Path, folder: Path) -> Path:
 @pytest.fixture
 def serve(need: Need, tmp_path: Path) -> Iterator[Serve]:
     """Give a function that has Prism serve a description, and returns its address."""
-    modules = node_modules(need, "@stoplight/prism-cli")
+    modules = node_modules("@stoplight/prism-cli")
     processes: list[subprocess.Popen[bytes]] = []
     log = (tmp_path / "prism.log").open("wb")
 

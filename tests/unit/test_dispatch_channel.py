@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry
+from broker.delivery import Delivered, Delivery, Outcome, Rejected, Report, Retry
 from broker.errors import NotAccepted, StepError
 from broker.ids import show
 from broker.message import Document, Inbound, Receipt
@@ -28,6 +28,9 @@ class Intake:
     def __init__(self, refusal: Exception | None = None) -> None:
         self.got: list[Inbound] = []
         self.refusal = refusal
+
+    def report(self, _report: Report) -> "asyncio.Future[None]":
+        raise NotImplementedError
 
     def accept(self, inbound: Inbound) -> "asyncio.Future[Receipt]":
         if isinstance(self.refusal, KeyError):
