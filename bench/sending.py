@@ -98,7 +98,7 @@ def outage(waiting: int, rate: str = "") -> dict[str, Any]:
             load(engine.port, "-c", 8, "--count", 500)
             _drained(engine, "ehr")
             before = time.time()
-            count = load(engine.port, "-c", 8, "--count", min(waiting, 20_000))["acknowledged"]
+            count = load(engine.port, "-c", 8, "--count", min(waiting, 5000))["acknowledged"]
             normal = count / (_drained(engine, "ehr") - before)
         load(engine.port, "-c", 32, "--count", max(waiting, 2 * PATIENTS))
         queued = _left(engine, "ehr")

@@ -279,8 +279,11 @@ class Dispatcher:
             for claimed, outcome in zip(batch, outcomes, strict=True)
         ]
         self._judge(outcomes)
-        # The next may begin meanwhile: what is on the wire is limited by the concurrency, not this.
-        self._do(self._conclude(records, ended - started))
+        end = self._conclude(records, ended - started)
+        if self.plan.batch > 1:
+            await end  # meanwhile the next batch gathers: fewer and larger ones cost less
+        else:
+            self._do(end)  # the concurrency limits what is on the wire, not what waits for the disk
 
     async def _conclude(self, records: Sequence[Recorded], seconds: float) -> None:
         await self._record(records)

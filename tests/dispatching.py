@@ -70,6 +70,7 @@ class Rig:
     said: list[Notice]
     ids: Ids
     dispatchers: dict[str, Dispatcher] = field(default_factory=dict)
+    fatal: list[Exception] = field(default_factory=list)  # why the engine would stop
 
     def add(self, name: str, destination: Script, **options: Any) -> Dispatcher:
         """Make a dispatcher; it is not started."""
@@ -158,6 +159,7 @@ async def rigged(url: str) -> AsyncIterator[Rig]:
     store = Store(url, SEALER, said.append, inside=True)
     await store.open()
     rig = Rig(store, await store.register("adt", "r1", "{}", ["main", "other"]), said, Ids())
+    store.on_fatal = rig.fatal.append
     try:
         yield rig
     finally:

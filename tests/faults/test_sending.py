@@ -142,7 +142,7 @@ async def test_ambiguous_failures_lead_to_one_effect_each_with_the_same_bytes(tm
 
 
 async def test_a_partners_limit_is_kept_while_an_outage_is_made_good_for(tmp_path: Path) -> None:
-    """What waited drains at nine tenths of the limit at least, and no second holds more than the limit."""
+    """What waited drains as fast as the limit lets anything go, and no second holds more than the limit."""
     limit = 50
     write = channel(destinations="ehr", more={"ehr": f"rate: {limit}/s"})
     async with set_up(tmp_path, write, patients=OUTAGE) as bench:
@@ -156,9 +156,9 @@ async def test_a_partners_limit_is_kept_while_an_outage_is_made_good_for(tmp_pat
         await drain(bench.engine, 30 + 2 * OUTAGE / limit)
         times = [request.at for request in bench.sink.requests]
         assert len(times) == OUTAGE
-        # What comes a moment late is close to what follows it: the other side's clock is not ours.
-        assert all(later - first >= 0.95 for first, later in zip(times, times[limit:], strict=False))
-        assert (len(times) - 1) / (times[-1] - times[0]) >= 0.9 * limit
+        assert all(later - first >= 1.0 for first, later in zip(times, times[limit:], strict=False))
+        # Nine tenths of the pace that leaves room for what comes closer on its way.
+        assert (len(times) - 1) / (times[-1] - times[0]) >= 0.9 * 0.94 * limit
 
 
 async def test_a_destination_that_hangs_costs_the_others_nothing(tmp_path: Path) -> None:
