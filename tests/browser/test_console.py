@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from broker.engine import DestinationStatus
 from broker.notices import Committed
 from tests.console_engine import Aside, serving_aside
 
@@ -56,7 +57,13 @@ def test_first_page_loads_clean_and_counts_move(aside: Aside, page: Any) -> None
     practice.report(Committed(units=1, seconds=0.001))
     expect(cell(page, "dead")).to_have_text("1", timeout=3000)
     expect(page.locator("caption")).to_contain_text("Channels")
-    assert page.locator("thead th[scope=col]").count() == 10
+    expect(cell(page, "destinations")).to_have_text("–")  # noqa: RUF001 - a dash is meant
+    practice.engine.state.destinations = [DestinationStatus("prm", "paused"), DestinationStatus("ehr", "open")]
+    practice.report(Committed(units=1, seconds=0.001))
+    expect(cell(page, "destinations")).to_have_text("prm paused, ehr left alone", timeout=3000)
+    page.reload()
+    expect(cell(page, "destinations")).to_have_text("prm paused, ehr left alone")
+    assert page.locator("thead th[scope=col]").count() == 11
     assert wrong == []
     assert [url for url in asked if not url.startswith(practice.url)] == []
     assert page.evaluate("performance.getEntriesByType('navigation')[0].responseStatus") == 200

@@ -62,7 +62,18 @@ async def test_first_page_shows_counts_without_a_token_and_with_strict_headers(p
 
 
 @pytest.mark.parametrize(
-    "path", ["/messages", "/trace/x", "/dead", "/quarantine", "/counters", "/patients?mrn=1", "/status"]
+    "path",
+    [
+        "/messages",
+        "/trace/x",
+        "/dead",
+        "/quarantine",
+        "/counters",
+        "/patients?mrn=1",
+        "/status",
+        "/deliveries",
+        "/disclosures?mrn=1",
+    ],
 )
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eA=="}])
 async def test_api_wants_the_token(practice: Practice, path: str, header: dict[str, str]) -> None:

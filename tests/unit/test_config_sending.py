@@ -1,0 +1,83 @@
+"""How a destination is sent to, as an analyst writes it, and what that becomes."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from broker.formats.hl7 import Hl7
+from broker.rate import Rate
+from config.channel import DeliverPlan, load_channel
+from config.program import Exit, Program
+from config.sending import BreakerSpec, RateSpec, SendingSpec
+from tests.faults.harness.feed import adt
+
+
+def plan(**options: Any) -> DeliverPlan:
+    """Return a text's plan with these options beside it."""
+    sms = {"gateway": "g", "to": "1", "text": "t"}
+    listen = {"mllp": {"endpoint": "127.0.0.1:0"}}
+    tree = {"channel": "feed", "listen": listen, "deliver": {"a": {"sms": sms, **options}, "b": {"prm": {}}}}
+    return load_channel(tree).deliver[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "count", "seconds", "burst"),
+    [
+        ("10/s", 10, 1.04, 1.2),
+        ("600/m", 600, 60.04, 1.2),
+        ("5000/h", 5000, 3600.04, 1.0278),
+        ({"limit": "100/s", "burst": 20}, 100, 1.04, 20),
+        ({"limit": "1/d"}, 1, 86_400.04, 1.0),
+    ],
+)
+def test_rate_holds_for_a_little_longer_than_it_says(written: Any, count: int, seconds: float, burst: float) -> None:
+    spec = SendingSpec.model_validate({"rate": written}).rate
+    assert spec is not None
+    rate = spec.rate()
+    assert (rate.count, rate.seconds, rate.burst) == (count, pytest.approx(seconds), pytest.approx(burst, abs=1e-3))
+    assert isinstance(rate, Rate)
+
+
+@pytest.mark.parametrize("written", ["10", "0/s", "1.5/s", "10/w", "10 / s", "-1/s", 10, "٣/s"])
+def test_rate_needs_a_number_and_a_time(written: object) -> None:
+    with pytest.raises(ValidationError, match="such as 10/s"):
+        RateSpec.model_validate({"limit": written})
+
+
+def test_breaker_has_defaults_and_a_long_first_time_lifts_the_longest() -> None:
+    policy = BreakerSpec().policy()
+    assert (policy.failures, policy.first, policy.longest) == (5, 1.0, 60.0)
+    assert BreakerSpec.model_validate({"first": "5m"}).policy().longest == 300.0
+
+
+def test_concurrency_of_the_destination_overrides_that_of_its_kind() -> None:
+    """The kind opens as many connections."""
+    assert getattr(plan().spec, "concurrency", None) == 8
+    assert getattr(plan(concurrency=3).spec, "concurrency", None) == 3
+    assert plan(concurrency=3).sending.concurrency == 3
+
+
+def program(*exits: tuple[str, str, set[int]]) -> Program:
+    """Return a program whose destinations (name, whether wanted, for whom they stand by) render their names."""
+    made = [
+        Exit(name, lambda _, told=told: told == "yes", lambda _, name=name: name.encode(), frozenset(instead))
+        for name, told, instead in exits
+    ]
+    return Program([], None, made, Hl7().document)
+
+
+def rendered(made: Program) -> list[str]:
+    """Return what was rendered, in order."""
+    (state, *_, deliveries), requests = made.process(adt("1", "7", 1), 0.0)
+    assert state == "processed"
+    assert len(deliveries) == len(requests)
+    return [request.decode() for request in requests]
+
+
+def test_stand_in_is_rendered_after_those_that_it_stands_in_for_and_only_with_one_of_them() -> None:
+    chain = (("letter", "yes", {1}), ("mail", "yes", {2}), ("text", "yes", set[int]()))
+    assert rendered(program(*chain)) == ["text", "mail", "letter"]
+    assert rendered(program(*chain[:2], ("text", "no", set()))) == []
+    assert rendered(program(chain[0], ("mail", "no", {2}), chain[2])) == ["text"]
+    assert rendered(program(("a", "no", set()), ("b", "yes", set()), ("c", "yes", {0, 1}))) == ["b", "c"]
