@@ -20,6 +20,8 @@ from tests.faults.harness.sink import FAIL_AFTER, HANG, HANG_WITHOUT, OK, REFUSE
 AMBIGUOUS: Final = int(os.environ.get("FAULT_AMBIGUOUS", "300"))
 OUTAGE: Final = int(os.environ.get("FAULT_OUTAGE", "150"))
 
+_MUCH: Final = 1.3  # what short measurements of the same thing differ by
+
 pytestmark = pytest.mark.timeout(180 + AMBIGUOUS // 10 + OUTAGE // 10)
 
 
@@ -162,7 +164,7 @@ async def test_a_partners_limit_is_kept_while_an_outage_is_made_good_for(tmp_pat
 
 
 async def test_a_destination_that_hangs_costs_the_others_nothing(tmp_path: Path) -> None:
-    """Texts leave as fast as without it, within what such a short run can tell."""
+    """Texts leave as fast as without it, within what such a short run can tell: the quickest of three counts."""
 
     async def texts(folder: Path, treatment: Treatment) -> float:
         write = channel(destinations="ehr texts", timeout="30s")
@@ -177,5 +179,10 @@ async def test_a_destination_that_hangs_costs_the_others_nothing(tmp_path: Path)
             bench.engine.kill()
             return took
 
-    hanging, well = await texts(tmp_path / "hanging", HANG_WITHOUT), await texts(tmp_path / "well", OK)
-    assert hanging <= well * 1.5 + 0.5
+    times = []
+    for number in range(3):
+        well = await texts(tmp_path / f"well{number}", OK)
+        times.append((await texts(tmp_path / f"hanging{number}", HANG_WITHOUT)) / well)
+        if times[-1] <= _MUCH:
+            break
+    assert min(times) <= _MUCH, f"it took {times} times as long"

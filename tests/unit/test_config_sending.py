@@ -35,8 +35,8 @@ def test_rate_holds_for_a_little_longer_than_it_says(written: Any, count: int, s
     spec = SendingSpec.model_validate({"rate": written}).rate
     assert spec is not None
     rate = spec.rate()
-    assert (rate.count, rate.seconds, rate.burst) == (count, pytest.approx(seconds), pytest.approx(burst, abs=1e-3))
     assert isinstance(rate, Rate)
+    assert [rate.count, rate.seconds, rate.burst] == pytest.approx([count, seconds, burst], abs=1e-3)
 
 
 @pytest.mark.parametrize("written", ["10", "0/s", "1.5/s", "10/w", "10 / s", "-1/s", 10, "٣/s"])
@@ -60,11 +60,11 @@ def test_concurrency_of_the_destination_overrides_that_of_its_kind() -> None:
 
 def program(*exits: tuple[str, str, set[int]]) -> Program:
     """Return a program whose destinations (name, whether wanted, for whom they stand by) render their names."""
-    made = [
-        Exit(name, lambda _, told=told: told == "yes", lambda _, name=name: name.encode(), frozenset(instead))
-        for name, told, instead in exits
-    ]
-    return Program([], None, made, Hl7().document)
+    return Program([], None, [_exit(*each) for each in exits], Hl7().document)
+
+
+def _exit(name: str, told: str, instead: set[int]) -> Exit:
+    return Exit(name, lambda _: told == "yes", lambda _: name.encode(), frozenset(instead))
 
 
 def rendered(made: Program) -> list[str]:
