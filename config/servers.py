@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from broker.spec import Spec
 from config.address import Address
-from config.auth import AuthSpec
+from config.auth import AuthSpec, HeaderName
 from config.findings import nearest
 from config.secrets import Secret
 from dispatch.ehr_profile import profile_names
@@ -28,6 +28,7 @@ class ServerSpec(Spec):
         default=None, description="A bearer token, as a reference: ${env:NAME} or ${file:/path}."
     )
     auth: AuthSpec | None = Field(default=None, description="Another way to authorise requests than a `token`.")
+    headers: dict[HeaderName, str] = Field(default={}, description="Headers that every request to it needs.")
     profile: Annotated[str, AfterValidator(_profile)] = Field(
         default="generic", description="What kind of EHR it is, which says what it takes."
     )

@@ -8,7 +8,7 @@ many servers (two at once make two).
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,7 @@ class Server:
     auth: Any = None
     profile: EhrProfile = field(default_factory=lambda: find_profile("generic"))
     data: Path | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_server(settings: Any, name: str, channel: str) -> Server:
@@ -56,6 +57,7 @@ def find_server(settings: Any, name: str, channel: str) -> Server:
         auth=getattr(found, "auth", None),
         profile=profile_of(found, getattr(settings, "root", Path())),
         data=getattr(settings, "data", None),
+        headers=getattr(found, "headers", {}),
     )
 
 
@@ -136,6 +138,7 @@ class FhirServer:
             if token
             else build_credentials(server.auth, self._peer, self._http, base=server.base, data=server.data)
         )
+        self._headers = {**server.profile.headers, **server.headers}
         self._busy: dict[str, _Turn] = {}
 
     async def open(self) -> None:
@@ -267,7 +270,7 @@ class FhirServer:
         body: bytes | None = None,
         media_type: str = MEDIA_TYPE,
     ) -> Answer | Failure:
-        headers = {"Accept": MEDIA_TYPE, "X-Request-Id": write.key, **self._profile.headers, **(extra or {})}
+        headers = {"Accept": MEDIA_TYPE, "X-Request-Id": write.key, **self._headers, **(extra or {})}
         if body is not None:
             headers |= {"Content-Type": media_type, "Prefer": "return=minimal"}
         address = f"{self._server.base}/{path}" if path else self._server.base

@@ -64,7 +64,8 @@ class Ehr:
 
     async def send(self, delivery: Delivery, profile: EhrProfile | str = "generic", **options: Any) -> Outcome:
         known = find_profile(profile) if isinstance(profile, str) else profile
-        target = Server("ehr", f"{self.server.base}/fhir", auth=options.pop("auth", None), profile=known)
+        about = {key: options.pop(key) for key in ("auth", "headers") if key in options}
+        target = Server("ehr", f"{self.server.base}/fhir", profile=known, **about)
         destination = FhirServer(target, timeout=1.0, concurrency=4, **options)
         self._open.append(destination)
         await destination.open()
@@ -291,11 +292,12 @@ async def test_server_without_versions_gets_none(server: ScriptedServer, ehr: Eh
     assert "if-match" not in server.requests[-1].headers
 
 
-async def test_headers_of_a_profile_go_with_every_request(server: ScriptedServer, ehr: Ehr) -> None:
+async def test_headers_of_profile_and_server_go_with_every_request(server: ScriptedServer, ehr: Ehr) -> None:
     server.on("GET", NOTHING)
     server.on("POST", CREATED)
-    await ehr.send(request(), replace_profile(headers={"Epic-Client-ID": "x"}))
+    await ehr.send(request(), replace_profile(headers={"Epic-Client-ID": "x"}), headers={"X-Practice": "7"})
     assert {one.headers["epic-client-id"] for one in server.requests} == {"x"}
+    assert {one.headers["x-practice"] for one in server.requests} == {"7"}
 
 
 def replace_profile(**fields: Any) -> EhrProfile:

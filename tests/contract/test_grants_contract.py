@@ -12,11 +12,12 @@ from broker.errors import ConfigError
 from config.auth import AuthSpec
 from dispatch import key_folder
 from dispatch.auth import Credentials, build_credentials
+from dispatch.grants import _is_safe
 from dispatch.http import Exchange
 from dispatch.signing import make_key
 from dispatch.token import TokenCredentials
 from tests.contract.asking import PEER, Clock, given, refused, spec
-from tests.contract.scripted_server import closed_port
+from tests.contract.scripted_server import ScriptedServer, closed_port, reply
 from tests.contract.token_server import CLIENT, TokenServer
 
 pytestmark = pytest.mark.usefixtures("_secrets")
@@ -219,3 +220,18 @@ async def test_smart_looks_the_endpoint_up_again_after_a_refusal(
 async def test_server_that_does_not_answer_the_look_up(http: Exchange, tmp_path: Path) -> None:
     auth = build_credentials(smart(), PEER, http, base=f"http://127.0.0.1:{closed_port()}", data=tmp_path)
     assert "while reading .well-known/smart-configuration" in (await refused(auth)).reason
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b""])
+async def test_look_up_that_is_answered_with_something_else(http: Exchange, tmp_path: Path, body: bytes) -> None:
+    server = ScriptedServer()
+    await server.start()
+    server.on("GET", reply(200, body))
+    outcome = await refused(build_credentials(smart(), PEER, http, base=server.base, data=tmp_path))
+    await server.stop()
+    assert "names no token endpoint over https; name it with `token_url`" in outcome.reason
+
+
+async def test_server_over_tls_may_not_name_an_endpoint_without() -> None:
+    assert not _is_safe("http://idp.example/token", "https://ehr.example/R4")
+    assert _is_safe("https://idp.example/token", "https://ehr.example/R4")

@@ -269,3 +269,88 @@ def test_resource_is_refused_when_it_is_not_json() -> None:
     with pytest.raises(StepError, match=r"not JSON \(line 2, column 11\)") as caught:
         read_resource('{"resourceType": "Patient",\n"gender": Okafor}')
     assert "Okafor" not in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------- patches, Bundles, options
+
+PATCH = '[{"op": "replace", "path": "/gender", "value": {{ patient.sex }}}]'
+
+
+def test_patch_is_frozen_with_its_search() -> None:
+    request = render(document(), resource="Patient", patch=PATCH, search=SEARCH)
+    assert orjson.loads(request.pop("resource")) == [{"op": "replace", "path": "/gender", "value": "female"}]
+    assert request == {"search": "identifier=urn%3Amercy%7C0012", "type": "Patient", "patch": True}
+
+
+@pytest.mark.parametrize(
+    ("patch", "told", "location"),
+    [
+        ("{", "does not give JSON", ""),
+        ("{}", "needs a list of operations", ""),
+        ("[]", "at least one", ""),
+        ("[7]", "operation 1 of the patch is no object", "[0]"),
+        ('[{"op": "jump", "path": "/x"}]', "needs op: one of add, copy", "[0]"),
+        ('[{"op": "remove", "path": "x"}]', "needs path: a JSON Pointer", "[0]"),
+        ('[{"op": "remove", "path": ""}]', "needs path: a JSON Pointer", "[0]"),
+        ('[{"op": "remove", "path": "/a~2"}]', "needs path: a JSON Pointer", "[0]"),
+        ('[{"op": "remove", "path": "/a"}, {"op": "add", "path": "/x"}]', "(add) needs a value", "[1]"),
+        ('[{"op": "replace", "path": "/x", "value": null}]', "(replace) needs a value that is not null", "[0]"),
+        ('[{"op": "move", "path": "/x"}]', "(move) needs from: a JSON Pointer", "[0]"),
+    ],
+)
+def test_patch_that_is_none_is_refused_with_its_place(patch: str, told: str, location: str) -> None:
+    with pytest.raises(StepError) as caught:
+        render(document(), resource="Patient", patch=patch, search=SEARCH)
+    assert told in str(caught.value)
+    assert (caught.value.location or "") == location
+
+
+@pytest.mark.parametrize(
+    "patch",
+    ['[{"op": "move", "from": "/a", "path": "/b"}]', '[{"op": "test", "path": "/a/0/b~1c", "value": [1]}]'],
+)
+def test_patch_of_every_operation_passes(patch: str) -> None:
+    assert render(document(), resource="Patient", patch=patch, search=SEARCH)["patch"] is True
+
+
+@pytest.mark.parametrize("kind", ["transaction", "batch"])
+def test_bundle_that_asks_for_something_is_told_apart(kind: str) -> None:
+    entry = '{"resource": {"resourceType": "Patient"}, "request": {"method": "POST", "url": "Patient"}}'
+    text = f'{{"resourceType": "Bundle", "type": "{kind}", "entry": [{entry}, {entry}]}}'
+    request = render(document(), resource=text)
+    assert (request["bundle"], request["entries"], request["search"]) == (kind, 2, "")
+
+
+def test_bundle_that_is_only_kept_is_a_resource_like_another() -> None:
+    request = render(document(), resource='{"resourceType": "Bundle", "type": "collection"}')
+    assert set(request) == {"resource", "search", "type"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"patch": PATCH, "search": SEARCH}, "write its name"),
+        ({"resource": "Bundle", "patch": PATCH}, "write its name"),
+        ({"resource": "Patient", "patch": PATCH}, "add search"),
+        ({"resource": "Patient", "patch": PATCH, "search": SEARCH, "on_match": "keep"}, "keep one of the two"),
+        ({"on_missing": "reject"}, "needs a search"),
+        ({"search": SEARCH, "on_missing": "reject", "on_match": "keep"}, "only updates"),
+        ({"resource": "Bundle", "search": SEARCH}, "leave `search` out"),
+        ({"zone": "UTC"}, "zone belongs to a resource by name"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        spec(**options)
+
+
+def test_patch_is_held_when_its_outcome_is_unknown() -> None:
+    assert spec(resource="Patient", patch=PATCH, search=SEARCH).unknown_policy() == "hold"
+
+
+def test_server_is_found_with_what_it_takes(tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text('{"resourceType": "CapabilityStatement"}')
+    entry = SimpleNamespace(base="https://x/", profile="epic", capabilities="own.json", headers={"X-Practice": "1"})
+    found = find_server(SimpleNamespace(servers={"e": entry}, root=tmp_path, data=tmp_path), "e", "adt")
+    assert (found.base, found.data, found.headers) == ("https://x", tmp_path, {"X-Practice": "1"})
+    assert (found.profile.system, found.profile.writes) == ("Epic", {})
