@@ -45,6 +45,8 @@ CODES: Final = {
     "E403": "A secret whose file cannot be read, or can be read by others.",
     "E404": "A secret that is in a keyring.",
     "E405": "A reference to a secret that is not written as one.",
+    "E406": "A private key that cannot sign.",
+    "E407": "No key of the engine's own signs for this.",
     "E501": "A variable of the environment that cannot be used.",
     "E502": "A variable of the environment that is not known.",
     "E503": "An override that matches nothing.",

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from broker.errors import ConfigError
 from broker.spec import Bytes, Endpoint, Seconds, Spec
 from config import overrides as overriding
+from config.auth_check import check_keys
 from config.findings import Finding, did_you_mean, has_errors, report, shown
 from config.gateways import AnyGateway, GatewaySpec
 from config.mail_servers import MailServerSpec
@@ -206,6 +207,7 @@ class _Reading:
         findings += unavailable(value, marks, self.environment)
         if spec is not None:
             findings += check_systems(spec.systems, root / spec.channels, marks)
+            findings += check_keys(spec, marks, root / spec.data, self.environment)
         if spec is None or has_errors(findings):
             return None
         # Look secrets up now, so that none is missing when a destination first needs it.

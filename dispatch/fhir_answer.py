@@ -137,7 +137,7 @@ def _succeeded(answer: Answer, peer: str, kind: str, name: str, issues: list[tup
     if any(severity in {"error", "fatal"} for severity, _, _ in issues):
         codes = ", ".join(dict.fromkeys(code for _, code, _ in issues))
         return Unknown(f"{reason} with an error inside ({codes})", response=answer.body)
-    if answer.body.strip() and _json(answer.body).get("resourceType") not in {kind, "OperationOutcome"}:
+    if answer.body.strip() and _json(answer.body).get("resourceType") not in (kind, "OperationOutcome"):
         return Unknown(f"{reason} with something other than FHIR inside", response=answer.body)
     found = named(answer, kind)
     if found is None and name:

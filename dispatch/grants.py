@@ -26,7 +26,7 @@ from dispatch.token import Grant, TokenRequest
 
 _JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_SMART: Final = ("RS384", "ES384")  # what every SMART server has to take; the first is preferred
+SMART_ALGORITHMS: Final = ("RS384", "ES384")  # what every SMART server has to take; the first is preferred
 _WELL_KNOWN: Final = ".well-known/smart-configuration"
 _TOKENS: Final = "tokens"  # folder of refresh tokens below the data folder
 
@@ -137,8 +137,12 @@ class Smart:
                 return found
             self.found = found
         url, taken = self.found
-        wanted = (spec.algorithm,) if spec.algorithm else tuple(name for name in _SMART if not taken or name in taken)
-        key = _key(spec, self.where, self.data, now, wanted or _SMART)
+        wanted = (
+            (spec.algorithm,)
+            if spec.algorithm
+            else tuple(name for name in SMART_ALGORITHMS if not taken or name in taken)
+        )
+        key = _key(spec, self.where, self.data, now, wanted or SMART_ALGORITHMS)
         claims = {
             "iss": spec.client_id,
             "sub": spec.client_id,

@@ -6,6 +6,8 @@ import pytest
 
 from config.secrets import SecretError, open_secrets
 from config.settings import load, read_settings
+from dispatch import key_folder
+from dispatch.signing import make_key
 
 
 def told(folder: Path, auth: str, **environment: str) -> list[str]:
@@ -64,6 +66,34 @@ def told(folder: Path, auth: str, **environment: str) -> list[str]:
 )
 def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, auth: str, finding: str) -> None:
     assert told(tmp_path, auth, T="x") == [finding]
+
+
+def test_private_key_that_cannot_sign_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text(make_key("ES256").pem())
+    (tmp_path / "key.pem").chmod(0o600)
+    auth = f"{{smart: {{client_id: a, scope: b, algorithm: RS384, private_key: '${{file:{tmp_path}/key.pem}}'}}}}"
+    (finding,) = told(tmp_path, auth)
+    column = auth.index("'") + 11
+    assert finding.startswith(f"4:{column} servers.ehr.auth.smart.private_key: this key cannot sign with RS384 (it can")
+    assert told(tmp_path, "{smart: {client_id: a, scope: b, private_key: '${env:T}'}}", T="no key") == [
+        "4:57 servers.ehr.auth.smart.private_key: this is no private key in PEM without a passphrase (BEGIN PRIVATE "
+        "KEY) ()"
+    ]
+    (missing,) = told(tmp_path, "{smart: {client_id: a, scope: b, private_key: '${env:NOPE}'}}")
+    assert "NOPE is not set" in missing
+
+
+def test_missing_key_of_our_own_is_warned_of(tmp_path: Path) -> None:
+    auth = "{smart: {client_id: a, scope: b}}"
+    (finding,) = told(tmp_path, auth)
+    assert finding.startswith("4:12 servers.ehr.auth.smart: ")
+    assert "has no key that signs with RS384 or ES384; run `handoff keys make`" in finding
+    key_folder.make(tmp_path / "var", "ES384", 0.0)
+    assert told(tmp_path, auth) == []
+    key_folder.make(tmp_path / "var", "ES384", 0.0)  # published, and signs later
+    assert told(tmp_path, auth) == []
+    (other,) = told(tmp_path, "{jwt_bearer: {token_url: 'https://x', issuer: y}}")
+    assert "no key that signs with RS256" in other
 
 
 @pytest.mark.parametrize("host", ["https://idp.example", "http://localhost:1", "http://127.0.0.1", "http://[::1]:9"])
