@@ -160,7 +160,7 @@ async def test_refusals_arrive_as_reasons_without_data(tmp_path: Path) -> None:
         async with opened(sms(), address) as gateway, opened(fhir(search=None), address) as ehr:
             (opted_out,) = await gateway.send([text("+15005550004")])
             (invalid,) = await ehr.send([patient("0012", gender="unclear", search=False)])
-            (unsupported,) = await ehr.send([patient("0012", kind="Observation", search=False)])
+            (unsupported,) = await ehr.send([patient("0012", kind="Slot", search=False)])
         assert log(address) == {"texts": [], "write_backs": []}
     assert isinstance(opted_out, Rejected)
     assert opted_out.reason == "HTTP 400 from gateway twilio (code 21610): the recipient has opted out"
