@@ -66,7 +66,7 @@ _FINISH: Final = (
 )
 _TAKEN: Final = (
     "WITH v(route, lane) AS ({v}) SELECT v.route, v.lane FROM v WHERE EXISTS (SELECT 1 FROM delivery d "
-    "WHERE d.route_id = v.route AND d.lane = v.lane AND d.open) UNION SELECT v.route, v.lane FROM v WHERE EXISTS "
+    "WHERE d.route_id = v.route AND d.lane = v.lane AND d.open) UNION ALL SELECT v.route, v.lane FROM v WHERE EXISTS "
     "(SELECT 1 FROM delivery d WHERE d.route_id = v.route AND d.other_lane = v.lane AND d.open)",
     "integer bigint",
 )
@@ -158,7 +158,7 @@ _OF_TWO: Final = "CASE WHEN delivery.other_lane IS NOT NULL THEN delivery.lane E
 _PROMOTE: Final = (
     "WITH v(route, lane, now) AS ({v}), head AS ("  # noqa: S608 - text of this module only
     "SELECT v.now AS now, (SELECT d.id FROM delivery d WHERE d.route_id = v.route AND d.lane = v.lane AND d.open "
-    "ORDER BY d.id LIMIT 1) AS id FROM v UNION "
+    "ORDER BY d.id LIMIT 1) AS id FROM v UNION ALL "
     "SELECT v.now, (SELECT d.id FROM delivery d WHERE d.route_id = v.route AND d.other_lane = v.lane AND d.open "
     "ORDER BY d.id LIMIT 1) FROM v) "
     "UPDATE delivery SET due_at = head.now FROM head WHERE delivery.id = head.id AND delivery.state = 'waiting' "
