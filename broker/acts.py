@@ -269,6 +269,12 @@ def read_received(
     ]
 
 
+def read_ended(connection: Connection, message: int) -> tuple[str, str | None, str | None, str | None] | None:
+    """Return state, step, location and reason of a message; None when there is no such message."""
+    found = connection.rows("SELECT state, step, location, reason FROM message WHERE id = ?", (message,))
+    return (found[0][0], found[0][1], found[0][2], found[0][3]) if found else None
+
+
 def read_setting(connection: Connection, name: str) -> bytes | None:
     """Return a value that the store keeps of itself; None if it has none of this name."""
     found = connection.rows("SELECT value FROM setting WHERE name = ?", (name,))

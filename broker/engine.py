@@ -125,7 +125,8 @@ class Engine:
         worker = self._workers[registered.channel % len(self._workers)]
         program = self._program(channel, registered)
         worker.load(program.key, channel.content)
-        pump = Pump(self.store, self.sealer, worker, program, self.notify, self._offer, self._take)
+        ended = self.intake.endings.tell
+        pump = Pump(self.store, self.sealer, worker, program, self.notify, self._offer, self._take, ended)
         dispatchers = [
             Dispatcher(
                 self.store,

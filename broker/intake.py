@@ -9,10 +9,11 @@ from typing import Final
 
 from broker.crash import crash_point
 from broker.delivery import Report
+from broker.endings import Endings
 from broker.errors import MessageError, NotAccepted, StoreError, refused
 from broker.formats.reading import Format, Index
 from broker.ids import Ids
-from broker.message import Inbound, Receipt
+from broker.message import Ended, Inbound, Receipt
 from broker.notices import ControlIdReused, DeliveryReported, MessagesAccepted, Notice
 from broker.notices import Quarantined as QuarantinedNotice
 from broker.seal import Sealer
@@ -38,13 +39,14 @@ class Door:
 
 
 class StoreIntake:
-    """Accepts messages into the store; the future it gives resolves after the commit."""
+    """Accepts messages into the store; the future it gives resolves after the commit, or when the steps have ended."""
 
     def __init__(self, store: Store, sealer: Sealer, ids: Ids, notify: Callable[[Notice], None]) -> None:
         self._store = store
         self._sealer = sealer
         self._ids = ids
         self._notify = notify
+        self.endings = Endings(store)
         self._doors: dict[str, Door] = {}
         self._accepted: Counter[tuple[str, bool]] = Counter()  # by channel, and whether it was a duplicate
 
@@ -67,6 +69,21 @@ class StoreIntake:
             promise.set_exception(refusal)
             return promise
         self._store.accept(message, lambda told: self._committed(door, message, told, promise))
+        return self._after_the_steps(promise) if inbound.waits else promise
+
+    def _after_the_steps(self, stored: "asyncio.Future[Receipt]") -> "asyncio.Future[Receipt]":
+        """Resolve with the receipt of a message when its steps have ended, too."""
+        promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+
+        def committed(_stored: "asyncio.Future[Receipt]") -> None:
+            if error := stored.exception():
+                _break(promise, error)
+            else:
+                receipt = stored.result()
+                ending = self.endings.of(receipt.message_id, may_be_over=receipt.duplicate)
+                ending.add_done_callback(lambda ended: _keep(promise, receipt, ended))
+
+        stored.add_done_callback(committed)
         return promise
 
     def _read(self, inbound: Inbound, door: Door) -> NewMessage:
@@ -142,3 +159,16 @@ class StoreIntake:
         )
         kept.add_done_callback(lambda done: done.exception())  # the notice below is all that is left if it failed
         self._notify(QuarantinedNotice(channel=channel, peer=peer, reason=reason, size=len(data)))
+
+
+def _keep(promise: "asyncio.Future[Receipt]", receipt: Receipt, ended: "asyncio.Future[Ended]") -> None:
+    if error := ended.exception():
+        _break(promise, NotAccepted(f"{error}; send it again", code="AE", condition=207))
+    elif not promise.done():
+        receipt.ended = ended.result()
+        promise.set_result(receipt)
+
+
+def _break(promise: "asyncio.Future[Receipt]", error: BaseException) -> None:
+    if not promise.done():
+        promise.set_exception(error)

@@ -16,15 +16,35 @@ class Inbound:
     peer: str = ""
     received_at: float = 0.0  # POSIX seconds
     header: Header | None = field(default=None, repr=False)  # MSH, where the listener has read it already
+    waits: bool = False  # the receipt is due when the steps have ended, not at the commit
     key: bytes = b""  # what makes it the same as one that came before, where the listener knows that better
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the steps of a message ended: its state, and where and why where that is not ``processed``."""
+
+    state: str
+    step: str | None = None
+    location: str | None = None
+    reason: str | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the message was taken: filtered is not rejected."""
+        return self.state in {"processed", "filtered"}
 
 
 @dataclass(slots=True, kw_only=True)
 class Receipt:
-    """The promise that a message is committed; ``duplicate`` means that it was before, and nothing happened twice."""
+    """The promise that a message is committed; ``duplicate`` means that it was before, and nothing happened twice.
+
+    ``ended`` says what the steps made of it, where the listener waits for that.
+    """
 
     message_id: int
     duplicate: bool = False
+    ended: Ended | None = None
 
 
 @dataclass(slots=True, kw_only=True)

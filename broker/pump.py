@@ -50,6 +50,7 @@ class Pump:
         notify: Callable[[Notice], None],
         offer: Callable[[list[Placed]], None],
         room: Callable[[int], bool],
+        ended: Callable[[Sequence[Finished]], None],
     ) -> None:
         self.program = program
         self._store = store
@@ -58,6 +59,7 @@ class Pump:
         self._notify = notify
         self._offer = offer
         self._room = room
+        self._ended_steps = ended
         self._fresh: deque[Item] = deque()
         self._again: deque[int] = deque()
         self._taken = 0  # the last message that was taken to the steps
@@ -163,6 +165,9 @@ class Pump:
         finally:
             self._ahead.release()
         self._offer([one for unit, placed in zip(finished, told, strict=True) for one in self._placed(unit, placed)])
+        self._ended_steps(
+            [unit for unit, placed in zip(finished, told, strict=True) if not isinstance(placed, Exception)]
+        )
         self._tell(finished, time.monotonic() - began)
 
     def _placed(self, unit: Finished, told: list[Placed] | Exception) -> list[Placed]:

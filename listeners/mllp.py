@@ -1,4 +1,7 @@
-"""This module lets HL7 v2 messages in over MLLP, and answers each when it is committed, in the order they came."""
+"""This module lets HL7 v2 messages in over MLLP, and answers each when it is committed, or when its steps have ended.
+
+Answers leave in the order in which the messages came.
+"""
 
 import itertools
 import time
@@ -25,8 +28,10 @@ class MllpSpec(PortSpec):
 
     formats: ClassVar[frozenset[str]] = frozenset({"hl7"})
 
-    acknowledge: Literal["stored"] = Field(
-        "stored", description="When a sender gets its answer: `stored` means once the message is committed to disk."
+    acknowledge: Literal["stored", "processed"] = Field(
+        "stored",
+        description="When a sender gets its answer: `stored` means once the message is committed to disk; `processed` "
+        "when its steps have ended, too, with an error (AE) where they failed.",
     )
     mode: Literal["MSH-15", "original"] = Field(
         "MSH-15",
@@ -77,7 +82,9 @@ class MllpListener(Port):
         self.limits = Limits(
             message=spec.max_message, batch=spec.max_batch, frame_deadline=spec.frame_deadline, idle=spec.idle
         )
-        self.manner = Manner(original=spec.mode == "original", blocks=spec.release > 1)
+        self.manner = Manner(
+            original=spec.mode == "original", blocks=spec.release > 1, waits=spec.acknowledge == "processed"
+        )
 
     def connection(self, peer: str) -> Connection:
         """Make the protocol of one connection."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from broker.errors import MessageError, NotAccepted, refused
-from broker.message import Inbound, Receipt
+from broker.message import Ended, Inbound, Receipt
 from broker.notices import BatchFaulty, Bug, MessageRefused, PeerRefused
 from broker.parts import Tools
 from broker.wire.ack import acknowledge, application_code, commit_code, is_acknowledgment, refusal_code
@@ -26,10 +26,14 @@ _TORN: Final = "a segment of the batch's envelope stands inside the message; sen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How a listener answers: in original mode whatever is wished, and with the commit blocks of MLLP release 2."""
+    """How a listener answers: in original mode whatever is wished, with the commit blocks of MLLP release 2, and when.
+
+    ``waits`` says that the answer is due when the steps have ended, not at the commit.
+    """
 
     original: bool
     blocks: bool
+    waits: bool = False
 
 
 @dataclass(slots=True)
@@ -57,6 +61,7 @@ class Exchanges:
         self.original = manner.original
         self.speaker: Peer | None = None  # who showed a certificate
         self._blocks = manner.blocks
+        self._waits = manner.waits
 
     def begin(self, body: bytes, header: Header) -> Exchange:
         """Hand a message to the intake; one that answers another is kept and never answered."""
@@ -72,6 +77,7 @@ class Exchanges:
                 peer=self.peer,
                 received_at=time.time(),
                 header=header,
+                waits=self._waits,
             )
         )
         return Exchange(header, body, promise, len(body))
@@ -101,9 +107,11 @@ class Exchanges:
             return exchange.answer
         error = promise.exception()
         if error is None:
+            receipt = promise.result()
+            failed = receipt.ended if receipt.ended is not None and not receipt.ended.is_good else None
             if self.original or not (header.accept_ack or header.application_ack):
-                return (acknowledge(header, "AA", self.control_id(), time.time()),)
-            return self._committed(header) + self._processed(header, "AA")
+                return (self._verdict(header, "AE" if failed else "AA", failed),)
+            return self._committed(header) + self._processed(header, failed)
         if not isinstance(error, NotAccepted):
             self.tools.notify(Bug(where="intake.accept", error=type(error).__name__))
             error = NotAccepted("the message could not be stored; send it again", code="AE", condition=207)
@@ -116,10 +124,26 @@ class Exchanges:
         code = commit_code(header, "AA")
         return () if code is None else (acknowledge(header, code, self.control_id(), time.time()),)
 
-    def _processed(self, header: Header, verdict: str) -> tuple[bytes, ...]:
+    def _processed(self, header: Header, failed: Ended | None) -> tuple[bytes, ...]:
         """Return the application acknowledgment, where one is due: with ``acknowledge: stored``, at the commit."""
-        code = application_code(header, verdict)
-        return () if code is None else (acknowledge(header, code, self.control_id(), time.time(), silent=True),)
+        code = application_code(header, "AE" if failed else "AA")
+        return () if code is None else (self._verdict(header, code, failed, silent=True),)
+
+    def _verdict(self, header: Header, code: str, failed: Ended | None, *, silent: bool = False) -> bytes:
+        """Return what the steps made of a message; it is kept either way, so sending it again changes nothing."""
+        if failed is None:
+            return acknowledge(header, code, self.control_id(), time.time(), silent=silent)
+        return acknowledge(
+            header,
+            code,
+            self.control_id(),
+            time.time(),
+            text=failed.reason or "the steps failed",
+            condition=207,
+            location=failed.location or "",
+            diagnostic=f"channel {self.tools.channel}: it waits for an operator, at {failed.step or 'its steps'}",
+            silent=silent,
+        )
 
     def refusal(self, header: Header, error: NotAccepted) -> tuple[bytes, ...]:
         """Return the one answer to a message that was not accepted, where it wants one."""

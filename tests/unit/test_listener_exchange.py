@@ -3,7 +3,9 @@
 import pytest
 
 from broker.errors import NotAccepted
+from broker.message import Ended, Receipt
 from broker.notices import MessageRefused
+from broker.wire.er7 import Message
 from broker.wire.header import read_header
 from broker.wire.mllp import COMMITTED, NOT_COMMITTED, frame
 from tests.mllp_bench import Bench, answers, codes, frames, kept, message, turn
@@ -172,3 +174,63 @@ async def test_connection_closes_and_says_why_when_a_block_comes_to_release_1() 
     await turn()
     assert wire.is_half_closed()
     assert "listen.mllp.release" in bench.of(MessageRefused)[0].reason
+
+
+# After the steps.
+
+
+async def end(bench: Bench, number: int, ended: Ended) -> None:
+    bench.promises[number].set_result(Receipt(message_id=number, ended=ended))
+    await turn()
+
+
+FAILED = Ended("failed", "steps.2.canonical", "PID(2)-3", "patient 2 of 2: PID-3 has no identifier")
+
+
+@pytest.mark.parametrize(("option", "waits"), [("stored", False), ("processed", True)])
+async def test_intake_is_told_what_the_answer_waits_for(option: str, waits: bool) -> None:
+    bench = Bench(acknowledge=option)
+    connection, _ = bench.connect()
+    connection.dataReceived(frame(message(1)))
+    assert [inbound.waits for inbound in bench.inbound] == [waits]
+
+
+@pytest.mark.parametrize("state", ["processed", "filtered"])
+@pytest.mark.parametrize(("wishes", "expected"), [("|", ["AA"]), ("AL|AL", ["CA", "AA"]), ("NE|ER", [])])
+async def test_what_the_steps_took_is_answered_as_what_was_stored(state: str, wishes: str, expected: list[str]) -> None:
+    bench = Bench(acknowledge="processed")
+    connection, wire = bench.connect()
+    connection.dataReceived(frame(message(1, wishes=wishes)))
+    assert answers(wire) == []
+    await end(bench, 0, Ended(state))
+    assert answers(wire) == [(code, "M1") for code in expected]
+
+
+@pytest.mark.parametrize("mode", ["MSH-15", "original"])
+async def test_what_the_steps_could_not_do_is_an_error_with_its_place(mode: str) -> None:
+    bench = Bench(acknowledge="processed", mode=mode)
+    connection, wire = bench.connect()
+    connection.dataReceived(frame(message(1)) + frame(message(2)))
+    await end(bench, 1, Ended("processed"))
+    assert answers(wire) == []  # in the order of the frames
+    await end(bench, 0, FAILED)
+    assert answers(wire) == [("AE", "M1"), ("AA", "M2")]
+    answer = Message.parse(frames(wire)[0])
+    assert [answer.get(place) for place in ("ERR-2.1", "ERR-2.2", "ERR-2.3", "ERR-3.1", "ERR-4")] == [
+        "PID", "2", "3", "207", "E",
+    ]  # fmt: skip
+    assert answer.get("ERR-8") == FAILED.reason
+    assert answer.get("ERR-7") == "channel adt: it waits for an operator, at steps.2.canonical"
+    assert not bench.of(MessageRefused)
+    assert not bench.kept
+
+
+@pytest.mark.parametrize(
+    ("wishes", "expected"), [("AL|AL", ["CA", "AE"]), ("AL|SU", ["CA"]), ("NE|ER", ["AE"]), ("AL|NE", ["CA"])]
+)
+async def test_failure_is_told_as_asked_for_in_enhanced_mode(wishes: str, expected: list[str]) -> None:
+    bench = Bench(acknowledge="processed")
+    connection, wire = bench.connect()
+    connection.dataReceived(frame(message(1, wishes=wishes)))
+    await end(bench, 0, Ended("discarded"))
+    assert answers(wire) == [(code, "M1") for code in expected]

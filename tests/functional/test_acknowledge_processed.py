@@ -1,0 +1,85 @@
+"""With `acknowledge: processed` the sender learns what the steps made of a message, whenever it asks."""
+
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from broker.wire.mllp import Decoder, Frame, frame
+from tests.functional.running import ROOT, Running
+
+BODY: Final = (ROOT / "channels" / "messages" / "adt_a08.hl7").read_bytes()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Running]:
+    """A running engine that answers after the steps."""
+    with Running(tmp_path) as running:
+        path = running.folder / "channels" / "mercy-adt.yaml"
+        path.write_text(path.read_text().replace("acknowledge: stored", "acknowledge: processed"))
+        done = running.run("reload")
+        assert done.returncode == 0, done.stdout
+        yield running
+
+
+def named(name: str, *edits: tuple[bytes, bytes]) -> bytes:
+    """Return the sample message under a control id, with replacements."""
+    body = BODY.replace(b"MERCY0000308", name.encode())
+    for old, new in edits:
+        assert old in body
+        body = body.replace(old, new)
+    return body
+
+
+def exchange(engine: Running, *bodies: bytes) -> list[bytes]:
+    """Send messages over one connection without waiting; return as many answers."""
+    decoder, found = Decoder(1 << 20), []
+    with socket.create_connection(("127.0.0.1", engine.mllp), 30) as peer:
+        peer.sendall(b"".join(map(frame, bodies)))
+        while len(found) < len(bodies):
+            data = peer.recv(65536)
+            assert data, "the engine closed the connection"
+            found += [item.payload for item in decoder.feed(data) if isinstance(item, Frame)]
+    return found
+
+
+def codes(answers: list[bytes]) -> list[tuple[str, str]]:
+    """Return MSA-1 and MSA-2 of each."""
+    return [
+        (match[1].decode(), match[2].decode())
+        for answer in answers
+        if (match := re.search(rb"\rMSA\|(\w+)\|([^|\r]*)", answer))
+    ]
+
+
+def test_answer_says_what_the_steps_made_of_it(engine: Running) -> None:
+    """Taken and filtered are AA, failed is AE with its place; in order, again for duplicates, and after a kill."""
+    good = named("GOOD")
+    filtered = named("FILTERED", (b"ADT^A08^ADT_A01", b"ORU^R01^ORU_R01"))
+    bad = named("BAD", (b"\rPID|", b"\rZID|"))
+    expected = [("AA", "GOOD"), ("AE", "BAD"), ("AA", "FILTERED")]
+    answers = exchange(engine, good, bad, filtered)
+    assert codes(answers) == expected
+    assert re.search(
+        rb"\rERR\|\|PID\^1\|207\^[^|]*\|E\|\|\|channel mercy-adt: [^|]*canonical\|PID is missing", answers[1]
+    )
+    assert b"Okafor" not in b"".join(answers)
+    assert codes(exchange(engine, bad, good, bad, filtered)) == [expected[1], expected[0], expected[1], expected[2]]
+    assert len(engine.read("messages")["messages"]) == 3
+    assert engine.stop(signal.SIGKILL) == -9
+    engine.start()
+    assert codes(exchange(engine, bad, good)) == [expected[1], expected[0]]
+    (letter,) = engine.read("dead", "list")["dead"]
+    assert engine.run("dead", "discard", letter["id"], "--reason", "sent in error", "--yes").returncode == 0
+    assert codes(exchange(engine, bad)) == [expected[1]]
+
+
+def test_many_at_once_are_answered_in_order(engine: Running) -> None:
+    """More than may be open on a connection; each twice."""
+    bodies = [named(f"N{number}") for number in range(150)]
+    assert codes(exchange(engine, *bodies, *bodies)) == [("AA", f"N{number}") for number in range(150)] * 2
+    assert engine.stop() == 0

@@ -1,0 +1,79 @@
+"""Who waits for the end of a message's steps is told once it is committed, whenever that was."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from broker.endings import Endings
+from broker.errors import StoreError
+from broker.message import Ended
+from broker.units import Finished
+
+ROW = ("failed", "steps.1.canonical", "PID", "PID is missing")
+
+
+def endings(row: Any = None) -> Endings:
+    """Return endings over a store that says this of every message."""
+
+    async def read(*_asked: Any) -> Any:
+        await asyncio.sleep(0)
+        if isinstance(row, Exception):
+            raise row
+        return row
+
+    store: Any = SimpleNamespace(read=read)
+    return Endings(store)
+
+
+def finished(message: int, state: str = "processed") -> Finished:
+    return Finished(id=message, channel=1, revision=1, state=state, at=1.0)
+
+
+async def test_everybody_who_waits_for_a_message_is_told_once() -> None:
+    known = endings()
+    first, second = known.of(1, may_be_over=False), known.of(1, may_be_over=False)
+    other = known.of(2, may_be_over=False)
+    known.tell([finished(1, "filtered"), finished(3)])
+    assert first.result() == second.result() == Ended("filtered")
+    assert first.result().is_good
+    assert not other.done()
+    known.tell([finished(1)])
+    known.tell([finished(2, "failed")])
+    assert not other.result().is_good
+
+
+async def test_end_of_long_ago_is_looked_up() -> None:
+    assert await endings(ROW).of(1, may_be_over=True) == Ended(*ROW)
+
+
+@pytest.mark.parametrize("row", [None, ("received", None, None, None)])
+async def test_end_that_is_to_come_is_waited_for(row: Any) -> None:
+    known = endings(row)
+    promise = known.of(1, may_be_over=True)
+    await asyncio.sleep(0.001)
+    assert not promise.done()
+    known.tell([finished(1)])
+    assert (await promise).state == "processed"
+
+
+async def test_end_that_commits_while_the_store_is_asked_counts() -> None:
+    known = endings(ROW)
+    promise = known.of(1, may_be_over=True)
+    known.tell([finished(1)])
+    await asyncio.sleep(0.001)
+    assert promise.result().state == "processed"
+
+
+async def test_who_gave_up_is_not_told() -> None:
+    known = endings()
+    promise = known.of(1, may_be_over=False)
+    promise.cancel()
+    known.tell([finished(1)])
+    assert promise.cancelled()
+
+
+async def test_store_that_cannot_say_is_told() -> None:
+    with pytest.raises(StoreError, match="away"):
+        await endings(StoreError("store: it is away")).of(1, may_be_over=True)
