@@ -37,7 +37,8 @@ def named(name: str, *edits: tuple[bytes, bytes]) -> bytes:
 
 def exchange(engine: Running, *bodies: bytes) -> list[bytes]:
     """Send messages over one connection without waiting; return as many answers."""
-    decoder, found = Decoder(1 << 20), []
+    decoder = Decoder(1 << 20)
+    found: list[bytes] = []
     with socket.create_connection(("127.0.0.1", engine.mllp), 30) as peer:
         peer.sendall(b"".join(map(frame, bodies)))
         while len(found) < len(bodies):

@@ -1,5 +1,6 @@
 """Whatever a message holds, its mapping gives an event that survives JSON, or says where it fails, within its time."""
 
+from collections import Counter
 from typing import Final
 
 import pytest
@@ -11,6 +12,7 @@ from broker.errors import StepError
 from broker.wire.er7 import Message
 from tests.pace import within
 from transforms.map_message import MAPPERS, map_message
+from transforms.split_patients import split_patients
 
 SEGMENTS: Final = (
     *("EVN", "PID", "PD1", "NK1", "PV1", "PV2", "MRG", "ROL", "GT1", "IN1", "IN2", "SCH", "ARQ", "TQ1", "RGS", "AIS"),
@@ -80,3 +82,27 @@ def test_fields_that_repeat_without_end_cost_no_more_than_their_length(line: str
     kind = "SIU^S12" if "SCH" in line else "ADT^A08"
     message = Message.parse(f"MSH|^~\\&|A|B|C|D|20240501||{kind}|1|P|2.5.1\r{text}".encode(), "utf-8")
     assert within(MOST_SECONDS, lambda: map_message(message))
+
+
+@given(code=st.sampled_from(sorted(MAPPERS)), trigger=st.sampled_from(TRIGGERS), lines=st.lists(LINES, max_size=12))
+@settings(max_examples=400, deadline=None, derandomize=True)
+def test_every_segment_of_several_patients_is_somebodys(code: str, trigger: str, lines: list[str]) -> None:
+    people = [f"PID|{number}||{number}^^^M^MR" for number in range(3)]
+    header = f"MSH|^~\\&|A|B|C|D|20240501||{code}^{trigger}|1|P|2.5.1"
+    message = Message.parse("\r".join([header, people[0], *lines[:4], people[1], *lines[4:], people[2]]).encode())
+    try:
+        parts = split_patients(message, 3)
+    except StepError as error:
+        if not error.location:
+            raise
+        return
+    whole = Counter(message.lines())
+    told = [Counter(part.message().lines()) for part in parts]
+    assert all(not (each - whole) for each in told), "a part has what the message has not"
+    assert not parts or not whole - sum(told, Counter()), "a segment is lost"
+    for part in parts:
+        try:
+            map_message(part.message())
+        except StepError as error:
+            if not part.located(error.location):
+                raise

@@ -1,0 +1,31 @@
+"""What a worker process answers is taken only as what it may be."""
+
+from typing import Any
+
+import pytest
+
+from broker.processes import Rendered, _read_results
+
+
+def results(*deliveries: Any, state: str = "processed") -> dict[str, Any]:
+    return {"results": [[state, None, None, None, list(deliveries)]]}
+
+
+def test_deliveries_are_cut_out_of_what_follows() -> None:
+    (one,) = _read_results(results([0, "a", 2], [62, "b", 1, "c"]), b"xyz", 1)
+    assert one.deliveries == (Rendered(0, "a", b"xy"), Rendered(62, "b", b"z", "c"))
+
+
+@pytest.mark.parametrize(
+    ("header", "rest", "count"),
+    [
+        (results([63, "a", 1]), b"x", 1),
+        (results([-1, "a", 1]), b"x", 1),
+        (results([0, "a", 1]), b"xy", 1),
+        (results(), b"", 2),
+        (results(state="sleeping"), b"", 1),
+    ],
+)
+def test_what_is_no_answer_is_refused(header: Any, rest: bytes, count: int) -> None:
+    with pytest.raises(ValueError, match=r"no such|as many"):
+        _read_results(header, rest, count)
