@@ -113,3 +113,28 @@ def test_second_opinion_is_hl7apys() -> None:
     assert complaint is not None
     assert "EVN" in complaint
     assert inspect(MESSAGE, Asked()).second_opinion is None
+
+
+SECOND = b"PID|2||00777^^^MERCY^MR||Obi||someday|M\rPV1|1|I\r"
+
+
+def test_every_patient_of_a_message_is_told() -> None:
+    found = seen(MESSAGE.replace(b"ADT^A08^ADT_A01", b"ADT^A17^ADT_A17") + SECOND, fhir=True)
+    assert [event["patient"]["family"] for event in found.events] == ["Okafor", "Obi"]
+    assert found.canonical == found.events[0]
+    assert found.as_json()["events"] == found.events
+    names = [one["name"][0]["family"] for one in found.fhir or () if one["resourceType"] == "Patient"]
+    assert names == ["Okafor", "Obi"]
+    assert ("PID(2)-7", 102) in places(found, "warning")
+
+
+def test_patient_who_cannot_be_told_does_not_hide_the_others() -> None:
+    merges = (
+        MSH.replace(b"A08^ADT_A01", b"A40^ADT_A39") % b"1" + b"EVN|A40|2024\rPID|1||1^^^M^MR\rMRG|2\rPID|2||3^^^M^MR\r"
+    )
+    found = seen(merges)
+    assert [event["patient"]["mrn"]["value"] for event in found.events] == ["1"]
+    assert "MRG-1" in dict(places(found, "warning"))
+    many = seen(merges + b"PID|1||9\rMRG|9\r" * 63)
+    assert (many.canonical, many.events) == (None, [])
+    assert "PID" in dict(places(many, "warning"))

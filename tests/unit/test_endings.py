@@ -33,6 +33,7 @@ def finished(message: int, state: str = "processed") -> Finished:
 
 async def test_everybody_who_waits_for_a_message_is_told_once() -> None:
     known = endings()
+    known.tell([finished(1, "failed")])  # nobody waits yet
     first, second = known.of(1, may_be_over=False), known.of(1, may_be_over=False)
     other = known.of(2, may_be_over=False)
     known.tell([finished(1, "filtered"), finished(3)])
