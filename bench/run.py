@@ -21,7 +21,7 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import mllp_out, reading_back, reading_canonical, reading_fhir, reading_results, reading_validation
+from bench import mllp_out, reading_back, reading_canonical, reading_fhir, reading_results, reading_validation, web
 from bench import reading as reading_messages
 from bench.engine import DEAD_TEXT, PRM, ROOT, Engine, free_port, load
 from bench.load import PATIENTS
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15, help="of each measurement")
     parser.add_argument("--queued", type=int, default=QUEUED)
     parser.add_argument("--waiting", type=int, default=WAITING, help="deliveries behind an outage")
-    parser.add_argument("--only", default="reading,sqlite,postgresql,latency,memory,hanging,outage,start,partner")
+    parser.add_argument("--only", default="reading,sqlite,postgresql,latency,memory,hanging,outage,start,partner,web")
     args = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
         "reading": reading,
@@ -227,6 +227,7 @@ def main() -> None:
         "outage": lambda: {"unlimited": outage(args.waiting), "limited": outage(args.waiting // 20, "200/s")},
         "start": cold_start,
         "partner": lambda: mllp_out.measure(args.seconds, drained),
+        "web": web.measure,
     }
     found: dict[str, Any] = {"machine_before": machine()}
     found |= {name: parts[name]() for name in args.only.split(",")}

@@ -1,4 +1,4 @@
-"""This module measures deliveries over HTTP: to three systems on loopback at a time, beside the bare client.
+"""This module measures deliveries over HTTP: three systems on loopback at a time, beside the bare client.
 
 python -m bench.web sink PORT         answers every request with success, and does nothing else
 python -m bench.web client PORT N     sends N requests with the client that the engine uses, and prints its cost
@@ -22,7 +22,7 @@ from bench.engine import ROOT, Engine, cpu_seconds, free_port, load
 from broker.sql import connect
 
 SYSTEMS: Final = ("crm", "desk", "partner")
-CONCURRENCY: Final = 8
+CONCURRENCY: Final = 32
 WARM: Final = 1000
 _BODY: Final = b'{"id":"001","success":true,"created":false,"errors":[]}'
 _ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (

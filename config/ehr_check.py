@@ -32,7 +32,7 @@ def check_writes(plan: DeliverPlan, files: Mapping[str, bytes], settings: Settin
     try:
         profile = profile_of(settings.servers[spec.server], settings.root)
     except ConfigError as error:
-        yield marks.value((*keys, "server")).finding("E308", f"server {spec.server}: {error}")
+        yield marks.value((*keys, "server")).finding("E309", f"server {spec.server}: {error}")
         return
     written = _Written(spec, files)
     if written.kind:
@@ -84,7 +84,7 @@ def _refused(written: _Written, profile: EhrProfile, marks: Marks, keys: Keys) -
     place = marks.value((*keys, refused[0][1] if refused else "search"))
     if refused:
         hint = _way_out(written.kind, profile, [interaction for interaction, _ in refused], len(wanted))
-        yield place.finding("E308", profile.refusal(written.kind, refused[0][0]), hint)
+        yield place.finding("E309", profile.refusal(written.kind, refused[0][0]), hint)
     else:
         yield from _unfindable(written, profile, marks, keys)
 
@@ -108,4 +108,4 @@ def _unfindable(written: _Written, profile: EhrProfile, marks: Marks, keys: Keys
         text = f"{profile.system} does not find {written.kind} by {unknown[0]}"
         names = ", ".join(profile.searches.get(written.kind, ())) or "_id only"
         hint = f"it finds it by {names}" if own else f"add `search:` with one of {names}"
-        yield place.finding("E308", text, hint)
+        yield place.finding("E309", text, hint)

@@ -58,7 +58,7 @@ def _mistakes(preset: PresetSpec, path: Path, marks: Marks) -> Iterator[Finding]
     """Give what is wrong with a preset beyond its form."""
     if preset.preset != path.stem:
         text = f'the preset is called "{preset.preset}" and its file {path.name}'
-        yield marks.value(("preset",)).finding("E208", text, f"call it {preset.preset}{_SUFFIX}")
+        yield marks.value(("preset",)).finding("E221", text, f"call it {preset.preset}{_SUFFIX}")
     texts: list[tuple[Keys, str]] = [(("base",), preset.base)]
     texts += [(("headers", name), text) for name, text in preset.headers.items()]
     for kind, defaults in preset.auth.items():
@@ -67,11 +67,11 @@ def _mistakes(preset: PresetSpec, path: Path, marks: Marks) -> Iterator[Finding]
         for name in variables_in(text):
             if name not in preset.variables:
                 hint = did_you_mean(name, preset.variables)
-                yield marks.value(keys).finding("E208", f"{show(keys)}: there is no variable {name}", hint)
+                yield marks.value(keys).finding("E221", f"{show(keys)}: there is no variable {name}", hint)
     for name, variable in preset.variables.items():
         if variable.default is not None and not VARIABLE.fullmatch(variable.default):
             keys = ("variables", name, "default")
-            yield marks.value(keys).finding("E208", f"{show(keys)} needs {_VARIABLE_WORDS}")
+            yield marks.value(keys).finding("E221", f"{show(keys)} needs {_VARIABLE_WORDS}")
 
 
 _VARIABLE_WORDS: Final = "letters, digits, dots, hyphens and underscores, as in a host name"
@@ -88,7 +88,7 @@ def check_templates(found: ReadPreset, kit: Any) -> tuple[Finding, ...]:
         try:
             RequestRenderer(kit, name, operation, given)
         except (HandoffError, ValueError) as error:
-            findings.append(found.marks.key(keys).finding("E208", f"{show(keys)}: {error}"))
+            findings.append(found.marks.key(keys).finding("E221", f"{show(keys)}: {error}"))
         findings += kit.placed(found.tree, keys, found.marks)
         findings += _unused(operation, keys, found.marks)
     return tuple(findings)
@@ -100,7 +100,7 @@ def _unused(operation: OperationSpec, keys: Keys, marks: Marks) -> Iterator[Find
     for name in operation.values:
         if not any(reads(text, name) for text in texts):
             mark = marks.key((*keys, "values", name))
-            yield mark.finding("E208", f"{show(keys)}: nothing reads the value {name}", severity="warning")
+            yield mark.finding("E221", f"{show(keys)}: nothing reads the value {name}", severity="warning")
 
 
 def load_preset(tree: Any) -> PresetSpec:

@@ -174,14 +174,14 @@ def check_operation(plan: DeliverPlan, preset: PresetSpec, marks: Marks) -> Iter
     if operation is None:
         text = f"{preset.name} has no operation {name}"
         hint = did_you_mean(str(name), preset.operations) or "write `request:` with one of your own"
-        yield marks.value((*keys, "operation")).finding("E309", text, hint)
+        yield marks.value((*keys, "operation")).finding("E321", text, hint)
         return
     given = getattr(spec, "values", {})
     for value in given:
         if value not in operation.values:
             text = f"{show((*keys, 'values'))}: there is no value {value} here"
-            yield marks.key((*keys, "values", value)).finding("E309", text, did_you_mean(value, operation.values))
+            yield marks.key((*keys, "values", value)).finding("E321", text, did_you_mean(value, operation.values))
     for value, about in operation.values.items():
         if about.is_needed and value not in given:
             text = f'{show(keys)} needs the value "{value}"'
-            yield marks.key(keys).finding("E309", text, f"write `values: {{{value}: …}}`: {about.about}")
+            yield marks.key(keys).finding("E321", text, f"write `values: {{{value}: …}}`: {about.about}")

@@ -13,7 +13,7 @@ from dispatch.auth import Credentials, with_query
 from dispatch.http import Answer, Exchange, Failure, witnessed, witnessed_all
 from dispatch.web import odata
 from dispatch.web.answers import Reader, Refresh, Verdict, fits, look, parsed
-from dispatch.web.preset import OperationSpec, PresetSpec
+from dispatch.web.preset import FindSpec, OperationSpec, PresetSpec
 from dispatch.web.rendering import FOUND_MARK, Frozen
 from dispatch.web.signature import signed
 
@@ -197,14 +197,20 @@ class WebSystem:
             return ""
         if answer.status != 200:  # noqa: PLR2004 - the one answer with something in it
             return self._searching(verdicts[0])
+        return self._found(answer, find)
+
+    def _found(self, answer: Answer, find: FindSpec) -> str | Outcome:
+        """Read what a search found; only an empty list says that there is nothing."""
         said = parsed(answer.body)
         listed = look(said, find.rows) if find.rows is not None else [said]
-        if not isinstance(listed, list) or not isinstance(said, dict | list):
-            return Retry(f"HTTP 200 from {self._peer} with something else than was expected (while searching)")
-        if len(listed) > 1:
+        if isinstance(listed, list) and len(listed) > 1:
             return Rejected(f"HTTP 200 from {self._peer}: several match the search", response=answer.body)
-        name = look(listed[0], find.id) if listed else None
-        return str(name) if isinstance(name, str | int) else ""
+        if listed == []:
+            return ""
+        name = look(listed[0], find.id) if isinstance(listed, list) else None
+        if not isinstance(name, str | int) or isinstance(name, bool) or not str(name):
+            return Retry(f"HTTP 200 from {self._peer} with something else than was expected (while searching)")
+        return str(name)
 
     def _searching(self, verdict: Verdict) -> Outcome:
         outcome = self._settled(verdict)

@@ -162,7 +162,9 @@ class FindSpec(Spec):
     query: dict[str, str] = Field(default={}, description="Its query: names and values with holes.")
     rows: str | None = Field(default=None, description="Path to the list of what was found; else the answer is one.")
     id: str = Field(description="Path, in what was found, to what the other side calls it.")
-    absent: list[Status] = Field(default=[404], description="Statuses that say that there is none.")
+    absent: list[Status] = Field(
+        default=[404], description="Statuses that say that there is none; an empty list says so, too."
+    )
     update: UpdateSpec | None = Field(default=None, description="What is sent then; without it, nothing needs doing.")
 
 

@@ -7,7 +7,7 @@ here; `delivery_key` in a template leaves a mark, which is replaced when the req
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
@@ -129,11 +129,11 @@ class RequestRenderer:
             raise StepError(f"http: {self._label}: a value cannot be written as JSON; name one of its fields") from None
 
     def _render(self, document: "Document") -> Frozen:
-        document = replace(document, values=document.values | {DELIVERY_KEY: KEY_MARK})
+        document = _with(document, document.values | {DELIVERY_KEY: KEY_MARK})
         values: dict[str, Any] = {**(document.values if self._own else {}), DELIVERY_KEY: KEY_MARK, FOUND: FOUND_MARK}
         for name, optional, node, place in self._values:
             values[name] = _filled(node, document, place, optional=optional)
-        scope = replace(document, values=values)
+        scope = _with(document, values)
         operation = self._operation
         frozen = Frozen(
             operation.method,
@@ -193,6 +193,12 @@ class RequestRenderer:
         if _NO_HEADER.search(value):
             raise StepError(f"headers.{name}: its value has line ends or letters that a header cannot have")
         return value
+
+
+def _with(document: "Document", values: dict[str, Any]) -> "Document":
+    """Return a document with other named values."""
+    kind = type(document)  # `dataclasses.replace` costs six times as much
+    return kind(message=document.message, received_at=document.received_at, event=document.event, values=values)
 
 
 def _value(name: str, default: Any, given: Mapping[str, Any], own: Any, kit: Any) -> Node:

@@ -52,3 +52,14 @@ def test_parts_are_listed_with_their_options(kind: str, parts: object, capsys: p
 def test_unknown_kind_is_a_mistake_of_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["list", "nothing"]) == 2
     assert "presets" in capsys.readouterr().err
+
+
+def test_page_of_presets_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["list", "presets", "--markdown"]) == 0
+    assert "## Salesforce Health Cloud" in capsys.readouterr().out
+    assert invoke(["list", "steps", "--markdown"]) == 2
+
+
+def test_schema_of_presets_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["schema", "--preset"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["properties"]) >= {"preset", "base", "operations", "errors"}

@@ -96,13 +96,13 @@ def test_mistake_in_a_system_is_told_at_its_place(project: Project, systems: str
         ("http: {system: crn, operation: upsert_patient}", 'E301] deliver.store.http.system names "crn"'),
         (
             "http: {system: crm, operation: upsert_pateint}",
-            "E309] Salesforce Health Cloud has no operation upsert_pateint",
+            "E321] Salesforce Health Cloud has no operation upsert_pateint",
         ),
         (
             "http: {system: crm, operation: upsert_patient, values: {kee: 1}}",
-            "E309] deliver.store.http.values: there is no value kee",
+            "E321] deliver.store.http.values: there is no value kee",
         ),
-        ("http: {system: crm, operation: create_task}", 'E309] deliver.store.http needs the value "subject"'),
+        ("http: {system: crm, operation: create_task}", 'E321] deliver.store.http needs the value "subject"'),
         ("http: {system: crm}", "needs `operation` or `request`"),
         ("http: {system: crm, operation: a, request: {}}", "needs `operation` or `request`"),
         (

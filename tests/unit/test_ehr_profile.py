@@ -149,66 +149,66 @@ def test_write_that_is_taken_passes(tmp_path: Path, profile: str, fhir: str) -> 
         (
             "epic",
             "resource: Patient",
-            "8:33 E308 Epic takes no update of Patient over FHIR (write on_match: keep, which leaves what is there; it "
+            "8:33 E309 Epic takes no update of Patient over FHIR (write on_match: keep, which leaves what is there; it "
             "takes no changes of patients; send ADT^A31 by mllp)",
         ),
         (
             "epic",
             "resource: Appointment",
-            "8:33 E308 Epic takes no create of Appointment over FHIR (send SIU^S12 to S26 by mllp (Epic books over "
+            "8:33 E309 Epic takes no create of Appointment over FHIR (send SIU^S12 to S26 by mllp (Epic books over "
             "FHIR only in STU3, with Appointment.$book))",
         ),
         (
             "epic",
             "resource: templates/task.json.j2, search: 'identifier=1'",
-            "8:33 E308 Epic takes no create of Task over FHIR (write on_missing: reject, which only updates)",
+            "8:33 E309 Epic takes no create of Task over FHIR (write on_missing: reject, which only updates)",
         ),
         (
             "epic",
             "resource: Bundle",
-            "8:33 E308 Epic takes no Bundle of type transaction over FHIR (write each resource in a destination of its "
+            "8:33 E309 Epic takes no Bundle of type transaction over FHIR (write each resource in a destination of its "
             "own)",
         ),
         (
             "oracle-cerner",
             """resource: '{"resourceType": "Bundle", "type": "transaction"}'""",
-            "8:33 E308 Oracle Health Millennium (Cerner) takes no Bundle of type transaction over FHIR (write each "
+            "8:33 E309 Oracle Health Millennium (Cerner) takes no Bundle of type transaction over FHIR (write each "
             "resource in a destination of its own, or as a batch)",
         ),
         (
             "oracle-cerner",
             "resource: Patient",
-            "8:33 E308 Oracle Health Millennium (Cerner) takes no update of Patient over FHIR (write on_match: keep, "
+            "8:33 E309 Oracle Health Millennium (Cerner) takes no update of Patient over FHIR (write on_match: keep, "
             "which leaves what is there, or `patch:` what changed; patch it, or send ADT^A31 by mllp)",
         ),
         (
             "oracle-cerner",
             "resource: Observation, patch: '[]', search: '_id=1'",
-            "8:53 E308 Oracle Health Millennium (Cerner) takes no patch of Observation over FHIR (it takes Observation "
+            "8:53 E309 Oracle Health Millennium (Cerner) takes no patch of Observation over FHIR (it takes Observation "
             "by create, update; send HL7 v2 by mllp (ADT, SIU, MDM, ORU, ORM))",
         ),
         (
             "oracle-cerner",
             "resource: Observation",
-            "8:33 E308 Oracle Health Millennium (Cerner) does not find Observation by identifier (add `search:` with "
+            "8:33 E309 Oracle Health Millennium (Cerner) does not find Observation by identifier (add `search:` with "
             "one of _lastUpdated, category, code, date, patient, subject)",
         ),
         (
             "oracle-cerner",
             "resource: Observation, search: 'identifier={{ patient.mrn.value }}'",
-            "8:54 E308 Oracle Health Millennium (Cerner) does not find Observation by identifier (it finds it by "
+            "8:54 E309 Oracle Health Millennium (Cerner) does not find Observation by identifier (it finds it by "
             "_lastUpdated, category, code, date, patient, subject)",
         ),
         (
             "athenahealth",
             "resource: DocumentReference",
-            "8:33 E308 athenahealth takes no create of DocumentReference over FHIR (post a clinical document to the "
+            "8:33 E309 athenahealth takes no create of DocumentReference over FHIR (post a clinical document to the "
             "athenaOne API, or send MDM^T02 by mllp)",
         ),
         (
             "nextgen-enterprise",
             """resource: '{"resourceType": "Patient"}'""",
-            "8:33 E308 NextGen Enterprise takes no create of Patient over FHIR (send ADT^A08 or A31 by mllp)",
+            "8:33 E309 NextGen Enterprise takes no create of Patient over FHIR (send ADT^A08 or A31 by mllp)",
         ),
     ],
 )
@@ -225,7 +225,7 @@ def test_statement_of_a_site_overrules_the_profile(tmp_path: Path) -> None:
 
 def test_statement_that_is_missing_is_told_at_the_server(tmp_path: Path) -> None:
     (finding,) = told(tmp_path, "epic", "resource: Patient", ", capabilities: own.json")
-    assert finding.startswith("8:20 E308 server e: ")
+    assert finding.startswith("8:20 E309 server e: ")
     assert "own.json cannot be read" in finding
 
 
