@@ -105,7 +105,7 @@ class Reader:
             keys = list(_keys(sent[number], success.sent)) if sent else []
             code = failures.code(keys) if failures else None
             if code is not None:
-                yield self._failed_row(answer, code, "", "")
+                yield self.failed_row(answer, code)
             elif success.rows is None:
                 yield Delivered(response=answer.body)
             elif success.got:
@@ -124,12 +124,13 @@ class Reader:
             return Delivered(reference=_reference(answer, item, success.references), response=answer.body)
         codes, messages = (success.codes, success.messages) if success.codes else self._own_codes(whole=whole)
         code = first_code(item, codes, self._errors.passed_over)
-        return self._failed_row(answer, code or "", _messages(item, messages), _place(item, success.places))
+        return self.failed_row(answer, code or "", _messages(item, messages), _place(item, success.places))
 
     def _own_codes(self, *, whole: bool) -> tuple[list[str], list[str]]:
         return (self._errors.codes, self._errors.messages) if whole else ([], [])
 
-    def _failed_row(self, answer: Answer, code: str, message: str, place: str) -> Verdict:
+    def failed_row(self, answer: Answer, code: str, message: str = "", place: str = "") -> Verdict:
+        """Return what the code of a row that failed means."""
         rules = [*self._success.rules, *(rule for rule in self._rules if not rule.status)]
         rule = self._rule(rules, answer.status, code, message)
         if rule is not None:

@@ -5,13 +5,14 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from dispatch.auth import Credentials, with_query
 from dispatch.http import Answer, Exchange, Failure, witnessed, witnessed_all
-from dispatch.web import odata
+from dispatch.web import bulk, odata
 from dispatch.web.answers import Reader, Refresh, Verdict, fits, look, parsed
 from dispatch.web.preset import FindSpec, OperationSpec, PresetSpec
 from dispatch.web.rendering import FOUND_MARK, Frozen
@@ -48,6 +49,7 @@ class WebSystem:
         self._operation = operation
         self._http = http
         self._reader = Reader(http.peer, preset, operation)
+        self._plain = Reader(http.peer, preset, OperationSpec())
         self._busy: dict[str, _Turn] = {}
         self._headers = {"Accept": "application/json"} | preset.headers
         if operation.body is not None or operation.row is not None:
@@ -103,8 +105,14 @@ class WebSystem:
             return [*await self._send_rows(rows[:middle], key), *await self._send_rows(rows[middle:], key)]
         return [self._settled(verdict) for verdict in verdicts]
 
-    async def _exchange_rows(self, rows: Sequence[Frozen], key: str) -> tuple[Answer | Failure, list[Verdict]]:
-        if self._operation.batch is not None and self._operation.batch.form == "odata":
+    async def _exchange_rows(self, rows: Sequence[Frozen], key: str) -> tuple[Answer | Failure | None, list[Verdict]]:
+        batch = self._operation.batch
+        if batch is not None and batch.form == "bulk":
+            job = replace(rows[0], body="".join(rows[0].around or ()).encode())
+            sent = [row.body for row in rows]
+            ask = partial(self._ask, key=key)
+            return None, await bulk.load(ask, self._reader, self._peer, job, sent, batch.patience)
+        if batch is not None and batch.form == "odata":
             boundary = f"batch_{key}"
             body = odata.batch(rows, boundary, urlsplit(self._system.base).path)
             headers = {"Content-Type": f"multipart/mixed; boundary={boundary}", "Prefer": "odata.continue-on-error"}
@@ -115,7 +123,16 @@ class WebSystem:
             whole = replace(rows[0], body=body)
         return await self._verdicts(whole, key, [row.body for row in rows])
 
-    async def _verdicts(self, one: Frozen, key: str, rows: Sequence[bytes]) -> tuple[Answer | Failure, list[Verdict]]:
+    async def _ask(self, one: Frozen, key: str) -> Answer | Verdict:
+        """Exchange a request of which any 2xx is good; return the answer, or what it means where it is not."""
+        answer, verdicts = await self._verdicts(one, key, [b""], self._plain)
+        if isinstance(answer, Answer) and isinstance(verdicts[0], Delivered):
+            return answer
+        return verdicts[0]
+
+    async def _verdicts(
+        self, one: Frozen, key: str, rows: Sequence[bytes], reader: Reader | None = None
+    ) -> tuple[Answer | Failure, list[Verdict]]:
         """Exchange a request; where the token was not taken, once more with a new one."""
         credentials = self._system.credentials
         again = False
@@ -127,7 +144,7 @@ class WebSystem:
             answer = await self._request(one, key, headers)
             if not isinstance(answer, Answer):
                 return answer, [answer] * len(rows)
-            verdicts = self._read(answer, rows)
+            verdicts = reader.read(answer, rows) if reader else self._read(answer, rows)
             if not any(isinstance(verdict, Refresh) for verdict in verdicts):
                 return answer, verdicts
             credentials.refuse(headers)

@@ -141,11 +141,14 @@ class SuccessSpec(Spec):
 class BatchSpec(Spec):
     """How several rows go out in one request."""
 
-    size: int = Field(ge=1, le=1000, description="The most rows that the other side takes.")
+    size: int = Field(ge=1, le=2000, description="The most rows that the other side takes.")
     bytes: Bytes = Field(default=4 * 1024**2, ge=1024, description="The most bytes of all rows together.")
-    form: Literal["list", "odata"] = Field(
-        default="list", description="list (`body` has {{ rows }}) or odata (a $batch of OData, multipart/mixed)."
+    form: Literal["list", "odata", "bulk"] = Field(
+        default="list",
+        description="list (`body` has {{ rows }}), odata (a $batch of OData, multipart/mixed) or bulk (a job of "
+        "Salesforce's Bulk API 2.0, which `body` describes).",
     )
+    patience: Seconds = Field(default=600.0, gt=0, description="How long a job may take.")
 
 
 class UpdateSpec(Spec):

@@ -33,7 +33,7 @@ class HttpSpec(DestinationSpec):
         description="Values of the operation, with holes; of keys and values, those that differ (null: leave out).",
     )
     batch_size: int | None = Field(
-        default=None, ge=1, le=1000, description="The most rows that go out together, where that is to be fewer."
+        default=None, ge=1, le=2000, description="The most rows that go out together, where that is to be fewer."
     )
     concurrency: int = Field(default=8, ge=1, le=100, description="Requests under way at a time.")
     timeout: Seconds = Field(default=30.0, gt=0, description="How long the system may take to answer.")

@@ -229,7 +229,10 @@ FACTS: Final[dict[str, Fact]] = {
         {"message": {"subject": "Down", "body": {"contentType": "Text", "content": "It is down"}, "toRecipients": [{"emailAddress": {"address": "b@x"}}]}, "saveToSentItems": False}, reply(202),
     ),
 }  # fmt: skip
-BATCHED_OTHERWISE: Final = {"dynamics-365 upsert_patients"}  # in tests.contract.test_system_rows: multipart, not JSON
+BATCHED_OTHERWISE: Final = {
+    "dynamics-365 upsert_patients",
+    "salesforce load_patients",
+}  # in tests.contract.test_system_rows: no JSON
 
 
 def test_every_operation_that_is_said_to_be_tested_by_facts_is_in_the_table() -> None:

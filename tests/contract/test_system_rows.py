@@ -1,14 +1,18 @@
 """Rows that go out together have an outcome each, whatever form the vendor gives its list of answers."""
 
+import csv
 import email
+import io
 from email.message import Message
 from typing import Any
 
 import pytest
 
-from broker.delivery import Delivered, Rejected, Retry, Unknown
+from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
+from dispatch.web import bulk
 from tests.contract.scripted_server import Behaviour, hang_up, reply
 from tests.contract.systems import (
+    PRESETS,
     Asked,
     VendorServer,
     destination,
@@ -221,3 +225,135 @@ async def test_batch_is_retried_when_it_is_turned_away_as_a_whole(server: Vendor
     declared = spec("dynamics-365", "upsert_patients")
     outcomes = await send(declared, server, [render(declared, event_of(mrn)) for mrn in ("00", "01")])
     assert [getattr(outcome, "after", None) for outcome in outcomes] == [4.0, 4.0]
+
+
+# Jobs of the Bulk API
+
+
+class Jobs:
+    """Salesforce's Bulk API 2.0: nothing happens before a job is closed; results are CSV, in an order of their own."""
+
+    def __init__(self) -> None:
+        self.csv = ""
+        self.closed = False
+        self.looks = 0
+        self.on: dict[str, Behaviour] = {}  # what a step is answered with instead
+
+    def __call__(self, asked: Asked) -> Behaviour:
+        step = f"{asked.method} {asked.path.removeprefix('jobs/ingest').removeprefix('/750x').strip('/')}".strip()
+        if step in self.on:
+            return self.on[step]
+        return {"POST": self._make, "PUT batches": self._upload, "PATCH": self._close, "GET": self._look}.get(
+            step, self._results
+        )(asked)
+
+    def _make(self, asked: Asked) -> Behaviour:
+        assert asked.body == {
+            "object": "Account",
+            "operation": "upsert",
+            "externalIdFieldName": "MRN__c",
+            "contentType": "CSV",
+            "lineEnding": "LF",
+        }
+        return said(200, {"id": "750x", "state": "Open", "contentUrl": "services/data/v67.0/jobs/ingest/750x/batches"})
+
+    def _upload(self, asked: Asked) -> Behaviour:
+        assert asked.headers["content-type"] == "text/csv"
+        self.csv = asked.raw.decode()
+        return reply(201)
+
+    def _close(self, asked: Asked) -> Behaviour:
+        assert asked.body == {"state": "UploadComplete"}
+        self.closed = True
+        return said(200, {"id": "750x", "state": "UploadComplete"})
+
+    def _look(self, _: Asked) -> Behaviour:
+        self.looks += 1
+        return said(200, {"id": "750x", "state": "InProgress" if self.looks < 3 else "JobComplete"})
+
+    def _results(self, asked: Asked) -> Behaviour:
+        lines = list(csv.DictReader(io.StringIO(self.csv)))
+        if asked.path.endswith("failedResults"):
+            errors = {"MERCY|01": "UNABLE_TO_LOCK_ROW:O'Hara:--", "MERCY|02": "STRING_TOO_LONG:O'Hara:LastName --"}
+            text = "".join(f'"","{error}","{key}"\n' for key, error in errors.items())
+            return reply(200, f'"sf__Id","sf__Error","MRN__c"\n{text}'.encode(), Content_Type="text/csv")
+        done = [line["MRN__c"] for line in reversed(lines) if line["MRN__c"][-2:] not in {"01", "02", "04"}]
+        text = "".join(f'"001{key[-2:]}","true","{key}"\n' for key in done)
+        return reply(200, f'"sf__Id","sf__Created","MRN__c"\n{text}'.encode(), Content_Type="text/csv")
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "FIRST_LOOK", 0.01)
+
+
+async def load_five(server: VendorServer) -> list[Outcome]:
+    declared = spec("salesforce", "load_patients")
+    requests = [render(declared, event_of(mrn)) for mrn in ("00", "01", "02", "03", "04")]
+    assert destination(declared, server.base).batch == 2000
+    return await send(declared, server, requests)
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_rows_of_a_job_have_an_outcome_each(server: VendorServer) -> None:
+    jobs = server.answers = Jobs()
+    outcomes = await load_five(server)
+    assert [type(outcome) for outcome in outcomes] == [Delivered, Retry, Rejected, Delivered, Unknown]
+    assert [getattr(outcome, "reference", "") for outcome in outcomes] == ["00100", "", "", "00103", ""]
+    assert "STRING_TOO_LONG" in getattr(outcomes[2], "reason", "")
+    assert "O'Hara" not in repr(outcomes)
+    first, *lines = jobs.csv.splitlines()
+    assert first.startswith("MRN__c,LastName,FirstName,PersonBirthdate")
+    assert lines[0].startswith('MERCY|00,O\'Hara,Ngozi,1962-09-10,+12025550123,ngozi@example.org,"12 Main St, Apt 3"')
+    assert (len(lines), jobs.looks) == (5, 3)
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("step", "answer", "kind", "closed"),
+    [
+        ("POST", hang_up, Retry, False),
+        ("POST", said(200, {"state": "Open"}), Retry, False),
+        ("POST", said(400, [{"errorCode": "INVALIDJOB", "message": "x"}]), Rejected, False),
+        ("PUT batches", hang_up, Retry, False),
+        ("PUT batches", said(500), Retry, False),
+        ("PATCH", hang_up, Unknown, False),
+        ("PATCH", said(503), Retry, False),
+        ("GET", said(200, {"state": "Aborted"}), None, True),
+        ("GET failedResults", said(500), None, True),
+    ],
+)
+async def test_job_that_breaks_off_before_it_begins_is_tried_again(
+    server: VendorServer, step: str, answer: Behaviour, kind: type[object] | None, closed: object
+) -> None:
+    jobs = server.answers = Jobs()
+    jobs.on = {step: answer}
+    outcomes = await load_five(server)
+    assert jobs.closed is closed
+    if kind is not None:
+        assert {type(outcome) for outcome in outcomes} == {kind}
+    else:  # what was done is told all the same, and nobody knows of the rest
+        assert isinstance(outcomes[0], Delivered)
+        assert isinstance(outcomes[4], Unknown)
+
+
+async def test_job_that_takes_too_long_is_unknown(server: VendorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "FIRST_LOOK", 0.02)
+    preset = PRESETS["salesforce"]
+    operation = preset.operations["load_patients"]
+    assert operation.batch is not None
+    hasty = operation.model_copy(update={"batch": operation.batch.model_copy(update={"patience": 0.03})})
+    monkeypatch.setitem(PRESETS, "salesforce", preset.model_copy(update={"operations": {"load_patients": hasty}}))
+    jobs = server.answers = Jobs()
+    jobs.on = {"GET": said(200, {"state": "InProgress"})}
+    outcomes = await load_five(server)
+    assert {type(outcome) for outcome in outcomes} == {Unknown}
+
+
+def test_csv_of_a_job_has_a_column_for_each_field_and_quotes_what_needs_it() -> None:
+    rows = [b'{"A":"x,y\\n\\"z\\"","B":null}', b'{"A":true,"C":{"D":1.5}}']
+    assert list(csv.reader(io.StringIO(bulk.written(rows).decode(), newline=""))) == [
+        ["A", "B", "C.D"],
+        ['x,y\n"z"', "#N/A", ""],
+        ["true", "", "1.5"],
+    ]
