@@ -95,10 +95,10 @@ class Link(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Return once TCP has taken all that was written; raise `Ended`."""
-        while self._transport.get_write_buffer_size():
-            if not self.is_open:
-                raise Ended
+        while self.is_open and self._transport.get_write_buffer_size():  # noqa: ASYNC110 - transports tell nobody
             await asyncio.sleep(_LOOK)
+        if not self.is_open:  # what was in the buffer went with it
+            raise Ended
 
     async def next(self) -> bytes:
         """Return the payload of the next frame; raise `Garbled` or `Ended`."""

@@ -300,9 +300,9 @@ class Writing:
             return
         try:
             files.posix_rename(temporary, target)
-        except OSError:
-            if not self.session.stands:
-                raise
+        except OSError as error:
+            if not self.session.stands or error.errno is not None:
+                raise  # the server named a reason, so it knows the extension
             with contextlib.suppress(FileNotFoundError):
                 files.remove(target)  # a server without that extension: for a moment there is no such file
             files.rename(temporary, target)

@@ -201,6 +201,7 @@ class Proxy:
 
     def __init__(self, port: int, word: bytes, *, passes: bool) -> None:
         self._to, self._word, self._passes = port, word, passes
+        self._cut = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -220,10 +221,13 @@ class Proxy:
     def _pass(self, source: socket.socket, sink: socket.socket, watched: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                if self._cut.is_set():
+                    break  # the answer to that word
                 if watched and self._word in data:
+                    self._cut.set()
                     if self._passes:
                         sink.sendall(data)
-                        sink.recv(1)  # it was done
+                        continue  # until the other direction ends
                     break
                 sink.sendall(data)
         for end in (source, sink):
@@ -287,3 +291,18 @@ def test_database_that_cannot_be_used_is_told_at_the_start() -> None:
             build(url, table="visit")
     with pytest.raises(ConfigError, match=r"'other' is not in handoff\.yaml"):
         build("sqlite://", table="visit", database="other")
+
+
+async def test_database_wants_to_be_opened_and_a_silent_one_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    destination = build("sqlite:///x.db", table="visit")
+    with pytest.raises(RuntimeError, match="before open"):
+        await destination.send([Delivery(id=1, route=1, key="k", request=b"{}")])
+    monkeypatch.setattr("dispatch.database_pool._CONNECT", 0)
+    silent = threading.Event()
+    destination = build("sqlite:///x.db", table="visit", timeout="50ms")
+    monkeypatch.setattr(destination, "_apply", lambda _: silent.wait(10))
+    await destination.open()
+    (outcome,) = await destination.send([Delivery(id=1, route=1, key="k", request=b"{}")])
+    silent.set()
+    await destination.close()
+    assert isinstance(outcome, Unknown)

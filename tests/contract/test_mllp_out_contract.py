@@ -49,7 +49,7 @@ async def send(destination: Destination, control_id: str = "C1") -> Outcome:
 
 
 def build(port: int, **options: Any) -> Destination:
-    given = {"endpoint": f"127.0.0.1:{port}", "timeout": "200ms", "connect": "200ms", **options}
+    given = {"endpoint": f"127.0.0.1:{port}", "timeout": "5s", "connect": "5s", **options}
     return MllpOutSpec.model_validate(given).build(tools())
 
 
@@ -100,7 +100,7 @@ UNKNOWN: dict[str, Behaviour] = {
 async def test_outcome_is_unknown_when_the_message_may_have_taken_effect(
     partner: ScriptedPartner, misbehaviour: str
 ) -> None:
-    outcome = await meets(partner, UNKNOWN[misbehaviour])
+    outcome = await meets(partner, UNKNOWN[misbehaviour], timeout="200ms")
     assert isinstance(outcome, Unknown), outcome
     assert len(partner.requests) == 1
 
@@ -143,7 +143,7 @@ async def test_outcome_is_retry_when_nothing_can_have_been_sent(partner: Scripte
         ({"endpoint": "partner.invalid:2575"}, "could not be resolved"),
         ({"tls": {}}, "time allowed"),  # the partner does not speak TLS, and waits for a frame
     ):
-        outcome = await meets(partner, answer("AA"), **options)
+        outcome = await meets(partner, answer("AA"), connect="300ms", **options)
         assert isinstance(outcome, Retry), outcome
         assert words in outcome.reason
     assert not partner.requests
@@ -158,7 +158,7 @@ async def test_outcome_is_retry_when_nobody_takes_the_connection() -> None:
         for one in crowd:
             one.setblocking(False)
             one.connect_ex(("127.0.0.1", port))
-        outcome = await send(build(port))
+        outcome = await send(build(port, connect="200ms"))
         for one in crowd:
             one.close()
     assert isinstance(outcome, Retry), outcome
@@ -185,8 +185,8 @@ async def test_connections_are_as_many_as_allowed(partner: ScriptedPartner) -> N
 
 async def test_late_answer_is_never_taken_for_the_next(partner: ScriptedPartner) -> None:
     """The partner answers the first message after its time, under the control id that the second one has, too."""
-    partner.script = [slow(0.3, answer("AA")), answer("AR")]
-    destination = build(partner.port)
+    partner.script = [slow(1.2, answer("AA")), answer("AR")]
+    destination = build(partner.port, timeout="1s")
     await destination.open()
     assert isinstance(await send(destination), Unknown)
     assert isinstance(await send(destination), Rejected)
@@ -203,6 +203,45 @@ async def test_answer_that_comes_twice_costs_nothing(partner: ScriptedPartner) -
     assert isinstance(await send(destination, "N2"), Delivered)
     await destination.close()
     assert partner.connections == 1
+
+
+async def test_half_an_answer_too_many_costs_the_connection(partner: ScriptedPartner) -> None:
+    """What would come next is the rest of it, in front of the answer to the next message."""
+    partner.script = [both(answer("AA"), raw(b"\x0bMSH|"))]
+    destination = build(partner.port)
+    await destination.open()
+    for number in range(3):
+        assert isinstance(await send(destination, f"N{number}"), Delivered)
+        await asyncio.sleep(0.02)
+    await destination.close()
+    assert partner.connections == 3
+
+
+async def test_partner_that_floods_us_is_left(partner: ScriptedPartner) -> None:
+    flood = raw(frame(MESSAGE.replace(b"|C1|", b"|C9|")) * 200)
+    partner.script = [both(answer("AA"), flood)]
+    destination = build(partner.port)
+    await destination.open()
+    assert isinstance(await send(destination, "N1"), Delivered)
+    await asyncio.sleep(0.05)
+    assert isinstance(await send(destination, "N2"), Delivered | Unknown)
+    await destination.close()
+    assert partner.connections == 2
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_partner_that_does_not_read_has_not_got_the_message(ends: bool) -> None:
+    large = MESSAGE + b"NTE|1||" + b"x" * 16_000_000 + b"\r"
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # the kernel takes the connection, and nobody reads
+        destination = build(deaf.getsockname()[1], wait_for="nothing", timeout="5s" if ends else "300ms")
+        await destination.open()
+        sending = asyncio.create_task(destination.send([Delivery(id=1, route=1, key="k", request=large)]))
+        if ends:
+            await asyncio.sleep(0.05)
+            deaf.accept()[0].close()
+        (outcome,) = await sending
+        await destination.close()
+    assert isinstance(outcome, Unknown), outcome
 
 
 async def test_connection_that_the_partner_closed_meanwhile_costs_nothing(partner: ScriptedPartner) -> None:
@@ -223,7 +262,7 @@ async def test_application_is_waited_for_after_the_commit(partner: ScriptedPartn
     assert good.reference == "AA"
     assert isinstance(await meets(partner, both(answer("CA"), answer("AR")), **waits), Rejected)
     assert isinstance(await meets(partner, answer("CR"), **waits), Rejected)
-    kept = await meets(partner, answer("CA"), **waits)
+    kept = await meets(partner, answer("CA"), timeout="200ms", **waits)
     assert isinstance(kept, Unknown)
     assert "kept it (CA)" in kept.reason
     assert b"MSA|CA|C1" in kept.response
@@ -263,7 +302,7 @@ async def test_control_id_need_not_match_where_the_partner_leaves_it_out(partner
 
 async def test_partner_may_dial_in(partner: ScriptedPartner) -> None:
     destination = MllpOutSpec.model_validate(
-        {"listen": "127.0.0.1:0", "timeout": "200ms", "connect": "200ms", "connections": 2}
+        {"listen": "127.0.0.1:0", "timeout": "5s", "connect": "300ms", "connections": 2}
     ).build(tools())
     assert isinstance(destination, Partner)
     assert isinstance(destination.lines, Awaited)

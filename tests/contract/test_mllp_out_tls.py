@@ -75,13 +75,15 @@ class Strict(threading.Thread):
         """Serve one connection."""
         plain, _ = self.listening.accept()
         plain.settimeout(5)
-        with self.listening, plain:
+        secure = self.context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        with self.listening, secure:
             try:
-                with self.context.wrap_socket(plain, server_side=True) as secure:
-                    self.read = secure.recv(65536)
+                secure.do_handshake()
+                self.read = secure.recv(65536)
             except ssl.SSLError:
+                # Unread bytes would make TCP reset the connection, and the reason could get lost.
                 with contextlib.suppress(OSError):
-                    while plain.recv(65536):
+                    while socket.socket.recv(secure, 65536):
                         pass
 
 

@@ -1,6 +1,7 @@
 """This module holds the SFTP destination to what a server may do: be another, be too old, refuse, or go away."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -97,12 +98,8 @@ async def test_server_that_cannot_be_reached_is_tried_again(tmp_path: Path) -> N
     settings.places["partner"].sftp.host = "server.invalid"
     assert await refusal(settings, tmp_path) == "its host name could not be resolved"
 
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(silent, "127.0.0.1", 0) as mute:
-        port = mute.sockets[0].getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # the kernel takes the connection, and nobody answers
+        port = mute.getsockname()[1]
         told = await refusal(places(KEY, port, "mercy", password="x"), tmp_path, connect="200ms")
     assert told.startswith("no connection")
 
@@ -159,6 +156,45 @@ async def test_connection_lost_while_renaming_is_unknown_and_the_next_attempt_fi
         monkeypatch.setattr(Dropping, "renames", False)
         assert await send(settings, tmp_path) == Delivered(reference="a.hl7")
     assert names(tmp_path) == ["a.hl7"]
+
+
+class Plain(asyncssh.SFTPServer):
+    """Knows no extension for renaming, keeps half of what it gets, or renames nothing."""
+
+    fault = ""
+
+    def posix_rename(self, *_: bytes) -> None:
+        """Know nothing of it."""
+        raise asyncssh.SFTPOpUnsupported("what is that?")
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> None:
+        """Rename, or not."""
+        if self.fault == "rename":
+            raise asyncssh.SFTPFailure("no")
+        super().rename(oldpath, newpath)
+
+    def write(self, file_obj: object, offset: int, data: bytes) -> int:
+        """Write, or half of it."""
+        super().write(file_obj, offset, data[: len(data) // 2] if self.fault == "write" else data)
+        return len(data)
+
+
+async def test_server_without_extensions_is_served_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(sftp_factory=Plain) as server:
+        settings = places(KEY, server.get_port(), "mercy", password="s3cret")
+        for _ in range(2):
+            (tmp_path / "a.hl7").write_bytes(b"other")
+            assert await send(settings, tmp_path, exists="replace") == Delivered(reference="a.hl7")
+        assert (tmp_path / "a.hl7").read_bytes() == b"MSH|1\r"
+        (tmp_path / "a.hl7").unlink()
+        for fault, words in (("write", "kept only a part"), ("rename", "would not rename")):
+            monkeypatch.setattr(Plain, "fault", fault)
+            outcome = await send(settings, tmp_path)
+            assert isinstance(outcome, Retry)
+            assert words in outcome.reason
+            assert not (tmp_path / "a.hl7").exists()
 
 
 async def test_connection_lost_before_the_rename_surely_had_no_effect(
