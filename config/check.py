@@ -208,6 +208,7 @@ def _clashes(files: list[_File], settings: Settings) -> Iterator[Finding]:
             yield file.marks.value(("channel",)).finding("E305", text, hint)
         names.setdefault(file.name, file)
         yield from _taken_endpoint(file, taken)
+        yield from _taken_by_partners(file, taken)
 
 
 def _taken_endpoint(file: _File, taken: list[tuple[str, str]]) -> Iterator[Finding]:
@@ -227,6 +228,20 @@ def _taken_endpoint(file: _File, taken: list[tuple[str, str]]) -> Iterator[Findi
     taken.append((f"channel {file.name}", endpoint))
 
 
+def _taken_by_partners(file: _File, taken: list[tuple[str, str]]) -> Iterator[Finding]:
+    """Report endpoints on which destinations wait for partners, where others listen already."""
+    for plan in file.draft.deliver if file.draft else ():
+        endpoint = getattr(plan.spec, "listen", None)
+        if not isinstance(endpoint, str):
+            continue
+        keys: Keys = ("deliver", plan.name, plan.kind, "listen")
+        owner = next((each for each in taken if _same(endpoint, each[1])), None)
+        if owner is not None:
+            text = f"{show(keys)}: {owner[0]} listens on {owner[1]} already"
+            yield file.marks.value(keys).finding("E304", text, "choose another port")
+        taken.append((f"channel {file.name}", endpoint))
+
+
 def _taken_folder(file: _File, spec: Any, taken: list[tuple[str, str]]) -> Iterator[Finding]:
     """Report a folder that another channel reads by the same pattern: each file would go to one of them, by chance."""
     wanted = f"{spec.folder.rstrip('/')}/{spec.pattern}"
@@ -240,7 +255,7 @@ def _taken_folder(file: _File, spec: Any, taken: list[tuple[str, str]]) -> Itera
 
 def _same(one: str, other: str) -> bool:
     (host, _, port), (other_host, _, other_port) = one.rpartition(":"), other.rpartition(":")
-    if int(port) != int(other_port) or int(port) == 0:
+    if not other_port.isdecimal() or int(port) != int(other_port) or int(port) == 0:  # it may be a folder
         return False
     return host == other_host or bool({host, other_host} & _WILDCARDS)
 

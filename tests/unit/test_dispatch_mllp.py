@@ -1,5 +1,6 @@
 """The MLLP destination's pure half: what is sent, what is refused before it is sent, and what answers mean."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from broker.wire.er7 import Message
 from dispatch.hl7_payload import encoded, in_lines
 from dispatch.mllp import MllpOutSpec
 from dispatch.mllp_answer import Answer, Table, outcome, read_answer
+from tests.project import CHANNEL, Project
 from transforms.kit import Kit
 from transforms.mistakes import ExpressionError
 
@@ -157,3 +159,17 @@ def test_reason_holds_codes_alone() -> None:
     told = outcome(found, Table({}, {}), "partner ehr:1", b"evidence")
     reason = "partner ehr:1: answered AR (Application Reject), condition 999 at PID-3"
     assert told == Rejected(reason, location="PID-3", response=b"evidence")
+
+
+def test_check_finds_an_endpoint_that_is_taken(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.channel("channel: afiles\nlisten:\n  files: {folder: in}\ndeliver:\n  store: {prm: {}}\n", "afiles")
+    begin = CHANNEL.partition("deliver:")[0]
+    project.channel(
+        f"{begin}deliver:\n  one:\n    mllp: {{listen: 127.0.0.1:2575}}\n"
+        "  two:\n    mllp: {listen: 127.0.0.1:2576}\n  three:\n    mllp: {listen: 127.0.0.1:2576}\n"
+    )
+    told = [line for line in project.told() if "E304" in line]
+    assert "deliver.one.mllp.listen: channel feed listens on 127.0.0.1:2575 already (choose another port)" in told[0]
+    assert "deliver.three.mllp.listen: channel feed listens on 127.0.0.1:2576 already" in told[1]
+    assert len(told) == 2
