@@ -12,7 +12,7 @@ from typing import Final, Literal
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
 from broker.errors import MessageError
 from broker.wire.ack import TABLE_0008, TABLE_0357
-from broker.wire.er7 import Message
+from broker.wire.er7 import Message, read_header
 
 Action = Literal["delivered", "retry", "unknown", "refused"]
 Code = Literal["AA", "AE", "AR", "CA", "CE", "CR"]
@@ -74,6 +74,12 @@ class Table:
         return "unknown"
 
 
+def control_id_of(request: bytes) -> str:
+    """Return the control id of a message as an acknowledgment of it gives it back."""
+    plain = read_header(request).control_id
+    return plain.decode() if plain.isalnum() else (Message.parse(request).get("MSH-10") or "").strip()
+
+
 def read_answer(payload: bytes) -> Answer | None:
     """Return what an acknowledgment says, or None for bytes that are none."""
     try:
@@ -83,10 +89,13 @@ def read_answer(payload: bytes) -> Answer | None:
     code = (message.get("MSA-1") or "").strip().upper()
     if not code:
         return None
+    control_id = (message.get("MSA-2") or "").strip()
+    if code in _GOOD:
+        return Answer(code, control_id)
     condition = message.get("ERR-3.1") or message.get("ERR-1.4") or ""
     return Answer(
         code=code,
-        control_id=(message.get("MSA-2") or "").strip(),
+        control_id=control_id,
         condition=condition if _NUMBER.fullmatch(condition) else "",
         location=_location(message),
     )

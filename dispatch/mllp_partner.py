@@ -13,10 +13,9 @@ from typing import Final, Literal, Protocol
 
 from broker.delivery import Delivered, Delivery, Outcome, Retry, Unknown
 from broker.errors import NotReady
-from broker.wire.er7 import Message
 from broker.wire.mllp import COMMITTED, NOT_COMMITTED
 from dispatch.http import failure
-from dispatch.mllp_answer import Table, outcome, read_answer
+from dispatch.mllp_answer import Table, control_id_of, outcome, read_answer
 from dispatch.mllp_link import Ended, Garbled, Link
 
 WaitFor = Literal["answer", "application", "nothing"]
@@ -202,7 +201,7 @@ class Partner:
 
     async def _exchange(self, link: Link, request: bytes) -> tuple[Outcome, bool]:
         """Send a message and read what comes back; return the outcome, and whether the connection can be used again."""
-        wanted = (Message.parse(request).get("MSH-10") or "").strip()
+        wanted = control_id_of(request)
         kept: list[bytes] = []  # the commit acknowledgment, where the application's own is awaited
         link.write(request)
         try:

@@ -13,7 +13,7 @@ from broker.message import Document
 from broker.wire.er7 import Message
 from dispatch.hl7_payload import encoded, in_lines
 from dispatch.mllp import MllpOutSpec
-from dispatch.mllp_answer import Answer, Table, outcome, read_answer
+from dispatch.mllp_answer import Answer, Table, control_id_of, outcome, read_answer
 from tests.project import CHANNEL, Project
 from transforms.kit import Kit
 from transforms.mistakes import ExpressionError
@@ -173,3 +173,10 @@ def test_check_finds_an_endpoint_that_is_taken(tmp_path: Path) -> None:
     assert "deliver.one.mllp.listen: channel feed listens on 127.0.0.1:2575 already (choose another port)" in told[0]
     assert "deliver.three.mllp.listen: channel feed listens on 127.0.0.1:2576 already" in told[1]
     assert len(told) == 2
+
+
+@pytest.mark.parametrize(("sent", "given"), [(b"C1", "C1"), (b" C1 ", "C1"), (b"C\\T\\1", "C&1"), (b"C-1", "C-1")])
+def test_control_id_is_compared_as_an_answer_gives_it_back(sent: bytes, given: str) -> None:
+    assert control_id_of(RAW.replace(b"|C1|", b"|" + sent + b"|")) == given
+    found = read_answer(ack(f"MSA|AA|{sent.decode()}"))
+    assert found == Answer("AA", given)
