@@ -4,9 +4,7 @@ Before COMMIT is sent nothing has taken effect, so whatever fails may be tried a
 was sent leaves the outcome unknown. What the database says of values stays out of reasons: it repeats them.
 """
 
-import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +14,7 @@ from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unkno
 from broker.errors import ConfigError
 from dispatch.database_rows import Plan, Unfit, Unprepared
 from dispatch.http import reveal
+from dispatch.threads import NotBegun, Threads
 
 _CONNECT: Final = 10  # seconds
 _DATA: Final = ("22", "23", "P0", "44")  # classes of SQLSTATE: data, integrity, raised by a procedure, view's check
@@ -79,17 +78,15 @@ class Database:
         self._plan = plan
         self._connections = connections
         self._timeout = timeout
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Threads | None = None
 
     async def open(self) -> None:
         """Get ready; nothing is connected yet."""
-        self._threads = ThreadPoolExecutor(self._connections, thread_name_prefix="database")
+        self._threads = Threads("database", self._connections)
 
     async def close(self) -> None:
         """Let go of connections."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._threads = None
         self._engine.dispose()
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
@@ -100,11 +97,11 @@ class Database:
         if self._threads is None:
             message = f"{self._peer}: used before open() or after close()"
             raise RuntimeError(message)
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._apply, delivery)
         try:
             # The database's own limit comes first, and says for sure; this one is for a connection that went silent.
-            async with asyncio.timeout(self._timeout + _CONNECT):
-                return await asyncio.shield(work)
+            return await self._threads.run(lambda: self._apply(delivery), self._timeout + _CONNECT)
+        except NotBegun:
+            return Retry(f"{self._peer}: other deliveries took all the time allowed, and this one was not begun")
         except TimeoutError:
             return Unknown(f"{self._peer}: no answer within the time allowed")
 

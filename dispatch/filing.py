@@ -5,22 +5,21 @@ frozen with the message, so an attempt that is repeated finds what an earlier on
 content is delivered already.
 """
 
-import asyncio
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
-from broker.delivery import Delivered, Delivery, Outcome, Rejected, Unknown
+from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from broker.errors import ConfigError, StepError
 from broker.ids import show
 from broker.spec import DestinationSpec, Seconds, Spec, Template
 from dispatch.file_batch import Batching, Gathering
 from dispatch.hl7_payload import encoded
 from dispatch.original import ORIGINAL, original
+from dispatch.threads import NotBegun, Threads
 
 if TYPE_CHECKING:
     from broker.message import Document
@@ -197,7 +196,7 @@ class Filing:
     def __init__(self, place: Place, spec: FileOutSpec, clock: Callable[[], float]) -> None:
         self._place = place
         self._spec = spec
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Threads | None = None
         batch = spec.batch_file
         envelope = Batching(batch.sending, batch.receiving, clock) if batch is not None else None
         self._gathering = Gathering(batch.most, batch.wait, self._write_batch) if batch is not None else None
@@ -205,15 +204,13 @@ class Filing:
 
     async def open(self) -> None:
         """Get ready to write."""
-        self._threads = ThreadPoolExecutor(self._spec.sessions, thread_name_prefix="files")
+        self._threads = Threads("files", self._spec.sessions)
 
     async def close(self) -> None:
         """Write what is gathered, and let go of the place."""
         if self._gathering is not None:
             await self._gathering.finish()
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._threads = None
         self._place.close()
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
@@ -233,10 +230,10 @@ class Filing:
         if self._threads is None:
             message = f"{self._place.peer}: used before open() or after close()"
             raise RuntimeError(message)
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._place.put, file, self._spec.exists)
         try:
-            async with asyncio.timeout(self._spec.timeout):
-                return await asyncio.shield(work)
+            return await self._threads.run(lambda: self._place.put(file, self._spec.exists), self._spec.timeout)
+        except NotBegun:
+            return Retry(f"{self._place.peer}: other files took all the time allowed, and this one was not begun")
         except TimeoutError:
             return Unknown(f"{self._place.peer}: the file was not written within the time allowed")
 

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -57,6 +58,7 @@ class Sshd:
                 user=self._uid if not os.geteuid() else None,
                 group=self._gid if not os.geteuid() else None,
                 extra_groups=[] if not os.geteuid() else None,
+                start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -74,8 +76,7 @@ class Sshd:
     def stop(self) -> None:
         """End it, and the connections that it serves."""
         if self._process is not None:
-            subprocess.run(["pkill", "-P", str(self._process.pid)], check=False)
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
