@@ -1,8 +1,10 @@
 """Files: names that stay in their folder, contents, what is done where a file system cannot do everything."""
 
+import asyncio
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +21,7 @@ from broker.formats.tree import JsonSpec
 from broker.message import Document
 from broker.wire.batch import split_batch
 from broker.wire.er7 import Message
-from dispatch.file_batch import Batching
+from dispatch.file_batch import Batching, Gathering
 from dispatch.files import FilesOutSpec, Folder
 from dispatch.filing import File, checked_name, file_of
 from dispatch.s3 import S3OutSpec
@@ -260,3 +262,23 @@ async def test_folder_that_hangs_is_unknown(tmp_path: Path) -> None:
     with (tmp_path / ".0000000000001.part").open("rb"):  # the thread goes on and ends
         pass
     await destination.close()
+
+
+async def test_batch_is_written_when_its_time_is_up_and_none_without_messages() -> None:
+    written: list[list[int]] = []
+
+    async def write(deliveries: Sequence[Delivery]) -> Outcome:
+        written.append([each.id for each in deliveries])
+        await asyncio.sleep(0)
+        return Delivered()
+
+    gathering = Gathering(3, 0.02, write)
+    await gathering.finish()
+    some = [Delivery(id=number, route=1, key="k", request=b"") for number in range(3)]
+    given_up = asyncio.create_task(gathering.add(some[0]))
+    kept = asyncio.create_task(gathering.add(some[1]))
+    await asyncio.sleep(0)
+    given_up.cancel()  # the engine stops waiting; the message is in the file all the same
+    assert await kept == Delivered()
+    assert await gathering.add(some[2]) == Delivered()
+    assert written == [[0, 1], [2]]
