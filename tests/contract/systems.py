@@ -69,7 +69,9 @@ class Asked:
 
     @property
     def body(self) -> Any:
-        """The body as JSON."""
+        """The body: JSON, or the fields of a form."""
+        if self.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            return dict(parse_qsl(self.raw.decode(), keep_blank_values=True))
         return orjson.loads(self.raw)
 
 

@@ -106,6 +106,14 @@ ANSWERS: Final[list[tuple[str, Behaviour, Means]]] = [
     ("stripe find_invoice", said(200, {"object": "invoice_deleted"}), Means(Rejected, "not done")),
     ("microsoft-teams create_meeting", said(403, {"error": {"code": "Forbidden", "message": "No application access policy found for this app"}}), Means(Rejected, "Forbidden")),
     ("microsoft-teams create_meeting", said(429, {"error": {"code": "TooManyRequests"}}, Retry_After="10"), Means(Retry, after=10.0)),
+    # athenaOne: 200 may be a failure
+    ("athenaone add_document", said(200, {"success": False, "errormessage": "O'Hara"}), Means(Rejected, "not done")),
+    ("athenaone add_document", said(200, {"clinicaldocumentid": "1"}), Means(Rejected, "not done")),
+    ("athenaone upsert_patient", said(200, {"success": False, "errormessage": "O'Hara"}), Means(Rejected, "not done")),
+    ("athenaone book_appointment", said(200, {"error": "O'Hara", "detailedmessage": "x"}), Means(Rejected, "not done")),
+    ("athenaone add_document", reply(403, b'{"error": "Developer Over Qps"}', Content_Type="application/json"), Means(Retry, "too many requests", after=1.0)),
+    ("athenaone add_document", reply(404, b"no such thing", Content_Type="text/plain"), Means(Rejected)),
+    ("athenaone add_document", said(500, {"error": "x"}), Means(Unknown)),
     # Webhooks
     ("webhook send", reply(410), Means(Rejected, "does not want")),
     ("webhook send", reply(502), Means(Unknown)),

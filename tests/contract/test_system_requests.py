@@ -228,6 +228,27 @@ FACTS: Final[dict[str, Fact]] = {
         {"sender": "a@x", "to": "b@x", "subject": "Down", "text": "It is down"}, "POST", "users/a@x/sendMail",
         {"message": {"subject": "Down", "body": {"contentType": "Text", "content": "It is down"}, "toRecipients": [{"emailAddress": {"address": "b@x"}}]}, "saveToSentItems": False}, reply(202),
     ),
+    # athenaOne takes forms
+    "athenaone upsert_patient": Fact(
+        {"department": "1"}, "POST", "patients",
+        {"departmentid": "1", "lastname": "O'Hara", "firstname": "Ngozi", "dob": "09/10/1962", "mobilephone": "+12025550123", "email": "ngozi@example.org", "address1": "12 Main St", "city": "Springfield", "state": "IL", "zip": "62701"},
+        said(200, [{"patientid": "7"}]), "7",
+    ),
+    "athenaone update_patient": Fact({"chart": "7", "fields": {"mobilephone": "{{ patient.mobile }}"}}, "PUT", "patients/7", {"mobilephone": "+12025550123"}, said(200, [{"patientid": "7"}]), "7"),
+    "athenaone add_document": Fact(
+        {"chart": "7", "department": "1", "text": "Seen today", "more": {"documenttypeid": "341716"}}, "POST", "patients/7/documents/clinicaldocument",
+        {"departmentid": "1", "documentsubclass": "CLINICALDOCUMENT", "documentdata": "Seen today", "autoclose": "false", "documenttypeid": "341716"}, said(200, {"success": True, "clinicaldocumentid": "88"}), "88",
+    ),
+    "athenaone add_lab_result": Fact(
+        {"chart": "7", "department": "1", "analytes": '[{"analytename": "HbA1c"}]', "day": "01/02/2026"}, "POST", "patients/7/documents/labresult",
+        {"departmentid": "1", "analytes": '[{"analytename": "HbA1c"}]', "observationdate": "01/02/2026"}, said(200, {"success": True, "labresultid": "89"}), "89",
+    ),
+    "athenaone add_case": Fact({"chart": "7", "department": "1", "text": "Call back"}, "POST", "patients/7/documents/patientcase", {"departmentid": "1", "internalnote": "Call back"}, said(200, {"success": "true", "patientcaseid": "90"}), "90"),
+    "athenaone add_problem": Fact({"chart": "7", "department": "1", "snomed": "44054006"}, "POST", "chart/7/problems", {"departmentid": "1", "snomedcode": "44054006"}, said(200, {"success": True, "problemid": "91"}), "91"),
+    "athenaone add_vitals": Fact({"chart": "7", "department": "1", "vitals": "[[]]"}, "POST", "chart/7/vitals", {"departmentid": "1", "vitals": "[[]]"}, said(200, {"success": True})),
+    "athenaone add_medication": Fact({"chart": "7", "department": "1", "fields": {"medicationid": "311371"}}, "POST", "chart/7/medications", {"departmentid": "1", "medicationid": "311371"}, said(200, {"success": True, "medicationentryid": "92"}), "92"),
+    "athenaone book_appointment": Fact({"chart": "7", "appointment_id": "5", "more": {"reasonid": "2"}}, "PUT", "appointments/5", {"patientid": "7", "reasonid": "2"}, said(200, [{"appointmentid": "5"}]), "5"),
+    "athenaone cancel_appointment": Fact({"chart": "7", "appointment_id": "5"}, "PUT", "appointments/5/cancel", {"patientid": "7"}, said(200, {"appointmentid": "5"}), "5"),
 }  # fmt: skip
 BATCHED_OTHERWISE: Final = {
     "dynamics-365 upsert_patients",

@@ -202,8 +202,8 @@ def test_write_that_is_taken_passes(tmp_path: Path, profile: str, fhir: str) -> 
         (
             "athenahealth",
             "resource: DocumentReference",
-            "8:33 E309 athenahealth takes no create of DocumentReference over FHIR (post a clinical document to the "
-            "athenaOne API, or send MDM^T02 by mllp)",
+            "8:33 E309 athenahealth takes no create of DocumentReference over FHIR (use http with the preset "
+            "athenaone (add_document), or send MDM^T02 by mllp)",
         ),
         (
             "nextgen-enterprise",
