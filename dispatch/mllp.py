@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from broker.errors import ConfigError, MessageError, StepError
+from broker.hosts import is_loopback
 from broker.spec import DestinationSpec, Endpoint, Seconds, Spec, Template
 from broker.wire.ack import check_header, is_acknowledgment
 from broker.wire.draft import Draft
@@ -30,6 +31,10 @@ _FRAMING: Final = (b"\x0b", b"\x1c\r")
 _PARTS: Final = 3  # of MSH-3 to MSH-6: namespace, universal id, its type
 
 Wish = Literal["AL", "NE", "ER", "SU"]
+
+
+def _is_here(endpoint: str) -> bool:
+    return is_loopback(endpoint.rpartition(":")[0].strip("[]"))
 
 
 class TlsSpec(Spec):
@@ -90,6 +95,11 @@ class MllpOutSpec(DestinationSpec):
     timeout: Seconds = Field(default=30.0, gt=0, description="How long the partner may take to answer.")
     keepalive: Seconds = Field(default=60.0, description="Idle time after which TCP asks after the partner; 0 never.")
     tls: TlsSpec | None = Field(default=None, description="TLS, for partners that speak it.")
+    unprotected: str = Field(
+        default="",
+        description="Why it is safe to `listen` for other machines without TLS; without `tls` and without a reason "
+        "partners can dial in from this machine only.",
+    )
 
     @property
     def concurrency(self) -> int:
@@ -102,6 +112,8 @@ class MllpOutSpec(DestinationSpec):
             raise ValueError("needs either `endpoint`, where the partner listens, or `listen`, where it dials in")
         if self.tls is not None and self.listen is not None and self.tls.certificate is None:
             raise ValueError("`listen` with `tls` needs a certificate; name its file in tls.certificate")
+        if self.listen is not None and self.tls is None and not self.unprotected and not _is_here(self.listen):
+            raise ValueError(f"{self.listen} lets other machines in without TLS; add tls, or say in `unprotected` why")
         if self.wait_for == "application" and self.application_ack == "NE":
             raise ValueError("`wait_for: application` waits for what `application_ack: NE` forbids; leave one out")
         wrong = [name for name in self.conditions if not (name.isascii() and name.isdigit())]

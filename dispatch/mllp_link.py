@@ -7,9 +7,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.wire.mllp import Decoder, Empty, Frame, frame
+from dispatch.way import via_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from broker.delivery import Via
 
 _ANSWER_CAP: Final = 1024 * 1024  # bytes of an answer that we are willing to read
 _STRAYS: Final = 64  # answers that nobody waits for; a partner that sends more is not one that answers
@@ -42,6 +45,7 @@ class Link(asyncio.Protocol):
         self._items: deque[bytes | Exception] = deque()
         self._awaited: asyncio.Future[None] | None = None
         self._transport: Any = None
+        self.via: Via | None = None  # who is at the other end
         self.closed = asyncio.get_running_loop().create_future()
         self.settled: deque[str] = deque(maxlen=_SETTLED)  # control ids of what went before
 
@@ -53,6 +57,7 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport, and let TCP ask after the partner when nothing is said for long."""
         self._transport = transport
+        self.via = via_of(transport)
         handle = transport.get_extra_info("socket")
         if handle is not None and self._keepalive:
             probe(handle, int(max(self._keepalive, 1)))

@@ -8,7 +8,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol
 
 from broker.delivery import Delivered, Delivery, Outcome, Retry, Unknown
@@ -197,7 +197,7 @@ class Partner:
                     self.lines.give(link)
                 else:
                     link.abort()
-            return ending
+            return replace(ending, via=link.via)
 
     async def _exchange(self, link: Link, request: bytes) -> tuple[Outcome, bool]:
         """Send a message and read what comes back; return the outcome, and whether the connection can be used again."""

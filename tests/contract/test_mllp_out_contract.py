@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
+from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown, Via
 from broker.errors import NotReady
 from broker.parts import Destination, Tools
 from broker.wire.mllp import COMMITTED, NOT_COMMITTED, frame
@@ -76,6 +76,7 @@ async def test_positive_answer_delivers_and_is_kept_as_evidence(partner: Scripte
     assert isinstance(outcome, Delivered)
     assert outcome.reference == code
     assert f"MSA|{code}|C1".encode() in outcome.response
+    assert outcome.via == Via(f"127.0.0.1:{partner.port}")
     assert partner.requests == [MESSAGE]
 
 

@@ -47,6 +47,10 @@ async def attempt(partner: ScriptedPartner, **tls: Any) -> Outcome:
 async def test_partner_with_the_right_name_gets_the_message(partner: ScriptedPartner, authority: Authority) -> None:
     outcome = await attempt(partner, ca=authority.file, server_name="ehr.example")
     assert isinstance(outcome, Delivered), outcome
+    assert outcome.via is not None
+    assert outcome.via.tls == "TLSv1.3"
+    assert outcome.via.subject == "CN=ehr.example"
+    assert len(outcome.via.sha256) == 64
 
 
 async def test_partner_with_another_name_or_authority_gets_nothing(

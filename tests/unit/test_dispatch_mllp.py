@@ -180,3 +180,10 @@ def test_control_id_is_compared_as_an_answer_gives_it_back(sent: bytes, given: s
     assert control_id_of(RAW.replace(b"|C1|", b"|" + sent + b"|")) == given
     found = read_answer(ack(f"MSA|AA|{sent.decode()}"))
     assert found == Answer("AA", given)
+
+
+def test_partners_dial_in_from_elsewhere_only_with_tls_or_a_reason() -> None:
+    with pytest.raises(ValueError, match="without TLS"):
+        MllpOutSpec.model_validate({"listen": "192.0.2.1:2575"})
+    assert MllpOutSpec.model_validate({"listen": "192.0.2.1:2575", "unprotected": "a VPN ends here"}).unprotected
+    assert MllpOutSpec.model_validate({"listen": "localhost:2575"}).listen
