@@ -4,6 +4,7 @@
 `default` decide about it. What a filter returns is never longer than `LIMIT` characters. Errors carry no value.
 """
 
+import html
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -197,6 +198,7 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "truncate": _truncate,
     "urlencode": _on_text(lambda text: bounded(quote(text, safe=""))),
     "upper": _on_text(lambda text: bounded(text.upper())),
+    "xml": _on_text(lambda text: bounded(html.escape(text))),
     **{name: _refusing(write) for name, write in EVENT_FILTERS.items()},
 }
 

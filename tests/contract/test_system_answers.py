@@ -106,6 +106,13 @@ ANSWERS: Final[list[tuple[str, Behaviour, Means]]] = [
     ("stripe find_invoice", said(200, {"object": "invoice_deleted"}), Means(Rejected, "not done")),
     ("microsoft-teams create_meeting", said(403, {"error": {"code": "Forbidden", "message": "No application access policy found for this app"}}), Means(Rejected, "Forbidden")),
     ("microsoft-teams create_meeting", said(429, {"error": {"code": "TooManyRequests"}}, Retry_After="10"), Means(Retry, after=10.0)),
+    # Calls and push
+    ("twilio-voice call", said(201, {"sid": "CA1", "status": "failed"}), Means(Rejected, "not done")),
+    ("twilio-voice call", said(400, {"code": 21211, "message": "O'Hara"}), Means(Rejected, "cannot be called")),
+    ("twilio-voice call", said(429, {"code": 20429}), Means(Retry, "too many", after=1.0)),
+    ("firebase-push send", said(404, {"error": {"status": "NOT_FOUND", "details": [{"errorCode": "UNREGISTERED"}]}}), Means(Rejected, "no longer there")),
+    ("firebase-push send", said(429, {"error": {"status": "RESOURCE_EXHAUSTED", "details": [{"errorCode": "QUOTA_EXCEEDED"}]}}), Means(Retry, "too many", after=60.0)),
+    ("firebase-push send", said(500, {"error": {"status": "INTERNAL"}}), Means(Unknown, "INTERNAL")),
     # athenaOne: 200 may be a failure
     ("athenaone add_document", said(200, {"success": False, "errormessage": "O'Hara"}), Means(Rejected, "not done")),
     ("athenaone add_document", said(200, {"clinicaldocumentid": "1"}), Means(Rejected, "not done")),

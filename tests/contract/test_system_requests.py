@@ -228,6 +228,17 @@ FACTS: Final[dict[str, Fact]] = {
         {"sender": "a@x", "to": "b@x", "subject": "Down", "text": "It is down"}, "POST", "users/a@x/sendMail",
         {"message": {"subject": "Down", "body": {"contentType": "Text", "content": "It is down"}, "toRecipients": [{"emailAddress": {"address": "b@x"}}]}, "saveToSentItems": False}, reply(202),
     ),
+    # Calls and push
+    "twilio-voice call": Fact(
+        {"caller": "+12025550100", "text": "Room <4> & bring your card"}, "POST", "Calls.json",
+        {"To": "+12025550123", "From": "+12025550100", "Twiml": '<Response><Say language="en-US">Room &lt;4&gt; &amp; bring your card</Say></Response>'},
+        said(201, {"sid": "CA1", "status": "queued"}), "CA1",
+    ),
+    "firebase-push send": Fact(
+        {"device": "d:1", "title": "Mercy", "text": "You have a message", "data": {"kind": "{{ event.kind }}"}}, "POST", "messages:send",
+        {"message": {"token": "d:1", "notification": {"title": "Mercy", "body": "You have a message"}, "data": {"kind": "patient.registered"}}},
+        said(200, {"name": "projects/p/messages/1"}), "projects/p/messages/1",
+    ),
     # athenaOne takes forms
     "athenaone upsert_patient": Fact(
         {"department": "1"}, "POST", "patients",
