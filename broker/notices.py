@@ -238,6 +238,22 @@ class DeliveryReported(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayBound(Notice):
+    """A session with a gateway began; texts can leave, reports and replies can come."""
+
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayUnbound(Notice):
+    """No session with a gateway can be had for now; it is tried again and again, and said once."""
+
+    level: ClassVar[str] = "warning"
+    gateway: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyRefused(Notice):
     """A gateway brought a reply, or that somebody opted out, and no channel takes it: see `replies:`."""
 

@@ -340,7 +340,7 @@ class SmppSpec(GatewaySpec):
             retry=frozenset(self.retry),
         )
         brought = Arrivals(name, self.replies, tools).brought
-        return SmppGateway(name, access, ways, brought, timeout=timeout)
+        return SmppGateway(name, access, ways, brought, tools.notify, timeout=timeout)
 
 
 AnyGateway = Annotated[

@@ -131,6 +131,8 @@ class Texts:
             withdrawal = await self._consents.withdrawal(request["to"])
         except (StoreError, NotReady) as error:  # who may have opted out is not sent a text on the off chance
             return Retry(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing was sent
+            return Retry(f"patient store: consent cannot be looked up ({type(error).__name__})")
         if withdrawal is not None:
             return Suppressed(str(withdrawal))
         outcome = await self._gateway.send(Text(request["to"], request["text"], delivery.key))

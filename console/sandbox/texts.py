@@ -12,13 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from broker.wire.gsm import cut
 from console.sandbox.record import Arrival, Record
 
 _NUMBER: Final = re.compile(r"\+[1-9]\d{6,14}")
-_BASIC: Final = frozenset(
-    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
-    "abcdefghijklmnopqrstuvwxyzäöñüà"
-)
 _LONGEST: Final = 1600
 _PAGE: Final = 50
 
@@ -116,7 +113,7 @@ def _send(record: Record, request: Request, form: dict[str, str]) -> dict[str, A
         "from": sender or None,
         "messaging_service_sid": service or None,
         "num_media": "0",
-        "num_segments": str(segments(body)) if sender else "0",
+        "num_segments": str(cut(body).segments) if sender else "0",
         "price": None,
         "price_unit": "USD",
         "sid": sid,
@@ -127,13 +124,6 @@ def _send(record: Record, request: Request, form: dict[str, str]) -> dict[str, A
     }
     record.add("text", "create", ("Message", sid, 1), document, request_id=request.headers.get("x-request-id", ""))
     return document
-
-
-def segments(body: str) -> int:
-    """Return how many short messages a text takes (GSM 03.38: 160 or 153 characters; else UCS-2: 70 or 67)."""
-    single, many = (160, 153) if set(body) <= _BASIC else (70, 67)
-    length = len(body) if single == 160 else len(body.encode("utf-16-le")) // 2  # noqa: PLR2004 - GSM 03.38
-    return 1 if length <= single else -(-length // many)
 
 
 def _list(record: Record, request: Request) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown
 from broker.errors import MessageError
+from broker.notices import GatewayBound, GatewayUnbound, Notice
 from broker.wire import smpp
 from broker.wire.smpp import ShortMessage, address_of, message_id, status_name
 from broker.wire.smpp_text import short_messages
@@ -39,6 +40,7 @@ _LONGEST_PAUSE: Final = 60.0  # … up to this
 
 # Takes what an SMSC brings; returns the command_status to answer with.
 Brought = Callable[[ShortMessage], Awaitable[int]]
+Notify = Callable[[Notice], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,9 @@ class Ways:
 class Smsc:
     """One gateway, kept bound as long as somebody uses it."""
 
-    def __init__(self, name: str, access: Access, ways: Ways, brought: Brought) -> None:
+    def __init__(self, name: str, access: Access, ways: Ways, brought: Brought, notify: Notify) -> None:
+        self._name = name
+        self._notify = notify
         self.peer = f"gateway {name}"
         self._access = access
         self._ways = ways
@@ -112,9 +116,12 @@ class Smsc:
         except NotBound as error:
             self._failures += 1
             self._why = str(error)
+            if self._failures == 1:
+                self._notify(GatewayUnbound(gateway=self._name, reason=self._why))
             self._not_before = now() + min(_PAUSE * 2.0 ** (self._failures - 1), _LONGEST_PAUSE)
             raise
         self._failures = 0
+        self._notify(GatewayBound(gateway=self._name))
         return link
 
     async def _take(self, pdu: smpp.Pdu) -> int:
@@ -191,10 +198,13 @@ _shared: Final[dict[tuple[str, Access], Smsc]] = {}
 class SmppGateway:
     """One channel's use of a gateway; see `dispatch.texts.gateway.Gateway`."""
 
-    def __init__(self, name: str, access: Access, ways: Ways, brought: Brought, *, timeout: float) -> None:
+    def __init__(
+        self, name: str, access: Access, ways: Ways, brought: Brought, notify: Notify, *, timeout: float
+    ) -> None:
         self._key = (name, access)
         self._ways = ways
         self._brought = brought
+        self._notify = notify
         self._timeout = timeout
         self._smsc: Smsc | None = None
 
@@ -202,7 +212,7 @@ class SmppGateway:
         """Bind, or begin to try."""
         if self._smsc is None:
             if self._key not in _shared:
-                _shared[self._key] = Smsc(*self._key, self._ways, self._brought)
+                _shared[self._key] = Smsc(*self._key, self._ways, self._brought, self._notify)
             self._smsc = _shared[self._key]
             self._smsc.open()
 

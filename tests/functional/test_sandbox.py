@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -16,9 +18,10 @@ from urllib.request import urlopen
 import orjson
 import pytest
 
-from broker.delivery import Delivered, Delivery, Rejected, Retry
+from broker.delivery import Delivered, Delivery, Rejected, Retry, Suppressed
 from broker.parts import Destination, Tools
 from broker.spec import DestinationSpec
+from config.gateways import TwilioSpec
 from dispatch.fhir import FhirSpec
 from dispatch.sms import SmsSpec
 
@@ -60,8 +63,12 @@ def log(address: str) -> dict[str, list[dict[str, Any]]]:
 
 @asynccontextmanager
 async def opened(spec: DestinationSpec, address: str) -> AsyncIterator[Destination]:
+    folder = await asyncio.to_thread(tempfile.mkdtemp)
+    declared = {"base": address, "account": ACCOUNT, "token": "${env:X:-sandbox}", "from": "+12025550100"}
+    gateway = TwilioSpec.model_validate_json(orjson.dumps(declared), strict=True)
     settings = SimpleNamespace(
-        gateways={"twilio": SimpleNamespace(base=address, account=ACCOUNT, token="t", sender="+12025550100")},
+        gateways={"twilio": gateway},
+        patients=f"sqlite:///{folder}/patients.db",
         servers={"ehr": SimpleNamespace(base=f"{address}/fhir")},
     )
     nothing = cast("Any", None)
@@ -71,6 +78,7 @@ async def opened(spec: DestinationSpec, address: str) -> AsyncIterator[Destinati
         yield destination
     finally:
         await destination.close()
+        await asyncio.to_thread(shutil.rmtree, folder)
 
 
 def sms() -> SmsSpec:
@@ -106,7 +114,8 @@ async def test_what_arrived_is_still_there_after_a_kill(tmp_path: Path) -> None:
     with sandbox(tmp_path) as address:
         assert log(address) == before
     (arrived,) = before["texts"]
-    assert (arrived["id"], arrived["to"], arrived["body"]) == (sent.reference, "+12025550123", "Welcome, Ada ö")
+    assert f"twilio/{arrived['id']}" == sent.reference
+    assert (arrived["to"], arrived["body"]) == ("+12025550123", "Welcome, Ada ö")
     (write,) = before["write_backs"]
     assert written.reference == f"Patient/{write['id']}/_history/1"
     assert write["request_id"] == "k2"
@@ -162,7 +171,7 @@ async def test_refusals_arrive_as_reasons_without_data(tmp_path: Path) -> None:
             (invalid,) = await ehr.send([patient("0012", gender="unclear", search=False)])
             (unsupported,) = await ehr.send([patient("0012", kind="Slot", search=False)])
         assert log(address) == {"texts": [], "write_backs": []}
-    assert isinstance(opted_out, Rejected)
+    assert isinstance(opted_out, Suppressed)
     assert opted_out.reason == "HTTP 400 from gateway twilio (code 21610): the recipient has opted out"
     assert isinstance(invalid, Rejected)
     assert (invalid.reason, invalid.location) == ("HTTP 422 from server ehr (invalid)", "Patient.gender")

@@ -1,5 +1,7 @@
 """This module tests text messages: what is rendered and frozen, and which gateway takes it."""
 
+from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,10 +10,14 @@ import pytest
 from pydantic import ValidationError
 
 from broker.canonical.model import Event, Patient, Source
+from broker.delivery import Delivered, Delivery, Outcome, Retry, Suppressed
 from broker.errors import ConfigError, StepError
 from broker.message import Document
+from broker.notices import Notice, ReplyRefused, TextSent
 from broker.parts import Tools
+from config.gateways import PriceSpec
 from dispatch.sms import SmsSpec
+from dispatch.texts.gateway import Text
 from dispatch.texts.number import e164
 from transforms.template import compile_template, compile_value
 
@@ -135,3 +141,59 @@ def test_gateway_is_refused_when_nobody_declared_it() -> None:
     tools = Tools(channel="adt", intake=nothing, notify=lambda _: None, settings=settings)
     with pytest.raises(ConfigError, match=r"channel adt: gateway 'twillio' is not in handoff.yaml .*\(there: twilio\)"):
         spec(gateway="twillio").build(tools)
+
+
+class Phone:
+    """A gateway that ends every text as it is told to."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.texts: list[Text] = []
+
+    async def open(self) -> None:
+        """Need nothing."""
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+    async def send(self, text: Text) -> Outcome:
+        """Take one text."""
+        self.texts.append(text)
+        return self.outcome
+
+
+async def sent(outcome: Outcome, patients: str, price: Any = None) -> tuple[Outcome, Phone, list[Notice]]:
+    """Send one text of two segments through such a gateway."""
+    phone, notices = Phone(outcome), list[Notice]()
+    declared = SimpleNamespace(build=lambda *_args, **_options: phone, replies="", price=price)
+    settings = SimpleNamespace(gateways={"twilio": declared}, patients=patients)
+    texts = spec().build(Tools("adt", cast("Any", None), notices.append, settings))
+    await texts.open()
+    request = orjson.dumps({"text": "a" * 200, "to": "+12025550123"})
+    (ended,) = await texts.send([Delivery(id=65, route=1, key="k", request=request)])
+    await texts.close()
+    return ended, phone, notices
+
+
+async def test_text_that_was_taken_is_counted_with_its_cost(sqlite_url: str) -> None:
+    price = PriceSpec(segment=Decimal("0.0079"), currency="USD")
+    ended, phone, notices = await sent(Delivered(reference="m1 m2"), sqlite_url, price)
+    assert ended == Delivered(reference="twilio/m1 twilio/m2")
+    assert notices == [TextSent(gateway="twilio", segments=2, cost=0.0158, currency="USD")]
+    assert [(text.to, text.key) for text in phone.texts] == [("+12025550123", "k")]
+    assert (await sent(Delivered(), sqlite_url))[2] == [TextSent(gateway="twilio", segments=2, cost=0.0, currency="")]
+
+
+async def test_text_waits_when_nobody_can_say_who_opted_out(tmp_path: Path) -> None:
+    ended, phone, _ = await sent(Delivered(), f"sqlite:///{tmp_path}")
+    assert isinstance(ended, Retry)
+    assert phone.texts == []
+    ended, phone, _ = await sent(Delivered(), "nonsense://")
+    assert isinstance(ended, Retry)
+    assert phone.texts == []
+
+
+async def test_opting_out_is_told_when_no_channel_takes_it(sqlite_url: str) -> None:
+    ended, _, notices = await sent(Suppressed("the recipient has opted out"), sqlite_url)
+    assert ended == Suppressed("the recipient has opted out")
+    assert notices == [ReplyRefused(gateway="twilio", kind="opted_out")]

@@ -11,9 +11,9 @@ import orjson
 import pytest
 from starlette.types import Message
 
+from broker.wire.gsm import cut
 from console.sandbox.app import build
 from console.sandbox.record import Record
-from console.sandbox.texts import segments
 from dispatch.http import Answer
 from dispatch.texts.twilio import Twilio
 
@@ -191,4 +191,4 @@ async def test_write_is_refused_when_it_is_not_fhir_json(site: Site) -> None:
     [("x" * 160, 1), ("x" * 161, 2), ("x" * 306, 2), ("x" * 307, 3), ("ž" * 70, 1), ("ž" * 71, 2), ("😀" * 35, 1)],
 )
 def test_segments_are_counted(body: str, count: int) -> None:
-    assert segments(body) == count
+    assert cut(body).segments == count
