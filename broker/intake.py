@@ -14,8 +14,9 @@ from broker.errors import MessageError, NotAccepted, StoreError, refused
 from broker.formats.reading import Format, Index
 from broker.ids import Ids
 from broker.message import Ended, Inbound, Receipt
-from broker.notices import ControlIdReused, DeliveryReported, MessagesAccepted, Notice
+from broker.notices import ControlIdReused, MessagesAccepted, Notice
 from broker.notices import Quarantined as QuarantinedNotice
+from broker.notices_texts import DeliveryReported
 from broker.seal import Sealer
 from broker.store import Store
 from broker.units import Accepted, NewMessage, Quarantine

@@ -16,6 +16,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from broker import notices as said
+from broker import notices_texts as texts
 from broker.queries import Backlog
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)  # seconds: commits, steps
@@ -96,8 +97,8 @@ class Metrics:
             said.DestinationBusy: lambda n: child(self._busy, n.channel, n.destination).inc(),
             said.Paused: lambda n: child(self._paused, n.channel, n.destination).set(1),
             said.Resumed: lambda n: child(self._paused, n.channel, n.destination).set(0),
-            said.DeliveryReported: lambda n: child(self._reports, n.by, n.state).inc(),
-            said.TextSent: self._texted,
+            texts.DeliveryReported: lambda n: child(self._reports, n.by, n.state).inc(),
+            texts.TextSent: self._texted,
             said.WorkerDied: lambda _: self._workers.inc(),
             said.Bug: lambda _: self._bugs.inc(),
         }
@@ -119,7 +120,7 @@ class Metrics:
         self._child(self._deliveries, notice.channel, notice.destination, notice.state).inc(notice.count)
         self._child(self._send, notice.channel, notice.destination).observe(notice.seconds)
 
-    def _texted(self, notice: said.TextSent) -> None:
+    def _texted(self, notice: texts.TextSent) -> None:
         self._child(self._segments, notice.gateway).inc(notice.segments)
         if notice.currency:
             self._child(self._cost, notice.gateway, notice.currency).inc(notice.cost)

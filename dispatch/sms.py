@@ -15,7 +15,7 @@ from pydantic import Field
 
 from broker.delivery import Delivered, Delivery, Outcome, Retry, Suppressed
 from broker.errors import ConfigError, NotAccepted, NotReady, StepError, StoreError
-from broker.notices import TextSent
+from broker.notices_texts import TextSent
 from broker.spec import DestinationSpec, Seconds, Template
 from broker.wire.gsm import cut
 from dispatch.http import witnessed

@@ -12,7 +12,7 @@ import orjson
 from broker.delivery import Report
 from broker.errors import NotAccepted, StoreError
 from broker.message import Inbound
-from broker.notices import ReplyRefused
+from broker.notices_texts import ReplyRefused
 from broker.wire.smpp import ShortMessage
 from broker.wire.smpp_text import read_receipt, read_text
 

@@ -13,7 +13,8 @@ from typing import Final, Literal
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown
 from broker.errors import MessageError
-from broker.notices import GatewayBound, GatewayUnbound, Notice
+from broker.notices import Notice
+from broker.notices_texts import GatewayBound, GatewayUnbound
 from broker.wire import smpp
 from broker.wire.smpp import ShortMessage, address_of, message_id, status_name
 from broker.wire.smpp_text import short_messages

@@ -10,7 +10,8 @@ from broker import queries
 from broker.delivery import Report
 from broker.intake import StoreIntake
 from broker.migrate import migrate
-from broker.notices import DeliveryReported, Notice
+from broker.notices import Notice
+from broker.notices_texts import DeliveryReported
 from broker.store import Store
 from broker.units import Recorded
 from broker.writes_reports import note_reports

@@ -10,7 +10,7 @@ import pytest
 
 from broker.delivery import Delivered, Rejected, Retry, Suppressed, Unknown
 from broker.errors import NotAccepted, StoreUnavailable
-from broker.notices import GatewayUnbound, ReplyRefused
+from broker.notices_texts import GatewayUnbound, ReplyRefused
 from tests.conftest import Need
 from tests.contract.smpp_rig import Start, rigs
 from tests.peers.smsc import Smsc

@@ -13,7 +13,8 @@ from broker.canonical.model import Event, Patient, Source
 from broker.delivery import Delivered, Delivery, Outcome, Retry, Suppressed
 from broker.errors import ConfigError, StepError
 from broker.message import Document
-from broker.notices import Notice, ReplyRefused, TextSent
+from broker.notices import Notice
+from broker.notices_texts import ReplyRefused, TextSent
 from broker.parts import Tools
 from config.gateways import PriceSpec
 from dispatch.sms import SmsSpec
