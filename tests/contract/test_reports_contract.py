@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,13 +10,15 @@ from broker import queries
 from broker.delivery import Report
 from broker.intake import StoreIntake
 from broker.migrate import migrate
-from broker.notices import Notice
 from broker.notices_texts import DeliveryReported
 from broker.store import Store
 from broker.units import Recorded
 from broker.writes_reports import note_reports
 from tests.committing import record
 from tests.filling import SEALER, Filling
+
+if TYPE_CHECKING:
+    from broker.notices import Notice
 
 
 @pytest.fixture
