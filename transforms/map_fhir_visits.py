@@ -126,8 +126,8 @@ def _class(coding: Node) -> str | None:
 def _places(reader: Reader, encounter: Node) -> tuple[Location | None, Location | None]:
     """Return where the patient is, and where they were before."""
     told = nodes(encounter, "location")
-    left = [each for each in told if each.get("status") == "completed"]
-    there = [each for each in told if each.get("status") not in {"completed", "planned", "reserved"}]
+    left = [each for each in told if text(each, "status") == "completed"]
+    there = [each for each in told if text(each, "status") not in {"completed", "planned", "reserved"}]
     here = there[-1] if there else left.pop() if left else NOTHING
     before = left[-1] if left else NOTHING
     return reader.location(node(here, "location")), reader.location(node(before, "location"))

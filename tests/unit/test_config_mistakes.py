@@ -50,7 +50,7 @@ CASES: Final = [
     ("  - filter: MSH-9.1 == 'ADT'", "  - canonical", '7:5-14 error[E106] steps.1 needs one kind of step, such as filter; found "canonical" (write canonical: {})'),
     ("  - filter: MSH-9.1 == 'ADT'", "  - 7", '7:5-6 error[E106] steps.1 needs one kind of step, such as filter; found the number 7 (allowed: validate, filter, set, canonical, script)'),
     ("    prm: {}", "    prm: x", '15:10-11 error[E106] deliver.store.prm needs keys and values, found "x" (it has no options: write {})'),
-    ("  store:\n    prm: {}", "  store: prm", '14:10-13 error[E106] deliver.store needs keys and values, found "prm" (allowed: prm, sms, fhir'),
+    ("  store:\n    prm: {}", "  store: prm", '14:10-13 error[E106] deliver.store needs keys and values, found "prm" (allowed: prm, sms, email, fhir'),
     ("listen:\n  mllp: {endpoint: 127.0.0.1:2575}", "listen: 2575", '2:9-13 error[E106] listen needs keys and values, found the number 2575 (The way in: exactly one kind of listener.)'),
     ("patient: {mobile: PID-13.1}", "patient: {mobile: 5}", '9:25-26 error[E106] steps.2.canonical.patient.mobile needs text, found the number 5 (put it in quotes if it is text)'),
     ("ward: PV1-3.1", "ward: 1", '11:13-14 error[E106] steps.3.set.ward needs text, found the number 1 (put it in quotes if it is text)'),
@@ -60,7 +60,7 @@ CASES: Final = [
     ("  ehr:", "  Ehr:", '21:3-6 error[E107] deliver needs names of lower-case letters, digits and single hyphens, such as mercy-adt; found "Ehr"'),
     ("127.0.0.1:2575", "2575", '3:20-24 error[E107] listen.mllp.endpoint needs host:port, such as 127.0.0.1:2575; found the number 2575'),
     ("127.0.0.1:2575", "127.0.0.1:99999", '3:20-35 error[E107] listen.mllp.endpoint needs host:port, such as 127.0.0.1:2575; found "127.0.0.1:99999"'),
-    ("127.0.0.1:2575}", "127.0.0.1:2575, acknowledge: store}", '3:49-54 error[E107] listen.mllp.acknowledge needs "stored", found "store" (did you mean "stored"?)'),
+    ("127.0.0.1:2575}", "127.0.0.1:2575, acknowledge: store}", '3:49-54 error[E107] listen.mllp.acknowledge needs one of stored, processed; found "store" (did you mean "stored"?)'),
     ("127.0.0.1:2575}", "127.0.0.1:2575, charset: utf9}", "3:45-49 error[E107] listen.mllp.charset: 'utf9' is not a character set (write MSH-18, or a name such as 8859/1 or UNICODE UTF-8)"),
     ("127.0.0.1:2575}", "127.0.0.1:2575, connections: 0}", '3:49-50 error[E107] listen.mllp.connections needs at least 1, found the number 0'),
     ("127.0.0.1:2575}", "127.0.0.1:2575, max_message: 16MB}", '3:49-53 error[E107] listen.mllp.max_message needs a number with a unit (B, KiB, MiB, GiB), such as 16MiB; found "16MB"'),
@@ -77,7 +77,7 @@ CASES: Final = [
     # kinds
     ("  - filter: MSH-9.1 == 'ADT'", "  - {}", '7:5-6 error[E110] steps.1 needs one kind of step (allowed: validate, filter, set, canonical, script)'),
     ("  - filter: MSH-9.1 == 'ADT'", "  - filter: MSH-9\n    set: {a: MSH-9}", '8:5-8 error[E110] steps.1 has filter and set; it can be only one kind of step'),
-    ("    prm: {}", "    after: ehr", '14:3-8 error[E110] deliver.store needs one kind of destination (allowed: prm, sms, fhir'),
+    ("    prm: {}", "    after: ehr", '14:3-8 error[E110] deliver.store needs one kind of destination (allowed: prm, sms, email, fhir'),
     ("    prm: {}", "    prm: {}\n    fhir: {server: mercy-ehr, resource: x}", '16:5-9 error[E110] deliver.store has prm and fhir; it can be only one kind of destination'),
     ("channel: feed", "channel: store", '1:10-15 error[E111] "store" has a meaning of its own in overrides (choose another name for the channel)'),
     # expressions

@@ -13,7 +13,7 @@ from broker.errors import StepError
 from broker.message import Document
 from broker.wire.er7 import Message
 from dispatch.fhir import FhirSpec
-from dispatch.fhir_answer import classed
+from dispatch.fhir_bundle import bundle_outcome
 from dispatch.http import Answer
 from transforms.expression import ExpressionError, compile_expression
 from transforms.kit import Kit
@@ -110,9 +110,11 @@ def test_zone_is_that_of_times_without_offset() -> None:
 
 def test_bundle_is_a_transaction_that_needs_no_search() -> None:
     request = render(document(), resource="Bundle")
-    assert (request["type"], request["search"], request["transaction"]) == ("Bundle", "", True)
-    answer = Answer(200, {}, b'{"resourceType": "Bundle", "type": "transaction-response"}')
-    assert isinstance(classed(answer, "server x", "Bundle", 0.0), Delivered)
+    assert (request["type"], request["search"], request["bundle"]) == ("Bundle", "", "transaction")
+    entries = [{"response": {"status": "201 Created"}}] * request["entries"]
+    answer = Answer(200, {}, orjson.dumps({"resourceType": "Bundle", "type": "transaction-response", "entry": entries}))
+    assert request["entries"] > 0
+    assert isinstance(bundle_outcome(answer, "server x", "transaction", request["entries"]), Delivered)
 
 
 @pytest.mark.parametrize(
