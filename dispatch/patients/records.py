@@ -41,6 +41,7 @@ class Visit:
     delivery_id: int = 0  # the last delivery that changed it; 0 when none of this batch did
     touched: bool = False  # as_of moved on
     own: bool = True  # not that of a patient who was merged into this one
+    first: int = 0  # the delivery that it was first heard from, where that is one of this batch
 
 
 @dataclass(slots=True)
@@ -135,7 +136,7 @@ def _add_identifiers(record: Record, said: set[Key], cleared: set[str], delivery
 def _visit(record: Record, key: VisitKey, said: Said, changed: list[str]) -> bool:
     visit = record.visits.get(key)
     if visit is None:
-        visit = record.visits[key] = Visit(key)
+        visit = record.visits[key] = Visit(key, first=said.delivery_id)
     if is_older(said.occurred_at, visit.as_of):
         return True
     if visit.digest != said.visit_digest:

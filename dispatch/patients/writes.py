@@ -123,6 +123,8 @@ def _write_visits(connection: Connection, records: Sequence[Record], now: float)
     if not touched:
         return
     new = {(record.id, *visit.key): visit for record, visit in touched if visit.id is None}
+    # Ids grow in the order in which visits were heard of, as one by one: of two with one number the older counts.
+    new = dict(sorted(new.items(), key=lambda item: item[1].first))
     rows = [(*key, v.digest, v.as_of, now, v.delivery_id, *_fields(v)) for key, v in new.items()]
     for visit_id, *key in connection.bulk(*_NEW_VISIT, rows):
         new[key[0], key[1], key[2]].id = visit_id

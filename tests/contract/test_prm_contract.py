@@ -312,6 +312,13 @@ _MERGED = st.builds(
 _EVENTS = st.lists(st.one_of(_TOLD, _TOLD, _TOLD, _MERGED), min_size=1, max_size=14)
 
 
+def test_of_two_visits_with_one_number_the_one_heard_of_first_is_the_older(store: Connection) -> None:
+    names = [f"{number * 7 % 20:02}" for number in range(20)]  # in no order of theirs
+    apply(store, *(told(number, who, encounter=visit("V1")) for number, who in enumerate(names, 1)))
+    rows = store.rows("SELECT p.mrn_value FROM encounter e JOIN patient p ON p.id = e.patient_id ORDER BY e.id")
+    assert [row[0] for row in rows] == names
+
+
 def _lane_order(events: list[Callable[[int], Delivery]]) -> list[Delivery]:
     return [event(number) for number, event in enumerate(events, 1)]
 
