@@ -15,8 +15,8 @@ from broker.spec import Bytes, Seconds
 from broker.wire.charset import codec_of
 from listeners.mllp_connection import Connection
 from listeners.mllp_exchange import Manner
-from listeners.mllp_watch import Limits
 from listeners.port import Port, PortSpec
+from listeners.watch import Limits
 
 # Our own MSH-10: unique in this process by the counter, among processes by when they began.
 _BEGAN: Final = f"{time.time_ns() // 1_000_000:X}"

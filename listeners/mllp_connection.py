@@ -9,15 +9,11 @@ from collections import deque
 from typing import Any, Final
 from typing import Protocol as Shape
 
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection as TcpConnection
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from broker.errors import MessageError, NotAccepted
-from broker.notices import ConnectionClosed, ConnectionOpened
-from broker.parts import Tools
 from broker.wire.ack import is_acknowledgment
 from broker.wire.batch import is_batch, split_batch
 from broker.wire.header import read_header
@@ -32,47 +28,31 @@ from broker.wire.mllp import (
     Junk,
     Oversize,
 )
+from listeners.connection import Home, PortConnection
 from listeners.mllp_exchange import BatchExchange, Exchange, Exchanges, Manner
-from listeners.mllp_watch import Limits, State, Watch
-from listeners.pace import Pace
-from listeners.tls import Certificates
+from listeners.watch import State
 
 _OPEN_FRAMES: Final = 64  # messages of one connection that wait for their commit
 _OPEN_BYTES: Final = 32 * 1024**2
 _NOISE: Final = 65_536  # bytes outside frames after which the peer cannot be speaking MLLP
-_LINGER: Final = 3.0  # seconds in which a peer may read our last answer before the connection is cut
 
 
-class Home(Shape):
-    """What a connection needs of its listener."""
+class MllpHome(Home, Shape):
+    """What an MLLP connection needs of its listener."""
 
-    tools: Tools
-    limits: Limits
     manner: Manner
-    reactor: Any
-    certificates: Certificates | None  # where peers speak TLS to us
-    pace: Pace | None  # to which each peer is kept
-
-    def opened(self, connection: "Connection") -> None:
-        """Count a connection, and set its socket up."""
-
-    def closed(self, connection: "Connection") -> None:
-        """Count a connection no more."""
 
     def control_id(self) -> str:
         """Return a control id (MSH-10) that no other acknowledgment has."""
 
 
-@implementer(IPushProducer, IHandshakeListener)
-class Connection(Protocol):
+class Connection(PortConnection):
     """One connection of one peer."""
 
-    transport: Any
+    _home: MllpHome
 
-    def __init__(self, home: Home, peer: str) -> None:
-        self._home = home
-        self._tools = home.tools
-        self.peer = peer
+    def __init__(self, home: MllpHome, peer: str) -> None:
+        super().__init__(home, peer)
         self._decoder = Decoder(home.limits.message)
         self._exchanges = Exchanges(home.tools, peer, home.control_id, home.manner)
         self._open: deque[Exchange | BatchExchange] = deque()
@@ -80,25 +60,11 @@ class Connection(Protocol):
         self._batch: BatchExchange | None = None  # the open one
         self._held: deque[Item] = deque()  # what came behind it in the same read
         self._full = False  # as much is open as may be
-        self._deaf = False  # the peer does not read our answers
-        self._fast = False  # the peer is ahead of the pace that it is kept to
-        self._ending = ""  # why nothing more is taken
         self._linger = False  # give the peer time to read the last answer
-        self._closing = False
-        self._gone = False
-        self._watch = Watch(home.reactor, home.limits, self._state, self.finish)
-
-    def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
-        """Set the connection up."""
-        self._home.opened(self)
-        # As a producer we are told when the peer does not read what we write.
-        self.transport.registerProducer(self, True)  # noqa: FBT003 - Twisted's signature
-        self._watch.begin(handshake=self._home.certificates is not None)
-        self._tools.notify(ConnectionOpened(channel=self._tools.channel, peer=self.peer))
 
     def handshakeCompleted(self) -> None:  # noqa: N802 - Twisted's name
         """Know now who the peer is."""
-        self._watch.agreed()
+        super().handshakeCompleted()
         if self._home.certificates is not None:
             self._exchanges.speaker = self._home.certificates.peer(self.transport)
 
@@ -119,19 +85,7 @@ class Connection(Protocol):
         if self._decoder.noise > _NOISE:
             self.finish("the peer does not speak MLLP", linger=True)
         self._watch.heard(frame=bool(self._decoder.pending), began=bool(items))
-        if self._home.pace is not None and items:
-            self._keep_pace(self._home.pace.spend(self.peer.rpartition(":")[0], len(items)))
-
-    def _keep_pace(self, seconds: float) -> None:
-        """Read nothing for so long, where the peer is ahead of its pace."""
-        if seconds and not self._fast:
-            self._fast = True
-            self._read_or_not()
-            self._home.reactor.callLater(seconds, self._slowed)
-
-    def _slowed(self) -> None:
-        self._fast = False
-        self._read_or_not()
+        self._keep_pace(len(items))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 - Twisted's name
         """Keep what was left unfinished; what was handed to the intake stays there."""
@@ -140,9 +94,7 @@ class Connection(Protocol):
         junk = None if self._ending else self._decoder.close()
         if junk is not None:
             self._exchanges.quarantine(junk.reason, junk.data)
-        self._home.closed(self)
-        why = self._ending or f"the peer closed it ({reason.type.__name__ if reason.type else 'unknown'})"
-        self._tools.notify(ConnectionClosed(channel=self._tools.channel, peer=self.peer, reason=why))
+        self._ended(reason)
 
     def finish(self, reason: str, *, linger: bool = False) -> None:
         """Take nothing more, write the answers that are due, then close."""
@@ -159,23 +111,6 @@ class Connection(Protocol):
 
     def _is_over(self) -> bool:
         return bool(self._ending)
-
-    def abort(self) -> None:
-        """Cut the connection off."""
-        self.transport.abortConnection()
-
-    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """Stop reading: the peer does not read our answers."""
-        self._deaf = True
-        self._read_or_not()
-
-    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """Read again: the peer reads our answers."""
-        self._deaf = False
-        self._read_or_not()
-
-    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """Do nothing: connectionLost follows."""
 
     def _take(self, body: bytes) -> None:
         """Hand a message, or a batch of them, to the intake; the answer follows its promise."""
@@ -331,18 +266,12 @@ class Connection(Protocol):
             self._watch.resumed(frame=bool(self._decoder.pending))
             self.transport.resumeProducing()
 
-    def _close(self) -> None:
-        if self._closing:
-            return
-        self._closing = True
-        transport = self.transport
-        transport.unregisterProducer()
-        self._watch.cut_after(_LINGER, self.abort)
+    def _hang_up(self) -> None:
         if self._linger and self._home.certificates is None:
             # Closing while unread bytes wait would reset the connection, and the peer would lose our answer with it.
-            transport.loseWriteConnection()
+            self.transport.loseWriteConnection()
         else:
-            transport.loseConnection()
+            super()._hang_up()
 
     def _state(self) -> State:
         return State(

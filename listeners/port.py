@@ -4,14 +4,13 @@ import asyncio
 import socket
 from pathlib import Path
 from typing import Any, Final, Literal
-from typing import Protocol as Shape
 
 from pydantic import Field, model_validator
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory
 
 from broker.bridge import as_future
 from broker.errors import NotReady
@@ -19,6 +18,7 @@ from broker.hosts import Network, is_loopback, is_within, networks
 from broker.notices import CertificateTrouble, ConnectionRefused, ListenerStarted, PeerRefused
 from broker.parts import Tools
 from broker.spec import Endpoint, ListenerSpec, Seconds
+from listeners.connection import PortConnection
 from listeners.pace import Pace
 from listeners.tls import Certificates, TlsFactory, TlsSpec, dialling
 
@@ -63,18 +63,6 @@ class PortSpec(ListenerSpec):
         return self
 
 
-class Served(Shape):
-    """One connection, as its port knows it."""
-
-    transport: Any
-
-    def finish(self, reason: str, *, linger: bool = False) -> None:
-        """Take nothing more, write the answers that are due, then close."""
-
-    def abort(self) -> None:
-        """Cut the connection off."""
-
-
 class Port(Factory):
     """Listens on one port for one channel; see `broker.parts.Listener`. ``word`` is the listener's, in channels."""
 
@@ -85,7 +73,7 @@ class Port(Factory):
         self.reactor = reactor
         self._spec = spec
         self._word = word
-        self._connections: set[Served] = set()
+        self._connections: set[PortConnection] = set()
         self._tls = spec.tls.below(getattr(tools.settings, "root", Path())) if spec.tls is not None else None
         self.certificates: Certificates | None = None
         self.pace = Pace(spec.rate, self.clock) if spec.rate is not None else None
@@ -176,7 +164,7 @@ class Port(Factory):
                 for connection in list(self._connections):
                     connection.abort()
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:  # noqa: N802 - Twisted's name
+    def buildProtocol(self, addr: IAddress | None) -> PortConnection | None:  # noqa: N802 - Twisted's name
         """Take a connection in, or turn it away when there are as many as may be."""
         peer = f"{getattr(addr, 'host', '?')}:{getattr(addr, 'port', 0)}"
         if self._stopping:
@@ -190,11 +178,11 @@ class Port(Factory):
             return None
         return self.connection(peer)
 
-    def connection(self, peer: str) -> Protocol:
-        """Make the protocol of one connection; it is a `Served`."""
+    def connection(self, peer: str) -> PortConnection:
+        """Make the protocol of one connection."""
         raise NotImplementedError
 
-    def opened(self, connection: Served) -> None:
+    def opened(self, connection: PortConnection) -> None:
         """Count a connection, and set its socket up."""
         self._connections.add(connection)
         # Under TLS lies the transport of TCP.
@@ -204,7 +192,7 @@ class Port(Factory):
             transport.setTcpKeepAlive(True)
             _probe_after(transport.getHandle(), int(max(self._spec.keepalive, 1)))
 
-    def closed(self, connection: Served) -> None:
+    def closed(self, connection: PortConnection) -> None:
         """Count a connection no more."""
         self._connections.discard(connection)
         if self._all_closed is not None and not self._connections:

@@ -8,9 +8,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from broker.parts import Tools
 from broker.spec import Bytes, Seconds, Spec
 from broker.wire.framing import Counted, Cutter, Delimited, Sized
-from listeners.mllp_watch import Limits
 from listeners.port import Port, PortSpec
 from listeners.tcp_connection import Connection
+from listeners.watch import Limits
 
 
 def _escaped(value: object) -> object:

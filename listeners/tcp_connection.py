@@ -6,76 +6,44 @@ sends again: where it does not, nothing but the connection's end tells it that s
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from typing import Protocol as Shape
 
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from broker.errors import NotAccepted
 from broker.message import Inbound, Receipt
-from broker.notices import Bug, ConnectionClosed, ConnectionOpened, MessageRefused
-from broker.parts import Tools
+from broker.notices import Bug, MessageRefused
 from broker.wire.framing import Cutter, Whole
-from listeners.mllp_watch import Limits, State, Watch
-from listeners.pace import Pace
-from listeners.tls import Certificates
+from listeners.connection import Home, PortConnection
+from listeners.watch import State
 
 if TYPE_CHECKING:
     from asyncio import Future
 
 _OPEN: Final = 64  # messages of one connection that wait for their commit
 _OPEN_BYTES: Final = 32 * 1024**2
-_LINGER: Final = 3.0  # seconds in which a peer may read our last answer before the connection is cut
 
 
-class Home(Shape):
-    """What a connection needs of its listener."""
+class TcpHome(Home, Shape):
+    """What such a connection needs of its listener."""
 
-    tools: Tools
-    limits: Limits
     accepted: bytes
     refused: bytes
-    reactor: Any
-    certificates: Certificates | None
-    pace: Pace | None
-
-    def opened(self, connection: "Connection") -> None:
-        """Count a connection, and set its socket up."""
-
-    def closed(self, connection: "Connection") -> None:
-        """Count a connection no more."""
 
 
-@implementer(IPushProducer, IHandshakeListener)
-class Connection(Protocol):
+class Connection(PortConnection):
     """One connection of one peer."""
 
-    transport: Any
+    _home: TcpHome
 
-    def __init__(self, home: Home, peer: str, cutter: Cutter) -> None:
-        self._home = home
-        self._tools = home.tools
-        self.peer = peer
+    def __init__(self, home: TcpHome, peer: str, cutter: Cutter) -> None:
+        super().__init__(home, peer)
         self._cutter = cutter
         self._open: deque[tuple[Future[Receipt], bytes]] = deque()
         self._open_bytes = 0
-        self._deaf = self._fast = self._paused = self._closing = self._gone = False
-        self._ending = ""  # why nothing more is taken
-        self._watch = Watch(home.reactor, home.limits, self._state, self.finish)
-
-    def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
-        """Set the connection up."""
-        self._home.opened(self)
-        self.transport.registerProducer(self, True)  # noqa: FBT003 - Twisted's signature
-        self._watch.begin(handshake=self._home.certificates is not None)
-        self._tools.notify(ConnectionOpened(channel=self._tools.channel, peer=self.peer))
-
-    def handshakeCompleted(self) -> None:  # noqa: N802 - Twisted's name
-        """Note that TLS is agreed on."""
-        self._watch.agreed()
+        self._paused = False
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """Take what was read."""
@@ -91,8 +59,7 @@ class Connection(Protocol):
                     self.finish(piece.reason)
                     return
         self._watch.heard(frame=bool(self._cutter.pending), began=bool(pieces))
-        if self._home.pace is not None and pieces:
-            self._keep_pace(self._home.pace.spend(self.peer.rpartition(":")[0], len(pieces)))
+        self._keep_pace(len(pieces))
         self._read_or_not()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 - Twisted's name
@@ -101,9 +68,7 @@ class Connection(Protocol):
         self._watch.end()
         if not self._ending and (stray := self._cutter.close()) is not None:
             self._refuse(stray.reason, stray.data)
-        self._home.closed(self)
-        why = self._ending or f"the peer closed it ({reason.type.__name__ if reason.type else 'unknown'})"
-        self._tools.notify(ConnectionClosed(channel=self._tools.channel, peer=self.peer, reason=why))
+        self._ended(reason)
 
     def finish(self, reason: str, *, linger: bool = False) -> None:  # noqa: ARG002 - a port says it of any connection
         """Take nothing more, write the answers that are due, then close."""
@@ -115,23 +80,6 @@ class Connection(Protocol):
         self._read_or_not()
         if not self._open:
             self._close()
-
-    def abort(self) -> None:
-        """Cut the connection off."""
-        self.transport.abortConnection()
-
-    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """Stop reading: the peer does not read our answers."""
-        self._deaf = True
-        self._read_or_not()
-
-    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """Read again: the peer reads our answers."""
-        self._deaf = False
-        self._read_or_not()
-
-    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """Do nothing: connectionLost follows."""
 
     def _take(self, body: bytes) -> None:
         promise = self._tools.intake.accept(
@@ -179,16 +127,6 @@ class Connection(Protocol):
         )
         self._tools.intake.quarantine(self._tools.channel, self.peer, reason, data)
 
-    def _keep_pace(self, seconds: float) -> None:
-        """Read nothing for so long, where the peer is ahead of its pace."""
-        if seconds and not self._fast:
-            self._fast = True
-            self._home.reactor.callLater(seconds, self._slowed)
-
-    def _slowed(self) -> None:
-        self._fast = False
-        self._read_or_not()
-
     def _read_or_not(self) -> None:
         """Read unless something speaks against it; an open message's time does not run while nothing is read."""
         paused = not self._state().reading
@@ -200,14 +138,6 @@ class Connection(Protocol):
         else:
             self._watch.resumed(frame=bool(self._cutter.pending))
             self.transport.resumeProducing()
-
-    def _close(self) -> None:
-        if self._closing:
-            return
-        self._closing = True
-        self.transport.unregisterProducer()
-        self._watch.cut_after(_LINGER, self.abort)
-        self.transport.loseConnection()
 
     def _state(self) -> State:
         full = len(self._open) >= _OPEN or self._open_bytes >= _OPEN_BYTES

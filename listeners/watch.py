@@ -1,4 +1,4 @@
-"""This module watches the time of one MLLP connection: a handshake, a frame and silence may each take only so long.
+"""This module watches the time of one connection: a handshake, a message and silence may each take only so long.
 
 There is one timer a connection, never one a message: when it rings, it is worked out what is really late.
 """
