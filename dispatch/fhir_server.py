@@ -5,10 +5,8 @@ created is found. What the same search finds is written one after the other, bec
 many servers (two at once make two).
 """
 
-import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +20,7 @@ from dispatch.ehr_profile import EhrProfile, find_profile, with_statement
 from dispatch.fhir_answer import Match, classed, named, read_matches
 from dispatch.fhir_bundle import BUNDLE, bundle_outcome
 from dispatch.http import Answer, Exchange, Failure, reveal, web_address, witnessed
+from dispatch.turns import Turns
 
 MEDIA_TYPE: Final = "application/fhir+json"
 PATCH_TYPE: Final = "application/json-patch+json"
@@ -101,12 +100,6 @@ class _Write:
         return b'{"id":"' + name.encode("ascii") + b'",' + self.body[1:]
 
 
-@dataclass(slots=True)
-class _Turn:
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    users: int = 0
-
-
 class FhirServer:
     """Sends resources to one FHIR R4 server.
 
@@ -139,7 +132,7 @@ class FhirServer:
             else build_credentials(server.auth, self._peer, self._http, base=server.base, data=server.data)
         )
         self._headers = {**server.profile.headers, **server.headers}
-        self._busy: dict[str, _Turn] = {}
+        self._turns = Turns()
 
     async def open(self) -> None:
         """Get ready to send."""
@@ -157,7 +150,7 @@ class FhirServer:
         write = _Write.of(delivery)
         if not write.search:
             return await self._post(write)
-        async with self._turn(f"{write.kind}?{write.search}"):
+        async with self._turns.turn(f"{write.kind}?{write.search}"):
             return await self._find_and_write(write)
 
     async def _post(self, write: _Write) -> Outcome:
@@ -176,18 +169,6 @@ class FhirServer:
 
     def _classed(self, answer: Answer | Failure, write: _Write, name: str = "") -> Outcome:
         return classed(answer, self._peer, write.kind, time.time(), name, self._profile.errors)
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, key: str) -> AsyncIterator[None]:
-        turn = self._busy.setdefault(key, _Turn())
-        turn.users += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.users -= 1
-            if not turn.users:
-                del self._busy[key]
 
     async def _find_and_write(self, write: _Write) -> Outcome:
         """Look, then create, update or patch; look once more when somebody else wrote in between."""

@@ -1,9 +1,7 @@
 """This module sends requests to one system: alone, several rows at a time, or after a search for what is there."""
 
-import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
@@ -12,6 +10,7 @@ from urllib.parse import quote, urlsplit
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from dispatch.auth import Credentials, with_query
 from dispatch.http import Answer, Exchange, Failure, witnessed, witnessed_all
+from dispatch.turns import Turns
 from dispatch.web import bulk, odata
 from dispatch.web.answers import Reader, Refresh, Verdict, fits, look, parsed
 from dispatch.web.preset import FindSpec, OperationSpec, PresetSpec
@@ -50,7 +49,7 @@ class WebSystem:
         self._http = http
         self._reader = Reader(http.peer, preset, operation)
         self._plain = Reader(http.peer, preset, OperationSpec())
-        self._busy: dict[str, _Turn] = {}
+        self._turns = Turns()
         self._headers = {"Accept": "application/json"} | preset.headers
         if operation.body is not None or operation.row is not None:
             self._headers["Content-Type"] = operation.content_type or _TYPES[operation.encoding]
@@ -180,7 +179,7 @@ class WebSystem:
     async def _send(self, one: Frozen, key: str) -> Outcome:
         if not one.find:
             return self._settled((await self._verdicts(one, key, [one.body]))[1][0])
-        async with self._turn(one.find):  # two searches at once find nothing, and two are made
+        async with self._turns.turn(one.find):  # two searches at once find nothing, and two are made
             return await self._find_and_send(one, key)
 
     async def _find_and_send(self, one: Frozen, key: str) -> Outcome:
@@ -241,21 +240,3 @@ class WebSystem:
             advice = f"it does not take our credentials; mend systems.{self._system.name}.auth, then replay"
             return Rejected(f"{verdict.reason}: {advice}", response=verdict.response)
         return verdict
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, key: str) -> AsyncIterator[None]:
-        turn = self._busy.setdefault(key, _Turn())
-        turn.users += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.users -= 1
-            if not turn.users:
-                del self._busy[key]
-
-
-@dataclass(slots=True)
-class _Turn:
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    users: int = 0
