@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
 from dispatch.http import Answer, Failure, by_status, retry_after
 
@@ -50,7 +48,7 @@ def named(answer: Answer, kind: str) -> Match | None:
         found = _REFERENCE.search(answer.headers.get(header, ""))
         if found and found[1] == kind:
             return Match(found[2], found[3] or (version[1] if version else ""))
-    body = _match(_json(answer.body), kind)
+    body = _match(answer.json_object(), kind)
     if body and not body.version and version:
         return Match(body.name, version[1])
     return body
@@ -58,7 +56,7 @@ def named(answer: Answer, kind: str) -> Match | None:
 
 def read_matches(answer: Answer, peer: str, kind: str) -> Match | Outcome | None:
     """Read a searchset: the one match, None for none, or why it cannot be used (nothing was written)."""
-    bundle = _json(answer.body)
+    bundle = answer.json_object()
     if bundle.get("resourceType") != "Bundle":
         return Retry(f"HTTP {answer.status} from {peer} (a search was answered without a Bundle)", response=answer.body)
     entries = [entry for entry in bundle.get("entry") or [] if isinstance(entry, dict)]
@@ -82,7 +80,7 @@ def classed(
     """
     if not isinstance(answer, Answer):
         return answer
-    said = _json(answer.body)
+    said = answer.json_object()
     issues = issues_of(said)
     detail = ", ".join(dict.fromkeys(code for _, code, _ in issues))
     own = next((code for code in _own_codes(said) if code in (known or {})), "")
@@ -137,7 +135,7 @@ def _succeeded(answer: Answer, peer: str, kind: str, name: str, issues: list[tup
     if any(severity in {"error", "fatal"} for severity, _, _ in issues):
         codes = ", ".join(dict.fromkeys(code for _, code, _ in issues))
         return Unknown(f"{reason} with an error inside ({codes})", response=answer.body)
-    if answer.body.strip() and _json(answer.body).get("resourceType") not in (kind, "OperationOutcome"):
+    if answer.body.strip() and answer.json_object().get("resourceType") not in (kind, "OperationOutcome"):
         return Unknown(f"{reason} with something other than FHIR inside", response=answer.body)
     found = named(answer, kind)
     if found is None and name:
@@ -193,11 +191,3 @@ def _expression(issue: dict[str, Any]) -> str:
 
 def _place(issues: list[tuple[str, str, str]]) -> str:
     return next((place for _, _, place in issues if place), "")
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}

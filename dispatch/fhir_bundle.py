@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from broker.delivery import Delivered, Outcome, Rejected, Unknown
 from dispatch.fhir_answer import issues_of, reference_in
 from dispatch.http import Answer
@@ -33,7 +31,7 @@ class _Entry:
 
 def bundle_outcome(answer: Answer, peer: str, kind: str, sent: int) -> Outcome:
     """Class the answer 200 to a Bundle of ``sent`` entries, ``kind`` of which is transaction or batch."""
-    entries = _entries(answer.body, kind)
+    entries = _entries(answer, kind)
     if entries is None:
         return Unknown(f"HTTP 200 from {peer} with something other than a {kind}-response inside", response=answer.body)
     if sent and len(entries) != sent:
@@ -60,12 +58,9 @@ def _is_refused(status: int) -> bool:
     return 400 <= status < 500 and status not in _LATER  # noqa: PLR2004 - RFC 9110 15.5
 
 
-def _entries(body: bytes, kind: str) -> list[_Entry] | None:
-    try:
-        bundle = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(bundle, dict) or bundle.get("type") != f"{kind}-response":
+def _entries(answer: Answer, kind: str) -> list[_Entry] | None:
+    bundle = answer.json_object()
+    if bundle.get("type") != f"{kind}-response":
         return None
     found = bundle.get("entry") or []
     return [_entry(one) for one in found] if isinstance(found, list) else None

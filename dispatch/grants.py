@@ -14,8 +14,6 @@ from typing import Any, Final
 from urllib.parse import quote_plus
 from weakref import WeakValueDictionary
 
-import orjson
-
 from broker.delivery import Retry
 from broker.errors import ConfigError
 from dispatch.auth import basic
@@ -169,11 +167,8 @@ class Smart:
         answer = await http.exchange("GET", f"{self.base}/{_WELL_KNOWN}", {"Accept": "application/json"})
         if not isinstance(answer, Answer):
             return Retry(f"{answer.reason} while reading {_WELL_KNOWN}")
-        try:
-            said = orjson.loads(answer.body) if answer.status == 200 else {}  # noqa: PLR2004 - RFC 8414, 3.2
-        except orjson.JSONDecodeError:
-            said = {}
-        url = said.get("token_endpoint") if isinstance(said, dict) else None
+        said = answer.json_object() if answer.status == 200 else {}  # noqa: PLR2004 - RFC 8414, 3.2
+        url = said.get("token_endpoint")
         if not isinstance(url, str) or not _is_safe(url, self.base):
             hint = "name it with `token_url`"
             return Retry(f"HTTP {answer.status}: {_WELL_KNOWN} names no token endpoint over https; {hint}")

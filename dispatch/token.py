@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
-import orjson
-
 from broker.delivery import Retry
 from broker.errors import ConfigError
 from dispatch.http import Answer, Exchange, Failure, retry_after, web_address
@@ -143,7 +141,7 @@ class TokenCredentials:
 
     def _read(self, answer: Answer) -> Token | Retry:
         """Read what the endpoint said: a token, or why it gives none (RFC 6749, 5.1 and 5.2)."""
-        said = _json(answer.body)
+        said = answer.json_object()
         error = _error(said)
         if answer.status != 200 or error:  # noqa: PLR2004 - Zoho answers 200 with an error inside
             return self._not_granted(answer, error)
@@ -191,11 +189,3 @@ def _error(said: Mapping[str, Any]) -> str:
     if error is None or error == "":
         return ""
     return error if isinstance(error, str) and _CODE.fullmatch(error) else "an error that is no code"
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -3,9 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
-
-import orjson
+from typing import Final, Protocol
 
 from broker.delivery import Outcome, Rejected
 from dispatch.http import Answer, Exchange
@@ -79,15 +77,6 @@ class HttpGateway:
         request = self.api.request(text)
         answer = await self._http.exchange(request.method, request.url, request.headers, request.body)
         return self.api.outcome(answer, time.time()) if isinstance(answer, Answer) else answer
-
-
-def read_json(body: bytes) -> dict[str, Any]:
-    """Return a JSON object; an empty one for anything else."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def usable_reference(value: object, longest: int = 64) -> str:

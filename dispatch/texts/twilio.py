@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown
 from dispatch.http import Answer, by_status, retry_after, reveal
-from dispatch.texts.gateway import FORM, JSON, Request, Text, read_json, refused_credentials
+from dispatch.texts.gateway import FORM, JSON, Request, Text, refused_credentials
 
 # Twilio error codes that say why a text can never be sent, in an operator's words.
 PERMANENT: Final = {
@@ -73,7 +73,7 @@ class Twilio:
 
     def outcome(self, answer: Answer, now: float) -> Outcome:
         """Class what Twilio answered, by its status and its error code."""
-        said = read_json(answer.body)
+        said = answer.json_object()
         code = said.get("code") or said.get("error_code")
         code = code if isinstance(code, int) and not isinstance(code, bool) else None
         reason = f"HTTP {answer.status} from gateway {self.name}" + ("" if code is None else f" (code {code})")

@@ -11,7 +11,7 @@ import orjson
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown
 from dispatch.auth import basic
 from dispatch.http import Answer, by_status, retry_after, reveal
-from dispatch.texts.gateway import JSON, Request, Text, read_json, refused_credentials, usable_reference
+from dispatch.texts.gateway import JSON, Request, Text, refused_credentials, usable_reference
 
 # https://developer.vonage.com/api-errors/messages: the code is the fragment of the problem's `type`.
 PERMANENT: Final = {
@@ -80,7 +80,7 @@ class VonageMessages:
 
     def outcome(self, answer: Answer, now: float) -> Outcome:
         """Class what Vonage answered, by its status and the code of its problem document."""
-        said = read_json(answer.body)
+        said = answer.json_object()
         if not 200 <= answer.status < 300:  # noqa: PLR2004 - the class of success, RFC 9110 15.3
             found = _CODE.search(str(said.get("type", "")))
             return _refused(answer, found[1] if found else "", self.name, now)

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown
 from broker.wire.gsm import fits_gsm
 from dispatch.http import Answer, by_status, reveal
-from dispatch.texts.gateway import FORM, JSON, Request, Text, read_json, refused_credentials, usable_reference
+from dispatch.texts.gateway import FORM, JSON, Request, Text, refused_credentials, usable_reference
 
 # https://developer.vonage.com/api-errors/sms, in an operator's words.
 PERMANENT: Final = {
@@ -66,7 +66,7 @@ class VonageSms:
             if answer.status in {401, 403}:
                 return refused_credentials(reason, self.name, answer.body)
             return by_status(answer, f"gateway {self.name}", now)
-        parts = read_json(answer.body).get("messages")
+        parts = answer.json_object().get("messages")
         if isinstance(parts, list) and parts and all(isinstance(part, dict) for part in parts):
             return _told(parts, reason, self.name, answer.body)
         return Unknown(f"{reason}: success without a status of the text", response=answer.body)
