@@ -4,7 +4,6 @@ Holes such as ``{{ to }}`` in the description take the values of one text. They 
 `HOLES`, its value is escaped for where it stands, and there is nothing else to compute.
 """
 
-import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from xml.sax.saxutils import escape
 import orjson
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown
+from dispatch.auth import basic
 from dispatch.http import Answer, by_status, retry_after, reveal
 from dispatch.texts.gateway import FORM, JSON, Request, Text, usable_reference
 
@@ -144,8 +144,7 @@ class Generic:
         if self.authorization == "bearer":
             headers["Authorization"] = f"Bearer {values['secret']}"
         elif self.authorization == "basic":
-            pair = f"{self.account}:{values['secret']}".encode()
-            headers["Authorization"] = "Basic " + base64.b64encode(pair).decode("ascii")
+            headers["Authorization"] = basic(self.account, values["secret"])
         if self.body is None:
             return Request(url, headers, None, self.method)
         return Request(url, {"Content-Type": _TYPES[self.content], **headers}, self._content(values), self.method)

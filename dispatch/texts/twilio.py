@@ -1,11 +1,11 @@
 """This module speaks Twilio's Messages API (2010-04-01), which knows no idempotency key."""
 
-import base64
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown
+from dispatch.auth import basic
 from dispatch.http import Answer, by_status, retry_after, reveal
 from dispatch.texts.gateway import FORM, JSON, Request, Text, refused_credentials
 
@@ -51,11 +51,10 @@ class Twilio:
 
     def request(self, text: Text) -> Request:
         """Return the request; its form is the same for every attempt."""
-        pair = f"{self.account}:{reveal(self.token)}"
         return Request(
             f"{self.base}/2010-04-01/Accounts/{quote(self.account, safe='')}/Messages.json",
             {
-                "Authorization": "Basic " + base64.b64encode(pair.encode()).decode("ascii"),
+                "Authorization": basic(self.account, reveal(self.token)),
                 "Content-Type": FORM,
                 "Accept": JSON,
                 "X-Request-Id": text.key,
