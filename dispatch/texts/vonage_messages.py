@@ -4,7 +4,8 @@ import re
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -12,6 +13,9 @@ from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unk
 from dispatch.auth import basic
 from dispatch.http import Answer, by_status, retry_after, reveal
 from dispatch.texts.gateway import JSON, Request, Text, refused_credentials, usable_reference
+
+if TYPE_CHECKING:
+    from dispatch.signing import SigningKey
 
 # https://developer.vonage.com/api-errors/messages: the code is the fragment of the problem's `type`.
 PERMANENT: Final = {
@@ -67,16 +71,13 @@ class VonageMessages:
     def _authorization(self, now: float) -> str:
         if not self.application:
             return basic(self.account, reveal(self.secret))
-        from dispatch.signing import read_key  # noqa: PLC0415 - loads what reading a channel file need not
-
         claims = {
             "application_id": self.application,
             "iat": int(now),
             "exp": int(now) + _TOKEN_SECONDS,
             "jti": str(uuid.uuid4()),
         }
-        where = f"gateways.{self.name}.private_key"
-        return "Bearer " + read_key(reveal(self.private_key), where, algorithm="RS256").sign(claims)
+        return "Bearer " + _key(reveal(self.private_key), f"gateways.{self.name}.private_key").sign(claims)
 
     def outcome(self, answer: Answer, now: float) -> Outcome:
         """Class what Vonage answered, by its status and the code of its problem document."""
@@ -90,6 +91,13 @@ class VonageMessages:
             return Delivered(reference=reference, response=answer.body)
         text = f"HTTP {answer.status} from gateway {self.name}: success without a message_uuid"
         return Unknown(text, response=answer.body)
+
+
+@lru_cache(maxsize=8)  # reading an RSA key checks its primes, which takes longer than a text may
+def _key(pem: str, where: str) -> "SigningKey":
+    from dispatch.signing import read_key  # noqa: PLC0415 - loads what reading a channel file need not
+
+    return read_key(pem, where, algorithm="RS256")
 
 
 def _refused(answer: Answer, code: str, gateway: str, now: float) -> Outcome:
