@@ -11,7 +11,7 @@ from broker.crash import crash_point
 from broker.seal import Sealer
 from broker.sql import Connection
 from broker.units import Act, Done, Pause
-from broker.writes import Counts, cancel_after, count, enter, lanes_of, promote
+from broker.writes import Counts, cancel_after, count, enter, lanes_of, promote, tally
 
 _REPLAY_MESSAGES: Final = (
     "WITH v(id) AS ({v}) UPDATE message SET state = 'received', step = NULL, location = NULL, reason = NULL, "
@@ -59,9 +59,7 @@ def discard(connection: Connection, sealer: Sealer, act: Act) -> Done:
     counts = Counts()
     for row in messages:
         counts[row[1], 0, "discarded"] += 1
-    channels: dict[int, int] = dict(connection.rows("SELECT id, channel_id FROM route"))
-    for row in deliveries:
-        counts[channels[row[1]], row[1], "discarded"] += 1
+    tally(connection, counts, "discarded", (row[1] for row in deliveries))
     count(connection, counts, act.at)
     done = Done(len(messages) + len(deliveries), (), routes)
     _audit(connection, sealer, act, _told(act, done))
@@ -83,9 +81,7 @@ def cancel(connection: Connection, sealer: Sealer, act: Act) -> Done:
     routes = cancel_after(connection, [row[0] for row in cancelled], act.at)
     routes |= promote(connection, lanes_of(row[1:4] for row in cancelled), act.at)
     counts = Counts()
-    channels: dict[int, int] = dict(connection.rows("SELECT id, channel_id FROM route"))
-    for row in cancelled:
-        counts[channels[row[1]], row[1], "cancelled"] += 1
+    tally(connection, counts, "cancelled", (row[1] for row in cancelled))
     count(connection, counts, act.at)
     crash_point("act.applied")
     done = Done(len(cancelled), (), routes)

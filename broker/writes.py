@@ -318,9 +318,7 @@ def fall_back(connection: Connection, ended: Sequence[int], now: float, counts: 
     born = connection.bulk(*_BIRTH, [(identifier,) for identifier in ended])
     if not born:
         return frozenset()
-    channels: dict[int, int] = dict(connection.rows("SELECT id, channel_id FROM route"))
-    for _, route, *_ in born:
-        counts[channels[route], route, "fallback"] += 1
+    tally(connection, counts, "fallback", (row[1] for row in born))
     crash_point("fallback.born")
     return enter(connection, lanes_of(row[1:4] for row in born), now)
 
@@ -381,6 +379,13 @@ _COUNT: Final = (
     "ON CONFLICT (channel_id, route_id, hour, name) DO UPDATE SET value = counter.value + excluded.value",
     "integer integer integer text bigint",
 )
+
+
+def tally(connection: Connection, counts: Counts, name: str, routes: Iterable[int]) -> None:
+    """Note under ``name`` that something happened to one delivery of each of the routes, which may come up again."""
+    channels: dict[int, int] = dict(connection.rows("SELECT id, channel_id FROM route"))
+    for route in routes:
+        counts[channels[route], route, name] += 1
 
 
 def count(connection: Connection, counts: Counts, now: float) -> None:
