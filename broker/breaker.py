@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from tenacity import RetryCallState, Retrying, wait_exponential
+from tenacity import wait_exponential
+
+from broker.retry import wait_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,12 +18,8 @@ class BreakerPolicy:
 
     def wait(self, times: int) -> float:
         """Return the seconds to leave it alone for the how-manieth time in a row, from 1."""
-        state = RetryCallState(_NOTHING, None, (), {})
-        state.attempt_number = times
-        return wait_exponential(multiplier=self.first, max=self.longest)(state)
+        return wait_after(wait_exponential(multiplier=self.first, max=self.longest), times)
 
-
-_NOTHING: Final = Retrying()
 
 CLOSED: Final = "closed"
 OPEN: Final = "open"

@@ -1,8 +1,10 @@
 """This module says when to try again, and when to give up."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from tenacity import RetryCallState, Retrying, wait_random_exponential
+from tenacity.wait import wait_base
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,9 +18,7 @@ class RetryPolicy:
 
     def wait(self, spent: int, asked: float | None = None) -> float:
         """Return the seconds to wait after ``spent`` attempts; never less than the other side ``asked`` for."""
-        state = RetryCallState(_NOTHING, None, (), {})
-        state.attempt_number = spent
-        chosen = wait_random_exponential(multiplier=self.first, max=self.max)(state)
+        chosen = wait_after(wait_random_exponential(multiplier=self.first, max=self.max), spent)
         return max(chosen, asked or 0.0)
 
     def is_spent(self, spent: int) -> bool:
@@ -26,4 +26,11 @@ class RetryPolicy:
         return bool(self.attempts and spent >= self.attempts)
 
 
-_NOTHING = Retrying()
+_NOTHING: Final = Retrying()
+
+
+def wait_after(strategy: wait_base, attempts: int) -> float:
+    """Return the seconds that a strategy of tenacity lets pass after so many attempts."""
+    state = RetryCallState(_NOTHING, None, (), {})
+    state.attempt_number = attempts
+    return strategy(state)
