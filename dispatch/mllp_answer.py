@@ -32,7 +32,6 @@ CONDITIONS: Final[Mapping[str, Action]] = {
     **dict.fromkeys(("200", "201", "202", "203", "204", "205"), "refused"),
     "206": "retry",
 }
-COMMITS: Final = frozenset({"CA", "CE", "CR"})
 _GOOD: Final = frozenset({"AA", "CA"})
 _NUMBER: Final = re.compile(r"[0-9]{1,5}")
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9]{2}")

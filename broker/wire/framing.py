@@ -4,7 +4,6 @@ Four are known: between a start and an end (``STX … ETX``), behind a length, i
 bytes as they come, in whatever chunks, and gives whole messages; what is no message is told apart from what is one.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
@@ -174,6 +173,3 @@ class Sized(_Held):
             ]
         del self._held[:whole]
         return pieces
-
-
-MakeCutter = Callable[[], Cutter]

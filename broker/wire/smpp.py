@@ -29,7 +29,6 @@ DEFAULT_ALPHABET, ASCII, LATIN_1, UCS_2 = 0x00, 0x01, 0x03, 0x08
 RECEIPTED_MESSAGE_ID: Final = 0x001E
 MESSAGE_PAYLOAD: Final = 0x0424
 MESSAGE_STATE: Final = 0x0427
-NETWORK_ERROR_CODE: Final = 0x0423
 
 LONGEST_SHORT_MESSAGE: Final = 254  # octets; longer ones go into message_payload
 LONGEST_PDU: Final = 70_000  # octets; a message_payload has at most 64 KiB
