@@ -1,11 +1,11 @@
 """This module is one MLLP connection to a partner: it writes a message, and gives what comes back, frame by frame."""
 
 import asyncio
-import socket
 import ssl
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from broker.keepalive import keep_alive
 from broker.wire.mllp import Decoder, Empty, Frame, frame
 from dispatch.way import via_of
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _ANSWER_CAP: Final = 1024 * 1024  # bytes of an answer that we are willing to read
 _STRAYS: Final = 64  # answers that nobody waits for; a partner that sends more is not one that answers
 _SETTLED: Final = 64
-_PROBES: Final = 3
 _LOOK: Final = 0.005  # seconds
 # What TLS 1.3 tells only after the handshake: the partner did not let us in, and read nothing of what we wrote.
 _NOT_LET_IN: Final = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
@@ -60,7 +59,7 @@ class Link(asyncio.Protocol):
         self.via = via_of(transport)
         handle = transport.get_extra_info("socket")
         if handle is not None and self._keepalive:
-            probe(handle, int(max(self._keepalive, 1)))
+            keep_alive(handle, self._keepalive)
         self._on_open(self)
 
     def data_received(self, data: bytes) -> None:
@@ -130,12 +129,3 @@ class Link(asyncio.Protocol):
         """Close in order, so that the partner gets all that was written."""
         if self._transport is not None:
             self._transport.close()
-
-
-def probe(handle: Any, seconds: int) -> None:
-    """Let TCP ask after ``seconds`` of silence; the names of these options differ by system, and some have none."""
-    handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = (("TCP_KEEPIDLE", seconds), ("TCP_KEEPINTVL", max(seconds // _PROBES, 1)), ("TCP_KEEPCNT", _PROBES))
-    for name, value in options:
-        if hasattr(socket, name):
-            handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

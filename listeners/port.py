@@ -15,6 +15,7 @@ from twisted.internet.protocol import Factory
 from broker.bridge import as_future
 from broker.errors import NotReady
 from broker.hosts import Network, is_loopback, is_within, networks
+from broker.keepalive import keep_alive
 from broker.notices import CertificateTrouble, ConnectionRefused, ListenerStarted, PeerRefused
 from broker.parts import Tools
 from broker.spec import Endpoint, ListenerSpec, Seconds
@@ -25,7 +26,6 @@ from listeners.tls import Certificates, TlsFactory, TlsSpec, dialling
 _BACKLOG: Final = 512
 _STOP_WITHIN: Final = 10.0  # seconds for what was accepted before a stop to be committed and answered
 _AGAIN: Final = (0.5, 30.0, 2.0)  # seconds until we dial again: the first, the longest, and by how much it grows
-_PROBES: Final = 3  # unanswered keep-alive probes that end a connection
 
 
 class PortSpec(ListenerSpec):
@@ -190,7 +190,9 @@ class Port(Factory):
         transport.setTcpNoDelay(True)
         if self._spec.keepalive:
             transport.setTcpKeepAlive(True)
-            _probe_after(transport.getHandle(), int(max(self._spec.keepalive, 1)))
+            handle = transport.getHandle()
+            if isinstance(handle, socket.socket):
+                keep_alive(handle, self._spec.keepalive)
 
     def closed(self, connection: PortConnection) -> None:
         """Count a connection no more."""
@@ -209,13 +211,3 @@ class Port(Factory):
 
             self.reactor = reactor
         return self.reactor
-
-
-def _probe_after(handle: Any, seconds: int) -> None:
-    """Let TCP ask after ``seconds`` of silence; the names of these options differ by system, and some have none."""
-    if not isinstance(handle, socket.socket):
-        return
-    options = (("TCP_KEEPIDLE", seconds), ("TCP_KEEPINTVL", max(seconds // _PROBES, 1)), ("TCP_KEEPCNT", _PROBES))
-    for name, value in options:
-        if hasattr(socket, name):
-            handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
