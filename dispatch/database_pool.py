@@ -14,6 +14,7 @@ from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unkno
 from broker.errors import ConfigError
 from dispatch.database_rows import Plan, Unfit, Unprepared
 from dispatch.http import reveal
+from dispatch.named import find_named
 from dispatch.threads import NotBegun, Threads
 
 _CONNECT: Final = 10  # seconds
@@ -28,11 +29,7 @@ def open_engine(settings: Any, name: str, channel: str, connections: int, timeou
     """Return a SQLAlchemy engine for a database of the settings, not connected yet; raise `ConfigError` without one."""
     import sqlalchemy as sa  # noqa: PLC0415 - costs 300 ms, which reading a channel file must not
 
-    if name not in settings.databases:
-        known = ", ".join(sorted(settings.databases)) or "none"
-        message = f"channel {channel}: database {name!r} is not in handoff.yaml under `databases:` (there: {known})"
-        raise ConfigError(message)
-    database = settings.databases[name]
+    database = find_named(settings.databases, name, f"channel {channel}", "database", "databases")
     where = f"handoff.yaml, databases.{name}.url"
     try:
         url = sa.engine.make_url(database.url)

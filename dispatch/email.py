@@ -14,11 +14,12 @@ import orjson
 from pydantic import Field
 
 from broker.delivery import Delivery, Outcome
-from broker.errors import ConfigError, StepError
+from broker.errors import StepError
 from broker.spec import DestinationSpec, Seconds, Template
 from dispatch.mail.address import read_address
 from dispatch.mail.compose import Mail
 from dispatch.mail.server import MailServer, submit
+from dispatch.named import find_named
 
 if TYPE_CHECKING:
     from broker.message import Document
@@ -63,13 +64,7 @@ def find_mail_server(settings: Any, name: str, channel: str) -> MailServer:
     """Look a mail server up in the settings; raise `ConfigError` when it is missing."""
     import ssl  # noqa: PLC0415 - only where there is a mail server
 
-    servers = settings.mail_servers
-    if name not in servers:
-        known = ", ".join(sorted(servers)) or "none"
-        raise ConfigError(
-            f"channel {channel}: mail server {name!r} is not in handoff.yaml under `mail_servers:` (there: {known})"
-        )
-    found = servers[name]
+    found = find_named(settings.mail_servers, name, f"channel {channel}", "mail server", "mail_servers")
     host, _, port = found.endpoint.rpartition(":")
     return MailServer(
         name=name,

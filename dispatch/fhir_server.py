@@ -14,12 +14,12 @@ from typing import Any, Final
 import orjson
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
-from broker.errors import ConfigError
 from dispatch.auth import Fixed, authorised_exchange, build_credentials
 from dispatch.ehr_profile import EhrProfile, find_profile, with_statement
 from dispatch.fhir_answer import Match, classed, named, read_matches
 from dispatch.fhir_bundle import BUNDLE, bundle_outcome
 from dispatch.http import Answer, Exchange, Failure, reveal, web_address, witnessed
+from dispatch.named import find_named
 from dispatch.turns import Turns
 
 MEDIA_TYPE: Final = "application/fhir+json"
@@ -43,12 +43,7 @@ class Server:
 
 def find_server(settings: Any, name: str, channel: str) -> Server:
     """Look a server up in the settings; raise `ConfigError` when it is missing or incomplete."""
-    servers = settings.servers
-    if name not in servers:
-        known = ", ".join(sorted(servers)) or "none"
-        message = f"channel {channel}: server {name!r} is not in handoff.yaml under `servers:` (there: {known})"
-        raise ConfigError(message)
-    found = servers[name]
+    found = find_named(settings.servers, name, f"channel {channel}", "server", "servers")
     return Server(
         name=name,
         base=web_address(getattr(found, "base", ""), f"handoff.yaml, servers.{name}.base"),

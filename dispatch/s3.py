@@ -16,10 +16,10 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field, field_validator
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
-from broker.errors import ConfigError
 from broker.spec import DestinationSpec, Seconds, Template
 from dispatch.filing import Exists, File, file_of, file_renderer, there_already
 from dispatch.http import Answer, Exchange, Failure, by_status, reveal, web_address
+from dispatch.named import find_place
 from dispatch.original import ORIGINAL
 from dispatch.sigv4 import Signer
 
@@ -101,10 +101,7 @@ class S3OutSpec(DestinationSpec):
 
 def find_bucket(settings: Any, spec: S3OutSpec, where: str) -> "Bucket":
     """Look a place up in the settings; raise `ConfigError` when it is no bucket."""
-    place = getattr(settings.places.get(spec.place), "s3", None)
-    if place is None:
-        known = ", ".join(sorted(name for name, each in settings.places.items() if each.s3 is not None)) or "none"
-        raise ConfigError(f"{where}: {spec.place!r} is no bucket of handoff.yaml, under `places:` (there: {known})")
+    place = find_place(settings.places, spec.place, where, "s3", "bucket")
     base = web_address(place.base, f"handoff.yaml, places.{spec.place}.s3.base")
     if place.style == "host":
         scheme, _, rest = base.partition("://")

@@ -22,6 +22,7 @@ from broker.errors import ConfigError
 from broker.spec import Seconds
 from dispatch.filing import Exists, File, FileOutSpec, Filing, there_already
 from dispatch.http import reveal
+from dispatch.named import find_place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,10 +70,7 @@ class Login:
 
 def find_login(settings: Any, name: str, where: str, connect: float, timeout: float) -> Login:
     """Look a place up in the settings, and read its keys; raise `ConfigError` when that cannot be done."""
-    place = getattr(settings.places.get(name), "sftp", None)
-    if place is None:
-        known = ", ".join(sorted(each for each, spec in settings.places.items() if spec.sftp is not None)) or "none"
-        raise ConfigError(f"{where}: {name!r} is no SFTP server of handoff.yaml, under `places:` (there: {known})")
+    place = find_place(settings.places, name, where, "sftp", "SFTP server")
     at = f"handoff.yaml, places.{name}.sftp"
     return Login(
         name=name,

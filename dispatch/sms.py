@@ -14,11 +14,12 @@ import orjson
 from pydantic import Field
 
 from broker.delivery import Delivered, Delivery, Outcome, Retry, Suppressed
-from broker.errors import ConfigError, NotAccepted, NotReady, StepError, StoreError
+from broker.errors import NotAccepted, NotReady, StepError, StoreError
 from broker.notices_texts import TextSent
 from broker.spec import DestinationSpec, Seconds, Template
 from broker.wire.gsm import cut
 from dispatch.http import witnessed
+from dispatch.named import find_named
 from dispatch.patients.consents import Consents
 from dispatch.texts.arrivals import Arrivals
 from dispatch.texts.gateway import Gateway, Text
@@ -53,14 +54,8 @@ class SmsSpec(DestinationSpec):
 
     def build(self, tools: "Tools") -> "Destination":
         """Build the sending half; raise `ConfigError` when the gateway is missing or incomplete."""
-        gateways = tools.settings.gateways
-        if self.gateway not in gateways:
-            known = ", ".join(sorted(gateways)) or "none"
-            raise ConfigError(
-                f"channel {tools.channel}: gateway {self.gateway!r} is not in handoff.yaml under `gateways:` "
-                f"(there: {known})"
-            )
-        declared = gateways[self.gateway]
+        where = f"channel {tools.channel}"
+        declared = find_named(tools.settings.gateways, self.gateway, where, "gateway", "gateways")
         gateway = declared.build(self.gateway, tools, timeout=self.timeout, limit=self.concurrency)
         arrivals = Arrivals(self.gateway, declared.replies, tools)
         return Texts(self.gateway, gateway, Consents(str(tools.settings.patients)), arrivals, declared.price, tools)

@@ -1,5 +1,6 @@
 """This module declares `http`: a request to a system of ``handoff.yaml``, by a preset's operation or one's own."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ from broker.errors import ConfigError
 from broker.spec import DestinationSpec, Seconds
 from dispatch.auth import build_credentials
 from dispatch.http import Exchange, reveal, web_address
+from dispatch.named import find_named
 from dispatch.web.destination import System, WebSystem
 from dispatch.web.preset import Name, OperationSpec, PresetSpec, fill
 from dispatch.web.rendering import RequestRenderer
@@ -93,13 +95,8 @@ class HttpSpec(DestinationSpec):
         return preset is None or (self.request is None and self.operation not in preset.operations)
 
 
-def _preset(presets: Any, system: str, where: str) -> PresetSpec:
-    if system not in presets:
-        known = ", ".join(sorted(presets)) or "none"
-        message = f"{where}: system {system!r} is not in handoff.yaml under `systems:` (there: {known})"
-        raise ConfigError(message)
-    preset: PresetSpec = presets[system]
-    return preset
+def _preset(presets: Mapping[str, PresetSpec], system: str, where: str) -> PresetSpec:
+    return find_named(presets, system, where, "system", "systems")
 
 
 def _base(found: Any, preset: PresetSpec, name: str) -> str:
