@@ -1,6 +1,6 @@
 """This module holds the base of every Spec: the one declaration that validates, documents and builds a part."""
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -84,6 +84,15 @@ class Template(str):
         from pydantic_core import core_schema  # noqa: PLC0415 - only needed while a Spec class is made
 
         return core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
+
+
+Escape = Annotated[
+    Literal["text", "json", "hl7"],
+    Field(
+        description="How values are put into a template: as `text` they stay as they are; `json` and `hl7` keep them "
+        "from breaking out of their place."
+    ),
+]
 
 
 class Spec(BaseModel):

@@ -7,7 +7,7 @@ delivery that is repeated after a crash is a duplicate there, and has no second 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry
 from broker.errors import NotAccepted, StepError
 from broker.ids import message_of, show
 from broker.message import Inbound
-from broker.spec import DestinationSpec, Template
+from broker.spec import DestinationSpec, Escape, Template
 from dispatch.hl7_payload import encoded
 from dispatch.original import ORIGINAL, original
 
@@ -35,11 +35,7 @@ class ChannelOutSpec(DestinationSpec):
         default=Template(ORIGINAL),
         description="The message: `original` for the bytes as received, or a template, also as the path of a .j2 file.",
     )
-    escape: Literal["text", "json", "hl7"] = Field(
-        default="text",
-        description="How values are put into a template: as `text` they stay as they are; `json` and `hl7` keep them "
-        "from breaking out of their place.",
-    )
+    escape: Escape = "text"
     concurrency: int = Field(default=16, ge=1, le=200, description="Messages under way at a time.")
 
     @property

@@ -8,14 +8,14 @@ content is delivered already.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from broker.errors import ConfigError, StepError
 from broker.ids import show
-from broker.spec import DestinationSpec, Seconds, Spec, Template
+from broker.spec import DestinationSpec, Escape, Seconds, Spec, Template
 from dispatch.file_batch import Batching, Gathering
 from dispatch.hl7_payload import encoded
 from dispatch.original import ORIGINAL, original
@@ -30,6 +30,12 @@ _BELOW_BLANK: Final = re.compile(r"[\x00-\x1f\x7f]")
 _ENDINGS: Final = {"hl7": ".hl7", "json": ".json", "fhir": ".json", "cda": ".xml"}
 
 Exists = Literal["refuse", "same_is_done", "replace"]
+Content = Annotated[
+    Template,
+    Field(
+        description="The content: `original` for the bytes as received, or a template, also as the path of a .j2 file."
+    ),
+]
 
 
 class BatchSpec(Spec):
@@ -52,15 +58,8 @@ class FileOutSpec(DestinationSpec):
         description="The file's name, such as `{{ MSH-10 }}.hl7`, values percent-encoded; without it, the delivery's "
         "id, which sorts by time.",
     )
-    content: Template = Field(
-        default=Template(ORIGINAL),
-        description="The content: `original` for the bytes as received, or a template, also as the path of a .j2 file.",
-    )
-    escape: Literal["text", "json", "hl7"] = Field(
-        default="text",
-        description="How values are put into a template: as `text` they stay as they are; `json` and `hl7` keep them "
-        "from breaking out of their place.",
-    )
+    content: Content = Template(ORIGINAL)
+    escape: Escape = "text"
     exists: Exists = Field(
         default="same_is_done",
         description="What a file of that name means: `same_is_done` counts the same content as delivered and refuses "

@@ -16,8 +16,8 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field, field_validator
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
-from broker.spec import DestinationSpec, Seconds, Template
-from dispatch.filing import Exists, File, file_of, file_renderer, there_already
+from broker.spec import DestinationSpec, Escape, Seconds, Template
+from dispatch.filing import Content, Exists, File, file_of, file_renderer, there_already
 from dispatch.http import Answer, Exchange, Failure, by_status, reveal, web_address
 from dispatch.named import find_place
 from dispatch.original import ORIGINAL
@@ -58,15 +58,8 @@ class S3OutSpec(DestinationSpec):
         description="The object's name behind the prefix, such as `{{ MSH-10 }}.hl7`, values percent-encoded; without "
         "it, the delivery's id, which sorts by time.",
     )
-    content: Template = Field(
-        default=Template(ORIGINAL),
-        description="The content: `original` for the bytes as received, or a template, also as the path of a .j2 file.",
-    )
-    escape: Literal["text", "json", "hl7"] = Field(
-        default="text",
-        description="How values are put into a template: as `text` they stay as they are; `json` and `hl7` keep them "
-        "from breaking out of their place.",
-    )
+    content: Content = Template(ORIGINAL)
+    escape: Escape = "text"
     exists: Exists = Field(
         default="same_is_done",
         description="What an object of that name means: `same_is_done` counts the same content as delivered and "
