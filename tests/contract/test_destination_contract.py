@@ -3,7 +3,6 @@
 import asyncio
 import atexit
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,6 +30,7 @@ from tests.contract.scripted_server import (
     ScriptedServer,
     closed_port,
     endless,
+    full_port,
     hang,
     hang_after_headers,
     hang_up,
@@ -319,21 +319,11 @@ async def test_outcome_is_retry_when_tls_cannot_be_set_up(rig: Rig) -> None:
 
 
 async def test_outcome_is_retry_when_nobody_takes_the_connection(rig: Rig) -> None:
-    """A full backlog: the connection is never made, so nothing can have been sent."""
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        port = full.getsockname()[1]
-        crowd = [socket.socket() for _ in range(4)]
-        for one in crowd:
-            one.setblocking(False)
-            one.connect_ex(("127.0.0.1", port))
+    with full_port() as port:
         destination = rig.kind.spec.build(tools(f"http://127.0.0.1:{port}"))
         await destination.open()
         (outcome,) = await destination.send([delivery(rig.kind.request)])
         await destination.close()
-        for one in crowd:
-            one.close()
     assert isinstance(outcome, Retry), outcome
     assert "time allowed" in outcome.reason
 

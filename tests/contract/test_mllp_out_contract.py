@@ -27,7 +27,7 @@ from tests.contract.scripted_partner import (
     slow,
     truncate,
 )
-from tests.contract.scripted_server import closed_port
+from tests.contract.scripted_server import closed_port, full_port
 
 MESSAGE = b"MSH|^~\\&|HANDOFF|MERCY|EHR|MERCY|20261128||ADT^A08|C1|P|2.5.1\rPID|1||0012||Okafor\r"
 SECRETS = ("Okafor", "0012", "wrong patient")
@@ -151,17 +151,8 @@ async def test_outcome_is_retry_when_nothing_can_have_been_sent(partner: Scripte
 
 
 async def test_outcome_is_retry_when_nobody_takes_the_connection() -> None:
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        port = full.getsockname()[1]
-        crowd = [socket.socket() for _ in range(4)]
-        for one in crowd:
-            one.setblocking(False)
-            one.connect_ex(("127.0.0.1", port))
+    with full_port() as port:
         outcome = await send(build(port, connect="200ms"))
-        for one in crowd:
-            one.close()
     assert isinstance(outcome, Retry), outcome
     assert "time allowed" in outcome.reason
 
