@@ -1,7 +1,7 @@
 """This module measures what the README promises, beside a bare ceiling in the same run, and prints one JSON document.
 
     make bench                          everything, on SQLite and on PostgreSQL where `initdb` is installed
-    make bench ARGS="--seconds 5 --only throughput,latency"
+    make bench ARGS="--seconds 5 --only sqlite,latency"
 
 Figures of one run compare with each other; figures of two runs compare only as far as the machine was as quiet.
 """
