@@ -1,10 +1,12 @@
 """This module says what came in (`Inbound`), what we promise (`Receipt`) and what the steps pass along (`Document`)."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from broker.canonical.model import Event
 from broker.wire.header import Header
+
+if TYPE_CHECKING:
+    from broker.canonical.model import Event
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen: those take five times as long to make
@@ -57,7 +59,7 @@ class Document:
 
     message: Any = field(repr=False)
     received_at: float
-    event: Event | None = field(default=None, repr=False)
+    event: "Event | None" = field(default=None, repr=False)
     values: dict[str, Any] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
 

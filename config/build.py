@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -18,9 +18,11 @@ from config.channel import ChannelPlan, DeliverPlan, load_channel
 from config.presets import load_presets
 from config.profiles import load_profile
 from config.program import Compiled, Exit, Program, Split
-from config.settings import Settings
 from transforms.kit import Kit
 from transforms.split_patients import split_patients
+
+if TYPE_CHECKING:
+    from config.settings import Settings  # a worker process has none
 
 _HL7: Final = "hl7"
 _CANONICAL: Final = "canonical"
@@ -53,13 +55,15 @@ def _exit(kit: Kit, plan: DeliverPlan, every: Sequence[DeliverPlan]) -> Exit:
 
 
 def build_channels(
-    plans: Sequence[ChannelPlan], settings: Settings, intake: Intake, notify: Callable[[Notice], None]
+    plans: Sequence[ChannelPlan], settings: "Settings", intake: Intake, notify: Callable[[Notice], None]
 ) -> list[Channel]:
     """Build channels for the engine. Raises `ConfigError` when a part cannot be built."""
     return [_build_channel(plan, settings, intake, notify) for plan in plans]
 
 
-def _build_channel(plan: ChannelPlan, settings: Settings, intake: Intake, notify: Callable[[Notice], None]) -> Channel:
+def _build_channel(
+    plan: ChannelPlan, settings: "Settings", intake: Intake, notify: Callable[[Notice], None]
+) -> Channel:
     form = plan.format.build(plan.listen)
     tools = Tools(plan.name, intake, notify, settings, form, load_presets(plan.presets))
     return Channel(

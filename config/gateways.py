@@ -11,11 +11,8 @@ from broker.spec import Endpoint, Seconds, Spec
 from broker.wire.smpp import bind
 from config.address import Address
 from config.secrets import Secret
-from dispatch.texts.arrivals import Arrivals
 from dispatch.texts.gateway import Gateway, HttpGateway
 from dispatch.texts.generic import HEADER_HOLES, HOLES, Generic, Rule, Verdict, holes
-from dispatch.texts.smpp import SmppGateway, Ways
-from dispatch.texts.smpp_link import Access
 from dispatch.texts.twilio import Twilio
 from dispatch.texts.vonage_messages import VonageMessages
 from dispatch.texts.vonage_sms import VonageSms
@@ -316,6 +313,10 @@ class SmppSpec(GatewaySpec):
     def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:  # noqa: ARG002 - see above
         """Build the gateway; raise `ConfigError` where the password does not fit."""
         import ssl  # noqa: PLC0415 - only where there is such a gateway
+
+        from dispatch.texts.arrivals import Arrivals  # noqa: PLC0415 - as above
+        from dispatch.texts.smpp import SmppGateway, Ways  # noqa: PLC0415 - as above
+        from dispatch.texts.smpp_link import Access  # noqa: PLC0415 - as above
 
         host, _, port = self.endpoint.rpartition(":")
         try:

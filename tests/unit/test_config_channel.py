@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -80,19 +80,19 @@ def test_every_part_of_the_catalogue_is_a_spec_that_describes_itself(parts: Part
             assert field.description
 
 
-def entry(name: str, value: str) -> EntryPoint:
-    return EntryPoint(name, value, "handoff.step")
+def install(monkeypatch: pytest.MonkeyPatch, *entries: EntryPoint) -> None:
+    monkeypatch.setattr(catalog, "_entry_points", lambda: EntryPoints(entries))
 
 
 def test_other_packages_can_add_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "entry_points", lambda **_: [entry("extra", "transforms.filter:FilterSpec")])
+    install(monkeypatch, EntryPoint("extra", "transforms.filter:FilterSpec", "handoff.step"))
     parts = Parts("step", StepSpec, {})
     assert list(parts) == ["extra"]
     assert parts["extra"].__name__ == "FilterSpec"
 
 
 def test_a_name_that_is_taken_twice_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "entry_points", lambda **_: [entry("filter", "other.package:FilterSpec")])
+    install(monkeypatch, EntryPoint("filter", "other.package:FilterSpec", "handoff.step"))
     parts = Parts("step", StepSpec, {"filter": "transforms.filter:FilterSpec"})
     with pytest.raises(ConfigError, match="two steps are called 'filter'"):
         list(parts)
