@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 from typing import Any, Final, Self
 
+from console.cli.client import Client
+from tests.laid import lay_out
+
 ROOT: Final = Path(__file__).parents[2]
 HANDOFF: Final = Path(sys.executable).with_name("handoff")
 _START: Final = 30.0
@@ -24,9 +27,12 @@ def free_port() -> int:
 
 
 class Running:
-    """One engine as a newcomer has it; a context manager that leaves nothing behind."""
+    """One engine as a newcomer has it; a context manager that leaves nothing behind.
 
-    def __init__(self, folder: Path, store: str = "") -> None:
+    Its tables are there (see `tests.laid`), unless ``laid`` is false.
+    """
+
+    def __init__(self, folder: Path, store: str = "", *, laid: bool = True) -> None:
         self.folder = folder
         self.mllp, self.console, self.sandbox = free_port(), free_port(), free_port()
         shutil.copytree(ROOT / "channels", folder / "channels")
@@ -40,6 +46,8 @@ class Running:
         }
         if store:
             self.environment["HANDOFF_STORE"] = store
+        elif laid:
+            lay_out(folder / "var")
         self.log = folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -97,12 +105,14 @@ class Running:
 
     def settled(self, control_id: str) -> dict[str, Any]:
         """Wait until everything that a message led to has ended; return its journey."""
+        console = Client(f"127.0.0.1:{self.console}", (self.folder / "var" / "console.token").read_text().strip())
         until = time.monotonic() + 15
         while time.monotonic() < until:
-            found = self.read("messages", "--control-id", control_id)["messages"]
+            found = console.get("/messages", control_id=control_id)["messages"]
             if found and found[0]["state"] != "received":
-                journey: dict[str, Any] = self.read("trace", found[0]["id"])
-                if all(each["state"] not in {"waiting", "sending"} for each in journey["deliveries"]):
+                states = {each["state"] for each in found[0]["deliveries"]}
+                if states.isdisjoint({"waiting", "sending"}):
+                    journey: dict[str, Any] = self.read("trace", found[0]["id"])
                     return journey
-            time.sleep(0.1)
+            time.sleep(0.05)
         raise AssertionError(f"{control_id} did not settle: {self.log.read_text()}")

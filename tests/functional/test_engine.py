@@ -27,7 +27,7 @@ def engine(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
 def test_a_registration_reaches_all_three(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
     """AA, a journey with three deliveries, the patient, the text and the write-back; within a second or so."""
     store = request.getfixturevalue("postgres_url") if kind == "postgresql" else ""
-    with Running(tmp_path, store) as engine:
+    with Running(tmp_path, store, laid=False) as engine:
         engine.send("adt_a04")
         journey = engine.settled("MERCY0000104")
         assert journey["state"] == "processed"

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from tests.faults.harness.feed import CANARIES
+from tests.laid import lay_out
 
 ROOT: Final = Path(__file__).parents[3]
 _START: Final = 30.0  # seconds until the engine accepts connections
@@ -80,6 +81,8 @@ class Engine:
         """
         assert not self.pid, "it runs already"
         self.starts += 1
+        if self.store.startswith("sqlite"):
+            lay_out(self.data)
         variables = _environment() | dict(environment or {})
         if crash:
             variables["HANDOFF_CRASH"] = crash
