@@ -14,7 +14,7 @@ from broker.ids import DELIVERIES
 from broker.message import Document
 from broker.notices import Notice
 from broker.parts import Intake, Tools
-from config.channel import ChannelPlan, DeliverPlan, load_channel
+from config.channel import ChannelPlan, DeliverPlan, PurePlan, load_pure
 from config.presets import load_presets
 from config.profiles import load_profile
 from config.program import Compiled, Exit, Program, Split
@@ -33,8 +33,8 @@ def build_program(tree: dict[str, Any], folder: Path, presets: Mapping[str, Any]
 
     ``presets`` are what is known of the systems that it names, as their files have it.
     """
-    plan = load_channel(tree)
-    form = plan.format.build(plan.listen)
+    plan = load_pure(tree)
+    form = plan.format.spec.build(plan.charset)
     kit = Kit(folder, form, load_profile, load_presets(presets or {}))
     steps = [(step.name, step.spec.build(kit)) for step in plan.steps]
     order = kit.expression(plan.order) if plan.order is not None else None
@@ -43,7 +43,7 @@ def build_program(tree: dict[str, Any], folder: Path, presets: Mapping[str, Any]
     return Program(steps, order, exits, form.document, _split(plan, form), of_whole)
 
 
-def _split(plan: ChannelPlan, form: Format) -> Split | None:
+def _split(plan: PurePlan, form: Format) -> Split | None:
     """Return what takes messages about several patients apart; who makes no events passes them on as they are."""
     return split_patients if form.kind == _HL7 and any(step.kind == _CANONICAL for step in plan.steps) else None
 
@@ -64,7 +64,7 @@ def build_channels(
 def _build_channel(
     plan: ChannelPlan, settings: "Settings", intake: Intake, notify: Callable[[Notice], None]
 ) -> Channel:
-    form = plan.format.build(plan.listen)
+    form = plan.format.spec.build(plan.listen.charset)
     tools = Tools(plan.name, intake, notify, settings, form, load_presets(plan.presets))
     return Channel(
         name=plan.name,

@@ -1,27 +1,27 @@
 """This module reads a channel: what an analyst wrote becomes a plan in which every part is typed and has a name.
 
-`read_channel` reports everything that is wrong with its place; `load_channel` takes the same tree without places, as a
+`read_channel` reports everything that is wrong with its place; `load_pure` takes the same tree without places, as a
 worker process gets it.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
+from types import SimpleNamespace
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 import orjson
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from broker.errors import ConfigError
-from broker.formats.reading import Format
 from broker.ids import DELIVERIES
 from broker.retry import RetryPolicy
-from broker.spec import DestinationSpec, Expression, FormatSpec, ListenerSpec, Seconds, Spec, StepSpec
+from broker.spec import DestinationSpec, Expression, FormatSpec, ListenerSpec, Spec, StepSpec
 from broker.wire.charset import Charset
 from config import catalog
 from config.findings import Finding, did_you_mean, has_errors, report
 from config.marks import Keys, Mark, Marks, Source, show
-from config.sending import SendingSpec
+from config.sending import RetrySpec, SendingSpec
 from config.wording import INDEX_PATTERN, NAME_PATTERN, found, unknown_key, validate
 
 S = TypeVar("S", bound=Spec)
@@ -31,26 +31,6 @@ IndexName = Annotated[str, Field(pattern=INDEX_PATTERN)]
 _REVISION_DIGITS: Final = 12
 _FROM_MESSAGE: Final = "MSH-18"  # the charset option that believes the message
 _HL7: Final = "hl7"  # what messages are where the channel does not say
-
-
-class RetrySpec(Spec):
-    """When a delivery is tried again, and when it is given up."""
-
-    attempts: int = Field(default=10, ge=0, description="How often to try; 0 means without limit.")
-    first: Seconds = Field(default=1.0, description="Longest wait after the first attempt; it doubles each time.")
-    max: Seconds = Field(default=300.0, description="Longest wait between two attempts.")
-    expire: Seconds = Field(default=86_400.0, gt=0, description="Age of the message at which to give up.")
-
-    @model_validator(mode="after")
-    def _grows(self) -> Self:
-        if "max" in self.model_fields_set and self.max < self.first:
-            text = "`max` is shorter than `first`; make it at least as long"
-            raise ValueError(text)
-        return self
-
-    def policy(self) -> RetryPolicy:
-        """Return it as the dispatcher takes it; a long first wait lifts the longest."""
-        return RetryPolicy(attempts=self.attempts, first=self.first, max=max(self.max, self.first), expire=self.expire)
 
 
 class DeliverSpec(SendingSpec):
@@ -91,10 +71,15 @@ class ChannelSpec(Spec):
 
 @dataclass(frozen=True, slots=True)
 class ListenPlan:
-    """The way in: the listener's kind and its declaration."""
+    """The way in: the listener's kind and its declaration; ``charset`` is what it fixes of the messages' own."""
 
     kind: str
     spec: ListenerSpec
+
+    @property
+    def charset(self) -> Charset | None:
+        """Return the character set that the listener declares, or None where it leaves that to the messages."""
+        return _charset(self.spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +88,6 @@ class FormatPlan:
 
     kind: str
     spec: FormatSpec
-
-    def build(self, listen: ListenPlan | None) -> Format:
-        """Build what reads the messages; the listener may fix their character set."""
-        spec = listen.spec if listen is not None else None
-        fixed = getattr(spec, "charset", _FROM_MESSAGE)
-        charset = Charset(
-            "" if fixed == _FROM_MESSAGE else str(fixed),
-            getattr(spec, "default_charset", None) or "",
-            getattr(spec, "undecodable", "refuse"),
-        )
-        return self.spec.build(None if charset == Charset() else charset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +152,40 @@ class ChannelPlan:
         return replace(self, presets=presets or {}, revision=digest.hexdigest()[:_REVISION_DIGITS])
 
 
-def load_channel(tree: dict[str, Any]) -> ChannelPlan:
-    """Read a tree that was checked before; raise `ConfigError` with everything that is wrong."""
+def _charset(listener: Any) -> Charset | None:
+    fixed = getattr(listener, "charset", _FROM_MESSAGE)
+    charset = Charset(
+        "" if fixed == _FROM_MESSAGE else str(fixed),
+        getattr(listener, "default_charset", None) or "",
+        getattr(listener, "undecodable", "refuse"),
+    )
+    return None if charset == Charset() else charset
+
+
+@dataclass(frozen=True, slots=True)
+class PurePlan:
+    """What a worker process runs of a channel."""
+
+    format: FormatPlan
+    charset: Charset | None
+    order: Expression | None
+    steps: tuple[StepPlan, ...]
+    deliver: tuple[DeliverPlan, ...]
+
+
+def load_pure(tree: dict[str, Any]) -> PurePlan:
+    """Read a tree that was checked before; raise `ConfigError` with everything that is wrong.
+
+    The listener is left alone: the network code behind it has no business where analysts' code runs.
+    """
     findings: list[Finding] = []
-    marks = Marks(Mark(Source(str(tree.get("channel", "channel")), ""), 0, 1))
-    plan = read_channel(tree, marks, findings).plan()
-    if plan is None:
+    reading = _Reading(Marks(Mark(Source(str(tree.get("channel", "channel")), ""), 0, 1)), findings)
+    form = reading.format(tree.get("format", _HL7), None)
+    steps, deliver = reading.steps(tree.get("steps")), reading.deliver(tree.get("deliver"))
+    if form is None or has_errors(findings):
         raise ConfigError(report(findings))
-    return plan
+    (options,) = tree["listen"].values()
+    return PurePlan(form, _charset(SimpleNamespace(**options)), tree.get("order"), steps, deliver)
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,8 @@ def _check_file(file: _File, settings: Settings, presets: Mapping[str, ReadPrese
     _check_name(file)
     if file.draft.format is not None:  # else nobody knows what expressions may use
         usable = {name: found.preset for name, found in presets.items() if found.preset is not None}
-        kit = CheckingKit(settings.channels, file.draft.format.build(file.draft.listen), usable)
+        charset = file.draft.listen.charset if file.draft.listen is not None else None
+        kit = CheckingKit(settings.channels, file.draft.format.spec.build(charset), usable)
         Compiling(file.draft, file.marks, file.findings, kit).compile()
         file.files = kit.files
     _check_named(file, file.draft, settings)

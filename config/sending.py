@@ -1,4 +1,4 @@
-"""This module declares how fast a destination is sent to, when it is left alone, and who gets what it cannot have."""
+"""This module declares how a destination is sent to: how fast, when again, when not, and who gets what it cannot."""
 
 import re
 from typing import Annotated, Any, Final, Self
@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from broker.breaker import BreakerPolicy
 from broker.rate import Rate
+from broker.retry import RetryPolicy
 from broker.spec import Seconds, Spec
 from config.wording import NAME_PATTERN
 
@@ -25,6 +26,26 @@ def _limit(value: object) -> object:
 
 _LIMIT_SCHEMA: Final = WithJsonSchema({"type": "string", "pattern": f"^{_LIMIT.pattern}$"})
 Limit = Annotated[str, BeforeValidator(_limit), _LIMIT_SCHEMA]
+
+
+class RetrySpec(Spec):
+    """When a delivery is tried again, and when it is given up."""
+
+    attempts: int = Field(default=10, ge=0, description="How often to try; 0 means without limit.")
+    first: Seconds = Field(default=1.0, description="Longest wait after the first attempt; it doubles each time.")
+    max: Seconds = Field(default=300.0, description="Longest wait between two attempts.")
+    expire: Seconds = Field(default=86_400.0, gt=0, description="Age of the message at which to give up.")
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if "max" in self.model_fields_set and self.max < self.first:
+            text = "`max` is shorter than `first`; make it at least as long"
+            raise ValueError(text)
+        return self
+
+    def policy(self) -> RetryPolicy:
+        """Return it as the dispatcher takes it; a long first wait lifts the longest."""
+        return RetryPolicy(attempts=self.attempts, first=self.first, max=max(self.max, self.first), expire=self.expire)
 
 
 class RateSpec(Spec):

@@ -1,9 +1,11 @@
 """This module makes small projects: a folder with settings, one channel, its templates and its script."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from config.channel import ChannelPlan, read_channel
 from config.check import Checked, check
+from config.marks import Mark, Marks, Source
 from config.settings import load
 
 SETTINGS: Final = """\
@@ -44,6 +46,14 @@ FILES: Final = {
     "templates/patient.json.j2": '{"resourceType": "Patient",\n "gender": {{ patient.sex }}}\n',
     "scripts/rules.py": "def house_rules(document):\n    return document\n",
 }
+
+
+def plan_of(tree: dict[str, Any]) -> ChannelPlan:
+    """Return the plan of a channel that has no mistakes."""
+    findings: list[Any] = []
+    plan = read_channel(tree, Marks(Mark(Source("feed", ""), 0, 1)), findings).plan()
+    assert plan is not None, findings
+    return plan
 
 
 class Project:

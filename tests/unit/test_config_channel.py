@@ -15,12 +15,13 @@ from broker.spec import DestinationSpec, ListenerSpec, StepSpec
 from config import catalog
 from config.build import build_program
 from config.catalog import DESTINATIONS, LISTENERS, STEPS, Parts
-from config.channel import load_channel
+from config.channel import load_pure
 from config.check import check
 from config.findings import report
 from config.schema import channel_schema, settings_schema
 from config.settings import load
 from config.strict_yaml import read_bytes
+from tests.project import plan_of
 
 ROOT = Path(__file__).parents[2]
 TREE: dict[str, Any] = {
@@ -41,7 +42,7 @@ TREE: dict[str, Any] = {
 
 
 def test_a_tree_becomes_a_plan_with_every_default_filled_in() -> None:
-    plan = load_channel(orjson.loads(orjson.dumps(TREE)))
+    plan = plan_of(orjson.loads(orjson.dumps(TREE)))
     assert (plan.name, plan.description, plan.labels, plan.order, plan.index) == ("feed", "", {}, None, {})
     assert plan.listen.kind == "mllp"
     assert isinstance(plan.listen.spec, ListenerSpec)
@@ -60,9 +61,9 @@ def test_a_tree_becomes_a_plan_with_every_default_filled_in() -> None:
 
 def test_a_tree_that_is_wrong_is_refused_with_everything_in_it() -> None:
     with pytest.raises(ConfigError) as caught:
-        load_channel({"channel": "feed", "listen": {}, "stps": []})
-    assert 'unknown key "stps"' in str(caught.value)
-    assert "listen needs one kind of listener" in str(caught.value)
+        load_pure({"channel": "feed", "listen": {"mllp": {}}, "steps": [{"filtr": "1"}], "deliver": {"a": {}}})
+    assert 'unknown key "filtr"' in str(caught.value)
+    assert "deliver.a needs one kind of destination" in str(caught.value)
 
 
 # --------------------------------------------------------------------------------------------------------- catalogue
@@ -190,7 +191,7 @@ def test_message_is_read_as_its_listener_says(options: dict[str, str], declared:
     tree = {**TREE, "listen": listen, "steps": [{"filter": "PID-5.1 == 'Pe\xf1a'"}], "deliver": {}}
     tree["deliver"] = {"text": {"sms": {"gateway": "g", "to": "1", "text": "t"}}}
     body = b"MSH|^~\\&|A||||||ADT^A01|1|P|2.5||||||%b\rPID|1||1||Pe\xf1a\r" % declared
-    (_, found, *_), _ = build_program(load_channel(tree).tree, ROOT / "channels").process(body, 0.0)
+    (_, found, *_), _ = build_program(tree, ROOT / "channels").process(body, 0.0)
     assert found == ended  # where it was refused, stopped, or was let through to
 
 
@@ -219,10 +220,7 @@ def test_reading_settings_loads_no_engine() -> None:
         "import sys; import config.settings, config.channel; "
         "print(sorted({'twisted', 'aiohttp', 'sqlalchemy', 'jinja2', 'fhir', 'starlette'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout.strip() == "[]"
+    assert said_by(code) == "[]"
 
 
 def test_a_check_loads_neither_http_nor_databases() -> None:
@@ -230,7 +228,24 @@ def test_a_check_loads_neither_http_nor_databases() -> None:
         "import sys; from config.settings import load; from config.check import check; check(load(environment={})); "
         "print(sorted({'aiohttp', 'sqlalchemy', 'psycopg', 'alembic', 'fhir', 'starlette'} & set(sys.modules)))"
     )
+    assert said_by(code) == "[]"
+
+
+def test_a_worker_loads_nothing_that_speaks_to_others(tmp_path: Path) -> None:
+    settings = load(ROOT / "handoff.yaml", environment={})
+    (plan,) = check(settings).channels
+    (tmp_path / "tree").write_bytes(orjson.dumps(plan.tree))
+    code = (
+        "import sys, orjson; from pathlib import Path; import config.process; from config.build import build_program; "
+        f"build_program(orjson.loads(Path({str(tmp_path / 'tree')!r}).read_bytes()), Path('channels')); "
+        "print(sorted({'twisted', 'OpenSSL', 'aiohttp', 'sqlalchemy', 'psycopg', 'listeners'} & set(sys.modules)))"
+    )
+    assert said_by(code) == "[]"
+
+
+def said_by(code: str) -> str:
+    """Return what code prints in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout.strip() == "[]"
+    return done.stdout.strip()

@@ -44,7 +44,7 @@ def test_channel_of_rows_is_sound(project: Project) -> None:
 def test_messages_are_hl7_where_nothing_is_said(tmp_path: Path) -> None:
     [plan] = Project(tmp_path).check().channels
     assert plan.format.kind == "hl7"
-    assert plan.format.build(plan.listen).kind == "hl7"
+    assert plan.format.spec.build(plan.listen.charset).kind == "hl7"
 
 
 def test_row_goes_through_a_program_as_a_worker_builds_it(project: Project) -> None:

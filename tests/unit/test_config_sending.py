@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from broker.formats.hl7 import Hl7
 from broker.rate import Rate
-from config.channel import DeliverPlan, load_channel
+from config.channel import DeliverPlan, load_pure
 from config.program import Exit, Program
 from config.sending import BreakerSpec, RateSpec, SendingSpec
 from tests.faults.harness.feed import adt
@@ -18,7 +18,7 @@ def plan(**options: Any) -> DeliverPlan:
     sms = {"gateway": "g", "to": "1", "text": "t"}
     listen = {"mllp": {"endpoint": "127.0.0.1:0"}}
     tree = {"channel": "feed", "listen": listen, "deliver": {"a": {"sms": sms, **options}, "b": {"prm": {}}}}
-    return load_channel(tree).deliver[0]
+    return load_pure(tree).deliver[0]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ from typing import Any, Final
 import pytest
 
 from config.build import build_index, build_program
-from config.channel import load_channel
 from config.program import Program
-from tests.project import CHANNEL, Project
+from tests.project import CHANNEL, Project, plan_of
 from transforms.kit import Kit
 
 MSH: Final = "MSH|^~\\&|APP|MERCY|HANDOFF|PRM|20240501103000||{}|MSG1|P|2.5.1"
@@ -189,8 +188,8 @@ def test_what_concerns_two_records_stands_in_two_lanes(
 
 
 def index_of(data: bytes, **index: str) -> list[tuple[str, str]]:
-    plan = load_channel(tree({"canonical": {}}, index=index))
-    form = plan.format.build(plan.listen)
+    plan = plan_of(tree({"canonical": {}}, index=index))
+    form = plan.format.spec.build(plan.listen.charset)
     return list(build_index(plan, Kit(Path(), form))(form.document(data, 0.0)))
 
 
