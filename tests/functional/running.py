@@ -97,11 +97,11 @@ class Running:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def send(self, name: str) -> None:
-        """Send a sample message, and expect AA."""
-        done = self.run("send", f"channels/messages/{name}.hl7")
+    def send(self, *names: str) -> None:
+        """Send sample messages, one after another, and expect AA for each."""
+        done = self.run("send", *(f"channels/messages/{name}.hl7" for name in names))
         assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("AA"), done.stdout
+        assert [line[:2] for line in done.stdout.splitlines()[: len(names)]] == ["AA"] * len(names), done.stdout
 
     def settled(self, control_id: str) -> dict[str, Any]:
         """Wait until everything that a message led to has ended; return its journey."""
@@ -112,7 +112,7 @@ class Running:
             if found and found[0]["state"] != "received":
                 states = {each["state"] for each in found[0]["deliveries"]}
                 if states.isdisjoint({"waiting", "sending"}):
-                    journey: dict[str, Any] = self.read("trace", found[0]["id"])
+                    journey: dict[str, Any] = console.get(f"/trace/{found[0]['id']}")
                     return journey
             time.sleep(0.05)
         raise AssertionError(f"{control_id} did not settle: {self.log.read_text()}")

@@ -119,8 +119,7 @@ def control_id(name: str) -> str:
 def test_foreign_server_gets_every_message_as_it_came(tmp_path: Path, serve: Any) -> None:
     port, got = free_port(), list[str]()
     with serve(port, got), engine(tmp_path, port, "message: original") as running:
-        for name in NAMES:
-            running.send(name)
+        running.send(*NAMES)
         for name in NAMES:
             (delivery,) = running.settled(control_id(name))["deliveries"]
             assert delivery["state"] == "delivered", delivery
@@ -131,8 +130,7 @@ def test_event_written_for_the_partner_arrives_when_the_partner_is_up_again(tmp_
     port, got = free_port(), list[str]()
     template = """message: "{{ event | hl7('ADT^A08', version='2.4') }}", receiving: "EHR|MERCY", connections: 2"""
     with engine(tmp_path, port, template) as running:
-        for name in NAMES:
-            running.send(name)
+        running.send(*NAMES)
         time.sleep(1.0)  # refused meanwhile
         with python_hl7(port, got):
             for name in NAMES:
@@ -150,8 +148,7 @@ def test_engine_of_our_own_gets_what_another_passes_on(tmp_path: Path) -> None:
     with Running(tmp_path / "other") as partner:
         options = 'accept_ack: AL, application_ack: NE, sending: "HANDOFF|MERCY"'
         with engine(tmp_path / "one", partner.mllp, options) as running:
-            for name in NAMES:
-                running.send(name)
+            running.send(*NAMES)
             for name in NAMES:
                 (delivery,) = running.settled(control_id(name))["deliveries"]
                 assert delivery["state"] == "delivered", delivery

@@ -59,8 +59,7 @@ def engine(folder: Path, deliver: str, settings: str = "", **environment: str) -
 
 
 def deliver_all(running: Running) -> None:
-    for name in NAMES:
-        running.send(name)
+    running.send(*NAMES)
     for name in NAMES:
         for delivery in running.settled(control_id(name))["deliveries"]:
             assert delivery["state"] == "delivered", delivery
@@ -72,12 +71,12 @@ def test_files_are_there_once_each_whatever_happens_to_the_engine(tmp_path: Path
         tmp_path, 'billing:\n    files: {folder: out, name: "{{ MSH-10 }}.hl7"}\n    retry: {first: 100ms}'
     )
     with running:
-        for number, name in enumerate(NAMES):
-            running.send(name)
-            if number == 1:  # the folder is not there yet, and the engine dies with two messages waiting
-                running.stop(signal.SIGKILL)
-                out.mkdir()
-                running.start()
+        running.send(*NAMES[:2])
+        # The folder is not there yet, and the engine dies with two messages waiting.
+        running.stop(signal.SIGKILL)
+        out.mkdir()
+        running.start()
+        running.send(*NAMES[2:])
         for name in NAMES:
             (delivery,) = running.settled(control_id(name))["deliveries"]
             assert delivery["state"] == "delivered", delivery
@@ -177,12 +176,10 @@ def test_other_channel_gets_each_message_once_and_both_journeys_are_told(tmp_pat
     running = engine(tmp_path, "on:\n    channel: patient-feed")
     (tmp_path / "channels" / "patient-feed.yaml").write_text(PATIENTS)
     with running:
-        for name in NAMES[:2]:
-            running.send(name)
+        running.send(*NAMES[:2])
         running.stop(signal.SIGKILL)
         running.start()
-        for name in NAMES[2:]:
-            running.send(name)
+        running.send(*NAMES[2:])
         for name in NAMES:
             running.settled(control_id(name))
         with contextlib.closing(sqlite3.connect(tmp_path / "var" / "handoff.db", timeout=30)) as connection:
