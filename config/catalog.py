@@ -95,6 +95,7 @@ LISTENERS: Final[Parts[ListenerSpec]] = Parts(
         "files": "listeners.files:FilesSpec",
         "channel": "listeners.channel:ChannelInSpec",
         "texts": "listeners.texts:TextsSpec",
+        "http": "listeners.http:HttpSpec",
     },
 )
 STEPS: Final[Parts[StepSpec]] = Parts(

@@ -24,6 +24,10 @@ _WILDCARDS: Final = frozenset({"0.0.0.0", "::", "[::]"})  # noqa: S104 - compare
 _MLLP: Final = "HANDOFF_MLLP"
 
 
+# Who has an endpoint or folder, what it is, and the listener, where it is one.
+_Taken = tuple[str, str, Any]
+
+
 class Checked(NamedTuple):
     """The channels without mistakes, by name, and everything that was found, in order."""
 
@@ -166,7 +170,8 @@ def _check_name(file: _File) -> None:
 
 
 def _check_named(file: _File, draft: Draft, settings: Settings) -> None:
-    """Check what of handoff.yaml destinations name."""
+    """Check what of handoff.yaml the listener and destinations name."""
+    _check_callers(file, draft, settings)
     tables = (
         ("gateway", settings.gateways),
         ("mail_server", settings.mail_servers),
@@ -197,11 +202,27 @@ def _unread_replies(files: list[_File], settings: Settings) -> Iterator[Finding]
             yield Finding(shown(settings.root / FILE), 0, 0, 0, "E301", text, hint)
 
 
+def _check_callers(file: _File, draft: Draft, settings: Settings) -> None:
+    """Check the callers that a listener over HTTP names: that they are there, and of a kind that it can tell."""
+    spec: Any = draft.listen.spec if draft.listen is not None else None
+    for number, name in enumerate(getattr(spec, "callers", ())):
+        keys: Keys = ("listen", draft.listen.kind if draft.listen is not None else "", "callers", number)
+        mark = file.marks.value(keys)
+        if name not in settings.callers:
+            hint = did_you_mean(name, settings.callers) or f"add `callers: {{{name}: …}}` to handoff.yaml"
+            text = f'{show(keys)} names "{name}", which is no caller of handoff.yaml'
+            file.findings.append(mark.finding("E301", text, hint))
+        elif not set(settings.callers[name].kinds()) & spec.caller_kinds:
+            text = f'{show(keys)}: "{name}" proves who it is in a way that this listener cannot tell'
+            hint = f"give it one of: {', '.join(sorted(spec.caller_kinds))}"
+            file.findings.append(mark.finding("E301", text, hint))
+
+
 def _clashes(files: list[_File], settings: Settings) -> Iterator[Finding]:
     names: dict[str, _File] = {}
-    taken = [("the console", settings.console.endpoint)]
+    taken: list[_Taken] = [("the console", settings.console.endpoint, None)]
     if settings.sandbox.enabled:
-        taken.append(("the sandbox", settings.sandbox.endpoint))
+        taken.append(("the sandbox", settings.sandbox.endpoint, None))
     for file in files:
         if file.name and file.name in names:
             text = f'another channel is called "{file.name}" as well'
@@ -212,7 +233,7 @@ def _clashes(files: list[_File], settings: Settings) -> Iterator[Finding]:
         yield from _taken_by_partners(file, taken)
 
 
-def _taken_endpoint(file: _File, taken: list[tuple[str, str]]) -> Iterator[Finding]:
+def _taken_endpoint(file: _File, taken: list[_Taken]) -> Iterator[Finding]:
     listen = file.draft.listen if file.draft else None
     if listen is not None and listen.kind == "files":
         yield from _taken_folder(file, listen.spec, taken)
@@ -220,16 +241,16 @@ def _taken_endpoint(file: _File, taken: list[tuple[str, str]]) -> Iterator[Findi
     endpoint: Any = getattr(listen.spec, "endpoint", None) if listen else None
     if listen is None or not isinstance(endpoint, str):
         return
-    for owner, other in taken:
-        if _same(endpoint, other):
+    for owner, other, theirs in taken:
+        if _same(endpoint, other) and (why := _apart(listen.spec, theirs)):
             keys: Keys = ("listen", listen.kind, "endpoint")
             text = f"{show(keys)}: {owner} listens on {other} already"
-            yield file.marks.value(keys).finding("E304", text, "choose another port")
+            yield file.marks.value(keys).finding("E304", text, f"choose another port{why}".rstrip())
             break
-    taken.append((f"channel {file.name}", endpoint))
+    taken.append((f"channel {file.name}", endpoint, listen.spec))
 
 
-def _taken_by_partners(file: _File, taken: list[tuple[str, str]]) -> Iterator[Finding]:
+def _taken_by_partners(file: _File, taken: list[_Taken]) -> Iterator[Finding]:
     """Report endpoints on which destinations wait for partners, where others listen already."""
     for plan in file.draft.deliver if file.draft else ():
         endpoint = getattr(plan.spec, "listen", None)
@@ -240,18 +261,26 @@ def _taken_by_partners(file: _File, taken: list[tuple[str, str]]) -> Iterator[Fi
         if owner is not None:
             text = f"{show(keys)}: {owner[0]} listens on {owner[1]} already"
             yield file.marks.value(keys).finding("E304", text, "choose another port")
-        taken.append((f"channel {file.name}", endpoint))
+        taken.append((f"channel {file.name}", endpoint, None))
 
 
-def _taken_folder(file: _File, spec: Any, taken: list[tuple[str, str]]) -> Iterator[Finding]:
+def _apart(spec: Any, theirs: Any) -> str:
+    """Return why two listeners cannot have one endpoint, as part of a hint; nothing where they can share it."""
+    if theirs is None or not hasattr(spec, "same_port"):
+        return " "
+    why = spec.same_port(theirs)
+    return f"; to share it: {why}" if why else ""
+
+
+def _taken_folder(file: _File, spec: Any, taken: list[_Taken]) -> Iterator[Finding]:
     """Report a folder that another channel reads by the same pattern: each file would go to one of them, by chance."""
     wanted = f"{spec.folder.rstrip('/')}/{spec.pattern}"
-    owner = next((owner for owner, other in taken if other == wanted), None)
+    owner = next((owner for owner, other, _ in taken if other == wanted), None)
     if owner is not None:
         text = f"listen.files.folder: {owner} reads these files already"
         mark = file.marks.value(("listen", "files", "folder"))
         yield mark.finding("E304", text, "choose another folder or another pattern")
-    taken.append((f"channel {file.name}", wanted))
+    taken.append((f"channel {file.name}", wanted, spec))
 
 
 def _same(one: str, other: str) -> bool:

@@ -12,6 +12,7 @@ from broker.errors import ConfigError
 from broker.spec import Bytes, Endpoint, Seconds, Spec
 from config import overrides as overriding
 from config.auth_check import check_keys
+from config.callers import CallerSpec
 from config.findings import Finding, did_you_mean, has_errors, report, shown
 from config.gateways import AnyGateway, GatewaySpec
 from config.mail_servers import MailServerSpec
@@ -96,6 +97,7 @@ class SettingsSpec(Spec):
     systems: dict[str, SystemSpec] = Field(default={}, description="Systems on the web, by name.")
     places: dict[str, PlaceSpec] = Field(default={}, description="SFTP servers and S3 buckets, by name.")
     databases: dict[str, DatabaseSpec] = Field(default={}, description="Databases of others, by name.")
+    callers: dict[str, CallerSpec] = Field(default={}, description="Who may call the ways in over HTTP, by name.")
     workers: int = Field(default=1, ge=1, le=64, description="How many worker processes run steps.")
     worker_memory: Bytes = Field(default=512 * 1024**2, ge=64 * 1024**2, description="Memory that a worker may use.")
     step_deadline: Seconds = Field(default=5.0, gt=0, description="How long one message may take in a worker.")
@@ -118,6 +120,7 @@ class Settings:
     systems: Mapping[str, SystemSpec]
     places: Mapping[str, PlaceSpec]
     databases: Mapping[str, DatabaseSpec]
+    callers: Mapping[str, CallerSpec]
     workers: int
     worker_memory: int  # bytes
     step_deadline: float  # seconds
@@ -311,6 +314,7 @@ def _settled(
         systems=spec.systems,
         places=spec.places,
         databases=spec.databases,
+        callers=spec.callers,
         workers=spec.workers,
         worker_memory=spec.worker_memory,
         step_deadline=spec.step_deadline,

@@ -16,6 +16,10 @@ class Pace:
         self._clock = clock
         self._paid_until: dict[str, float] = {}
 
+    def ahead(self, peer: str) -> float:
+        """Return the seconds until a peer is within its pace again (0: it is)."""
+        return max(self._paid_until.get(peer, 0.0) - self._clock() - _BURST, 0.0)
+
     def spend(self, peer: str, messages: int) -> float:
         """Note messages of a peer; return the seconds for which it is to be read no more (0: go on)."""
         now = self._clock()

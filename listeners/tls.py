@@ -101,7 +101,7 @@ class Certificates:
         self._where = where
         self._on_trouble = on_trouble
         self._files = tuple(filter(None, (spec.certificate, spec.key, spec.ca)))
-        self._context = SSL.Context(SSL.TLS_SERVER_METHOD)  # until `load`
+        self._context: Any = None  # until `load`
         self._seen: tuple[Any, ...] = ()
         self._senders = _by_name(spec.senders)
 
@@ -115,7 +115,7 @@ class Certificates:
         """Return TLS for one new connection that came in."""
         return SSL.Connection(self._fresh(), None)
 
-    def _fresh(self) -> SSL.Context:
+    def _fresh(self) -> Any:
         seen = self._stamp()
         if seen != self._seen:
             self._seen = seen  # one look at each change, whatever comes of it
@@ -128,7 +128,11 @@ class Certificates:
     def peer(self, transport: Any) -> Peer:
         """Return who is at the other end of a connection whose handshake is complete."""
         shown = transport.getPeerCertificate()
-        names = () if shown is None else _names(shown.to_cryptography())
+        names = () if shown is None else names_of(shown.to_cryptography())
+        return self.speaker(names)
+
+    def speaker(self, names: tuple[str, ...]) -> Peer:
+        """Return the peer of whose certificate these are the names."""
         if not self._spec.senders:
             return Peer(names, None)
         return Peer(names, frozenset(pair for name in names for pair in self._senders.get(name.lower(), ())))
@@ -143,11 +147,9 @@ class Certificates:
                 stamps.append((error.errno, 0, 0))
         return tuple(stamps)
 
-    def _made(self) -> SSL.Context:
+    def _made(self) -> Any:
         spec = self._spec
-        for name, file in (("certificate", spec.certificate), ("key", spec.key), ("ca", spec.ca)):
-            if file is not None:
-                self._look_at(name, file)
+        self._look_at_files()
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
@@ -162,9 +164,18 @@ class Certificates:
                 context.load_verify_locations(spec.ca)
                 context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
         except SSL.Error:
-            text = f"{self._where}: certificate, key and ca cannot be used together"
-            raise NotReady(f"{text}; they must be PEM, and the key must be the certificate's") from None
+            raise self._unusable() from None
         return context
+
+    def _unusable(self) -> NotReady:
+        text = f"{self._where}: certificate, key and ca cannot be used together"
+        return NotReady(f"{text}; they must be PEM, and the key must be the certificate's")
+
+    def _look_at_files(self) -> None:
+        spec = self._spec
+        for name, file in (("certificate", spec.certificate), ("key", spec.key), ("ca", spec.ca)):
+            if file is not None:
+                self._look_at(name, file)
 
     def _look_at(self, name: str, file: str) -> None:
         """Say of each file alone what is wrong with it: OpenSSL says it of all of them together."""
@@ -236,7 +247,8 @@ def _by_name(senders: Mapping[str, Sequence[str]]) -> dict[str, list[Sender]]:
     return found
 
 
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return the names in a certificate, the most telling first; the last is its SHA-256 fingerprint in hex."""
     names: list[str] = []
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)

@@ -1,5 +1,6 @@
 """The documentation is true where a machine can tell: links, commands, options, states, settings, and channels."""
 
+import importlib
 import re
 import shlex
 import shutil
@@ -212,6 +213,15 @@ def test_options_of_every_destination_are_those_that_are_read() -> None:
     assert set(named) == set(DeliverSpec.model_fields)
 
 
+@pytest.mark.parametrize(("page", "spec"), [("http", "listeners.http:HttpSpec")])
+def test_options_of_http_are_those_that_are_read(page: str, spec: str) -> None:
+    module, _, name = spec.partition(":")
+    fields = getattr(importlib.import_module(module), name).model_fields
+    shared = importlib.import_module("listeners.http_service").HttpPortSpec.model_fields
+    told = set(_named(f"docs/reference/{page}.md"))
+    assert set(fields) - (set() if page == "http" else set(shared)) <= told
+
+
 def test_dependencies_have_a_reason_each() -> None:
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
@@ -228,7 +238,7 @@ def test_dependencies_have_a_reason_each() -> None:
 # YAML.
 
 
-def _settings(folder: Path, text: str) -> tuple[Any, list[str]]:
+def _settings(folder: Path, text: str, environment: Mapping[str, str] | None = None) -> tuple[Any, list[str]]:
     """Return the settings that a text gives, and what is wrong with it besides secrets that are not here."""
     from config.settings import read_settings  # noqa: PLC0415 - as above
 

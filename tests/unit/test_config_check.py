@@ -16,7 +16,7 @@ from config.channel import ChannelSpec, DeliverSpec, read_channel
 from config.findings import report
 from config.marks import Source
 from config.strict_yaml import read
-from tests.project import CHANNEL, FILES, Project
+from tests.project import CHANNEL, FILES, SETTINGS, Project
 
 
 @pytest.fixture
@@ -128,6 +128,35 @@ def test_two_channels_may_not_share_name_or_endpoint(project: Project) -> None:
         "second.yaml:3:20-34 error[E304] listen.mllp.endpoint: channel feed listens on 127.0.0.1:2575 already"
         in told[2]
     )
+
+
+HTTP: Final = """\
+channel: {name}
+listen:
+  http: {{endpoint: 127.0.0.1:8600, path: {path}, callers: [{caller}]}}
+deliver:
+  store:
+    prm: {{}}
+"""
+
+
+def test_channels_share_a_port_of_http_by_their_paths(project: Project) -> None:
+    project.write("handoff.yaml", SETTINGS + "callers:\n  lab: {basic: {user: lab, password: '${env:L:-sandbox}'}}\n")
+    project.channel(HTTP.format(name="one", path="/one", caller="lab"), "one")
+    project.channel(HTTP.format(name="two", path="/two", caller="lab"), "two")
+    assert project.told() == []
+    project.channel(HTTP.format(name="two", path="/one", caller="lab"), "two")
+    (told,) = project.told()
+    assert told.startswith("two.yaml:3:20-34 error[E304] listen.http.endpoint: channel one listens on 127.0.0.1:8600")
+    assert "to share it: it serves /one there already" in told
+
+
+def test_callers_are_those_of_the_settings(project: Project) -> None:
+    project.write("handoff.yaml", SETTINGS + "callers:\n  lab: {basic: {user: lab, password: '${env:L:-sandbox}'}}\n")
+    project.channel(HTTP.format(name="one", path="/one", caller="lap"), "one")
+    (told,) = project.told()
+    assert 'error[E301] listen.http.callers.1 names "lap"' in told
+    assert 'did you mean "lab"?' in told
 
 
 def test_two_channels_may_both_take_any_free_port(project: Project) -> None:

@@ -61,6 +61,7 @@ LONG_BY_NATURE: Final = "/migrations/versions/"
 # Imported under another name than they are installed by, or brought along by a library that we declare.
 INSTALLED_AS: Final = {
     "OpenSSL": "pyopenssl",
+    "jwt": "pyjwt",
     "pydantic_core": "pydantic",
     "yarl": "aiohttp",
     "zope": "twisted",

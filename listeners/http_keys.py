@@ -1,0 +1,84 @@
+"""This module keeps the public keys by which tokens are checked (JWKS, RFC 7517), from a file or fetched."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import jwt
+
+from broker.wire.strict_json import read_json
+
+_FRESH: Final = 600.0  # seconds in which fetched keys are not asked for again
+_AGAIN: Final = 30.0  # seconds between two questions, whoever asks: a stranger's key id must not make us a flood
+_WITHIN: Final = 5.0
+_LARGEST: Final = 256 * 1024
+
+
+class KeysAway(Exception):
+    """The keys cannot be had now."""
+
+
+class Keys:
+    """The keys of one authorization server, by key id."""
+
+    def __init__(self, place: str, root: Path) -> None:
+        """``place`` is an https address, or a file; relative ones start at ``root``."""
+        self._url = place if place.startswith(("https://", "http://")) else ""
+        self._file = root / place
+        self._keys: dict[str, Any] = {}
+        self._stamp: Any = None
+        self._asked = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def find(self, key_id: str) -> Any:
+        """Return the key of an id (empty: the only one), or None. Raises `KeysAway` where none can be had."""
+        if not self._url:
+            self._read()
+            return self._of(key_id)
+        age = time.monotonic() - self._asked
+        if (self._of(key_id) is None and age > _AGAIN) or age > _FRESH:
+            async with self._lock:
+                if time.monotonic() - self._asked > _AGAIN:
+                    await self._fetch()
+        return self._of(key_id)
+
+    def _of(self, key_id: str) -> Any:
+        if key_id:
+            return self._keys.get(key_id)
+        return next(iter(self._keys.values())) if len(self._keys) == 1 else None
+
+    def _read(self) -> None:
+        try:
+            found = self._file.stat()
+            stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if stamp != self._stamp:
+                self._keys, self._stamp = _parsed(self._file.read_bytes()), stamp
+        except (OSError, ValueError) as error:
+            if not self._keys:
+                raise KeysAway(f"{self._file} cannot be used ({type(error).__name__})") from None
+
+    async def _fetch(self) -> None:
+        """Ask for the keys; those from before stay where that fails."""
+        self._asked = time.monotonic()
+        try:
+            timeout = aiohttp.ClientTimeout(total=_WITHIN)
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(self._url, allow_redirects=False) as answer,
+            ):
+                answer.raise_for_status()
+                self._keys = _parsed(await answer.content.read(_LARGEST))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            if not self._keys:
+                raise KeysAway("the authorization server's keys cannot be fetched") from None
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    """Return keys by their ids; those of kinds that nobody uses for signatures are left out. Raises `ValueError`."""
+    try:
+        value = read_json(data, largest=_LARGEST)
+        return {key.key_id or "": key.key for key in jwt.PyJWKSet.from_dict(value).keys}
+    except Exception as error:  # noqa: BLE001 - a stranger's file; PyJWT raises of many kinds
+        raise ValueError(type(error).__name__) from None

@@ -1,0 +1,387 @@
+"""HTTP listeners keep the contract: a positive answer means committed, and no request can be read in two ways."""
+
+import asyncio
+import base64
+import json
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from broker.errors import NotAccepted, NotReady
+from broker.formats.delimited import CsvSpec
+from broker.notices import Bug, MessageRefused, PeerRefused
+from listeners.http import HttpSpec
+from tests import http_peer
+from tests.certificates import Authority
+from tests.http_peer import World, serving
+
+ADT = b"MSH|^~\\&|EPIC|MERCY|HANDOFF|PRM|20261120||ADT^A08|M1|P|2.5\rPID|1||1\r"
+
+
+async def test_a_positive_answer_comes_after_the_commit() -> None:
+    async with serving(HttpSpec, path="/lab") as world:
+        world.kept.delay = 0.2
+        status, body, headers = await world.ask("POST", "/lab", data=b'{"a":1}')
+        assert (status, json.loads(body), headers["content-type"]) == (
+            202,
+            {"message": "0000000000001", "duplicate": False},
+            "application/json",
+        )
+        assert world.kept.bodies == [b'{"a":1}']
+
+
+async def test_the_answer_is_as_the_channel_has_it() -> None:
+    answer = {"status": 200, "body": "kept {{ message }} of {{channel}}", "content_type": "text/plain"}
+    async with serving(HttpSpec, answer=answer) as world:
+        assert (await world.ask("POST", "/", data=b"1"))[:2] == (200, b"kept 0000000000001 of web")
+    async with serving(HttpSpec, answer={"status": 204}) as world:
+        assert (await world.ask("POST", "/", data=b"1"))[:2] == (204, b"")
+    with pytest.raises(ValueError, match="knows message"):
+        World(HttpSpec, "json", {}, Path(), answer={"body": "{{ body }}"})
+
+
+async def test_the_same_key_and_body_is_one_message() -> None:
+    async with serving(HttpSpec) as world:
+        for expected in (False, True):
+            _, body, _ = await world.ask("POST", "/", data=b"1", headers={"Idempotency-Key": '"k-1"'})
+            assert json.loads(body)["duplicate"] is expected
+        await world.ask("POST", "/", data=b"1")
+        await world.ask("POST", "/", data=b"1")
+        assert len(world.kept.messages) == 3  # without a key nothing is the same as something else
+        assert (await world.ask("POST", "/", data=b"1", headers={"Idempotency-Key": "k" * 256}))[0] == 400
+
+
+async def test_our_fault_is_503_and_the_messages_is_4xx() -> None:
+    async with serving(HttpSpec) as world:
+        world.kept.refusal = NotAccepted("the store is busy; send it again", code="AE", condition=207)
+        status, body, headers = await world.ask("POST", "/", data=b"1")
+        assert (status, headers["retry-after"], json.loads(body)["detail"]) == (
+            503,
+            "5",
+            "the store is busy; send it again",
+        )
+        assert not world.kept.quarantined
+        world.kept.refusal = None
+        status, body, headers = await world.ask("POST", "/", data=b'{"name": "Okafor"')
+        assert (status, headers["content-type"]) == (400, "application/problem+json")
+        assert "line 1, column 18" in json.loads(body)["detail"]
+        assert b"Okafor" not in body
+        assert world.kept.quarantined == [b'{"name": "Okafor"']
+        assert [type(notice) for notice in world.kept.notices if isinstance(notice, MessageRefused)]
+
+
+async def test_what_is_not_served_says_so() -> None:
+    async with serving(HttpSpec, path="/lab", content_types=["application/json"]) as world:
+        assert (await world.ask("POST", "/other", data=b"1"))[0] == 404
+        assert (await world.ask("POST", "/lab/below", data=b"1"))[0] == 404
+        status, _, headers = await world.ask("GET", "/lab")
+        assert (status, headers["allow"]) == (405, "POST")
+        assert (await world.ask("POST", "/lab", data=b"1", headers={"Content-Type": "text/xml"}))[0] == 415
+        good = {"Content-Type": "application/json; charset=utf-8"}
+        assert (await world.ask("POST", "/lab", data=b"1", headers=good | {"Content-Encoding": "gzip"}))[0] == 415
+        assert (await world.ask("POST", "/lab", data=b"", headers=good))[0] == 400
+        assert (await world.ask("POST", "/lab", data=b"1", headers=good))[0] == 202
+        assert world.kept.bodies == [b"1"]
+
+
+async def test_hl7_is_answered_with_its_acknowledgment() -> None:
+    async with serving(HttpSpec, "hl7") as world:
+        kind = {"Content-Type": "x-application/hl7-v2+er7; charset=utf-8"}
+        status, body, headers = await world.ask("POST", "/", data=ADT, headers=kind)
+        assert (status, headers["content-type"]) == (200, "x-application/hl7-v2+er7")
+        assert b"MSA|AA|M1" in body
+        assert world.kept.bodies == [ADT]
+        world.kept.refusal = NotAccepted("busy", code="AE", condition=207)
+        status, body, _ = await world.ask("POST", "/", data=ADT)
+        assert (status, b"MSA|AE|M1" in body) == (500, True)
+        world.kept.refusal = NotAccepted("no", code="AR", condition=203, location="MSH-12")
+        status, body, _ = await world.ask("POST", "/", data=ADT)
+        assert (status, b"MSA|AR|M1" in body) == (400, True)
+        world.kept.refusal = None
+        never = ADT.replace(b"|P|2.5", b"|P|2.5|||NE|NE")
+        assert (await world.ask("POST", "/", data=never))[:2] == (204, b"")
+        assert (await world.ask("POST", "/", data=b"hello"))[0] == 400
+        assert world.kept.quarantined[-1] == b"hello"
+
+
+async def test_parts_of_a_form_are_messages_each() -> None:
+    async with serving(HttpSpec) as world:
+        body = (
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n{"a":1}\r\n'
+            b'--x\r\nContent-Disposition: form-data; name="f"; filename="b.json"\r\n'
+            b"Content-Type: application/json\r\n\r\n{\r\n}\r\n--x--\r\n"
+        )
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        for duplicates in (0, 2):
+            status, answer, _ = await world.ask("POST", "/", data=body, headers=kind)
+            assert (status, json.loads(answer)) == (202, {"messages": 2, "duplicates": duplicates})
+        assert world.kept.bodies == [b'{"a":1}', b"{\r\n}"]
+        bad = body.replace(b"{\r\n}", b"{")
+        status, answer, _ = await world.ask("POST", "/", data=bad, headers=kind)
+        told = json.loads(answer)
+        assert (status, told["messages"], len(told["refused"])) == (422, 1, 1)
+        assert told["refused"][0].startswith("b.json: ")
+        for wrong in (body[:-6], b"--x", b"nothing"):
+            assert (await world.ask("POST", "/", data=wrong, headers=kind))[0] == 400
+        assert (await world.ask("POST", "/", data=body, headers={"Content-Type": "multipart/form-data"}))[0] == 400
+
+
+async def test_files_are_taken_apart_and_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    form = CsvSpec.model_validate({}).build(None)
+    monkeypatch.setattr(http_peer, "FORMATS", {"csv": form})
+    async with serving(HttpSpec, "csv", path="/in", methods=["POST", "PUT"], takes="file") as world:
+        data = b"id,name\n1,a\n2,b\n3\n"
+        for duplicates in (0, 3):
+            _, answer, _ = await world.ask("PUT", "/in/roster.csv", data=data)
+            assert json.loads(answer)["duplicates"] == duplicates
+        assert world.kept.messages[0].peer.endswith(" roster.csv:2")
+        assert (await world.ask("PUT", "/in/x.csv", data=b"\xff\xfe\0\1zzz"))[0] == 422
+
+
+BAD = [
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3, 3\r\n\r\nabc",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +3\r\n\r\nabc",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0x3\r\n\r\nabc",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length : 3\r\n\r\nabc",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\nabc",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nX: a\r\n Content-Length: 3\r\n\r\nabc",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1 \n a\n0\n\n",
+    b"POST / HTTP/1.1\nHost: x\nContent-Length: 1\n\n1",
+    b"POST / HTTP/1.1\r\nHost: x\r\nX: a\rb\r\nContent-Length: 1\r\n\r\n1",
+    b"POST / HTTP/1.1\r\nHost: x\r\nX: a\0b\r\nContent-Length: 1\r\n\r\n1",
+    b"POST / HTTP/1.1\r\nHost: x\r\nHost: y\r\nContent-Length: 1\r\n\r\n1",
+    b"POST / HTTP/1.1\r\nno header\r\nContent-Length: 1\r\n\r\n1",
+    b"POST /\r\n\r\n",
+    b"POST / HTTP/9.9\r\nContent-Length: 1\r\n\r\n1",
+    b"POST / HTTP/1.1 x\r\nContent-Length: 1\r\n\r\n1",
+    b"PO ST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n1",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"\x0bMSH|^~\\&|A|B\r\x1c\r",
+    b"GET http://[ HTTP/1.1\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("data", BAD)
+async def test_a_request_of_two_meanings_is_refused_and_the_connection_closed(data: bytes) -> None:
+    async with serving(HttpSpec) as world:
+        found = await world.raw(data + b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\nsmuggle")
+        assert found.startswith(b"HTTP/1.1 400 ")
+        assert found.count(b"HTTP/1.1 ") == 1
+        assert b"Traceback" not in found
+        assert not world.kept.messages
+        assert not [notice for notice in world.kept.notices if isinstance(notice, Bug)]
+
+
+async def test_size_and_time_of_requests_are_bounded() -> None:
+    async with serving(HttpSpec, max_body="1KiB", head_deadline="0.3s", body_deadline="0.3s") as world:
+        assert (await world.ask("POST", "/", data=b"1" * 1025))[0] == 413
+        assert (await world.ask("POST", "/", data=chunks(b"1" * 1025)))[0] == 413
+        large = b"POST / HTTP/1.1\r\nX: " + b"x" * 70_000
+        assert (await world.raw(large)).startswith(b"HTTP/1.1 431 ")
+        many = b"POST / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"Content-Length: 1\r\n\r\n1"
+        assert (await world.raw(many, 0.5)).startswith(b"HTTP/1.1 431 ")
+        assert (await world.raw(b"POST / HTTP/1.1\r\nX: ")).startswith(b"HTTP/1.1 408 ")
+        assert (await world.raw(b"")).startswith(b"HTTP/1.1 408 ")
+        slow = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12"
+        assert (await world.raw(slow)).startswith(b"HTTP/1.1 408 ")
+        extended = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1;" + b"x" * 90_000
+        assert (await world.raw(extended)).startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 400 "))
+        assert not world.kept.messages
+        assert (await world.ask("POST", "/", data=b"1"))[0] == 202
+
+
+async def chunks(data: bytes) -> Any:
+    for start in range(0, len(data), 100):
+        yield data[start : start + 100]
+
+
+async def test_a_stop_answers_what_was_begun() -> None:
+    async with serving(HttpSpec) as world:
+        world.kept.delay = 0.3
+        asking = asyncio.create_task(world.ask("POST", "/", data=b"1"))
+        await asyncio.sleep(0.1)
+        await world.listener.stop()
+        assert (await asking)[0] == 202
+        assert world.listener.endpoints == ()
+
+
+async def test_connections_and_pace_are_bounded() -> None:
+    async with serving(HttpSpec, connections=1, rate=2.0) as world:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.listener.port)
+        await asyncio.sleep(0.05)
+        assert await world.raw(b"GET / HTTP/1.1\r\n\r\n") == b""
+        writer.close()
+        del reader
+        await asyncio.sleep(0.05)
+        found = [(await world.ask("POST", "/", data=b"1"))[0] for _ in range(6)]
+        assert found[:2] == [202, 202]
+        assert found[-1] == 429
+    async with serving(HttpSpec, allow=["192.0.2.0/24"]) as world:
+        assert (await world.ask("POST", "/", data=b"1"))[0] == 403
+
+
+async def test_channels_share_a_port_by_their_paths(unused_tcp_port: int) -> None:
+    endpoint = f"127.0.0.1:{unused_tcp_port}"
+    async with serving(HttpSpec, path="/a", endpoint=endpoint) as first:
+        async with serving(HttpSpec, path="/b", endpoint=endpoint) as second:
+            assert (await first.ask("POST", "/a", data=b"1"))[0] == 202
+            assert (await first.ask("POST", "/b", data=b"2"))[0] == 202
+            assert (first.kept.bodies, second.kept.bodies) == ([b"1"], [b"2"])
+            with pytest.raises(NotReady, match="serves /a there already"):
+                await World(HttpSpec, "json", {}, Path(), path="/a", endpoint=endpoint).listener.start()
+            with pytest.raises(NotReady, match="says otherwise"):
+                await World(HttpSpec, "json", {}, Path(), path="/c", endpoint=endpoint, idle="9s").listener.start()
+        assert (await first.ask("POST", "/b", data=b"2"))[0] == 404
+        assert (await first.ask("POST", "/a", data=b"1"))[0] == 202
+
+
+# Who calls.
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+async def test_callers_prove_who_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TOKEN", "OLD", "WORD", "KEY"):
+        monkeypatch.setenv(name, f"the-{name}")
+    callers = {
+        "lab": {"bearer": {"token": "${env:TOKEN}", "old_token": "${env:OLD}"}},
+        "portal": {"basic": {"user": "portal", "password": "${env:WORD}"}},
+        "app": {"api_key": {"secret": "${env:KEY}"}},
+        "old-app": {"api_key": {"query": "code", "secret": "${env:KEY}"}},
+    }
+    async with serving(HttpSpec, callers=callers) as world:
+        for headers in (
+            {"Authorization": "Bearer the-TOKEN"},
+            {"Authorization": "bearer the-OLD"},
+            basic("portal", "the-WORD"),
+            {"X-API-Key": "the-KEY"},
+        ):
+            assert (await world.ask("POST", "/", data=b"1", headers=headers))[0] == 202
+        assert (await world.ask("POST", "/?code=the-KEY", data=b"1"))[0] == 202
+        kept = len(world.kept.messages)
+        for headers in (
+            {},
+            {"Authorization": "Bearer the-TOKEN2"},
+            {"Authorization": "Basic the-TOKEN"},
+            {"Authorization": "Bearer"},
+            basic("portal", "the-TOKEN"),
+            basic("other", "the-WORD"),
+            {"X-API-Key": "the-TOKEN"},
+        ):
+            status, body, answered = await world.ask("POST", "/", data=b"1", headers=headers)
+            assert status == 401
+            assert "Bearer" in answered["www-authenticate"]
+            assert b"the-" not in body
+        assert (await world.ask("POST", "/?code=the-KEY&code=x", data=b"1"))[0] == 401
+        assert len(world.kept.messages) == kept
+        assert [notice for notice in world.kept.notices if isinstance(notice, PeerRefused)]
+
+
+class Issuer:
+    """An authorization server with two keys."""
+
+    def __init__(self, folder: Path) -> None:
+        self.rsa = rsa.generate_private_key(65537, 2048)
+        self.ec = ec.generate_private_key(ec.SECP384R1())
+        one = json.loads(RSAAlgorithm.to_jwk(self.rsa.public_key())) | {"kid": "one", "use": "sig"}
+        two = json.loads(ECAlgorithm.to_jwk(self.ec.public_key())) | {"kid": "two", "use": "sig"}
+        (folder / "jwks.json").write_text(json.dumps({"keys": [one, two]}))
+
+    def token(self, key: Any = None, algorithm: str = "RS384", kid: str = "one", **claims: Any) -> dict[str, str]:
+        known = {"iss": "https://auth.test", "aud": "https://us.test", "sub": "ehr", "exp": time.time() + 300}
+        made = jwt.encode(known | claims, key or self.rsa, algorithm, headers={"kid": kid})
+        return {"Authorization": f"Bearer {made}"}
+
+
+async def test_tokens_are_checked_by_the_issuers_keys(tmp_path: Path) -> None:
+    issuer = Issuer(tmp_path)
+    declared = {"issuer": "https://auth.test", "audience": "https://us.test", "jwks": "jwks.json", "clients": ["ehr"]}
+    async with serving(HttpSpec, callers={"ehr": {"jwt": declared}}, root=tmp_path) as world:
+        good = [issuer.token(), issuer.token(issuer.ec, "ES384", "two"), issuer.token(sub="x", client_id="ehr")]
+        bad = [
+            issuer.token(exp=time.time() - 120),
+            issuer.token(nbf=time.time() + 120),
+            issuer.token(aud="https://others.test"),
+            issuer.token(iss="https://evil.test"),
+            issuer.token(sub="stranger"),
+            issuer.token(kid="three"),
+            issuer.token(issuer.ec, "ES384", "one"),
+            issuer.token(rsa.generate_private_key(65537, 2048)),
+            issuer.token("x" * 64, "HS384"),
+            {"Authorization": "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJlaHIifQ."},
+            {"Authorization": "Bearer a.b.c"},
+        ]
+        for headers in good:
+            assert (await world.ask("POST", "/", data=b"1", headers=headers))[0] == 202
+        for headers in bad:
+            assert (await world.ask("POST", "/", data=b"1", headers=headers))[0] == 401
+        assert len(world.kept.messages) == len(good)
+
+
+async def test_tls_certificates_and_their_names(tmp_path: Path) -> None:
+    ca = Authority(tmp_path)
+    own = ca.issue("engine.test")
+    tls = {"certificate": str(own.certificate), "key": str(own.key), "ca": str(ca.file)}
+    callers = {"lab": {"certificate": ["lab.test"]}}
+    async with serving(HttpSpec, callers=callers, tls=tls) as world:
+        for name, expected in (("lab.test", 202), ("other.test", 401)):
+            client = ssl.create_default_context(cafile=str(ca.file))
+            files = ca.issue(name)
+            client.load_cert_chain(files.certificate, files.key)
+            assert (await world.ask("POST", "/", data=b"1", tls=client))[0] == expected
+        with pytest.raises(OSError, match=r"(?s).*"):
+            await world.ask("POST", "/", data=b"1", tls=ssl.create_default_context(cafile=str(ca.file)))
+        renewed = ca.issue("engine.test")  # in the same files
+        client = ssl.create_default_context(cafile=str(ca.file))
+        files = ca.issue("lab.test")
+        client.load_cert_chain(files.certificate, files.key)
+        _, writer = await asyncio.open_connection("127.0.0.1", world.listener.port, ssl=client)
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        assert ssl.DER_cert_to_PEM_cert(shown) == renewed.certificate.read_text()
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"endpoint": "0.0.0.0:0"}, "without TLS"),
+        ({"endpoint": "0.0.0.0:0", "unprotected": "a VPN"}, "whoever they are"),
+        ({"tls": {"ca": "x"}}, "certificate and key"),
+        ({"path": "lab"}, "begins with /"),
+        ({"path": "/a/../b"}, "begins with /"),
+        ({"signature": "nothing"}, "no such signature"),
+    ],
+)
+async def test_what_is_not_safe_is_refused(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        HttpSpec.model_validate({"endpoint": "127.0.0.1:0", **options})
+
+
+async def test_a_caller_that_is_not_there_is_named() -> None:
+    world = World(HttpSpec, "json", {}, Path())
+    spec = HttpSpec.model_validate({"endpoint": "127.0.0.1:0", "callers": ["lab"]})
+    with pytest.raises(NotReady, match="no caller lab"):
+        spec.build(world.tools)

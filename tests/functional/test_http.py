@@ -1,0 +1,81 @@
+"""This module shows that requests over HTTP become patients, and that a kill breaks no promise of an answer."""
+
+import json
+import signal
+import sqlite3
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from broker.ids import show
+from tests.functional.running import Running, free_port
+
+CHANNEL: Final = """\
+channel: portal
+listen:
+  http: {{endpoint: "127.0.0.1:{port}", path: /portal, callers: [portal]}}
+format: json
+index: {{mrn: message.mrn}}
+steps:
+  - canonical:
+      kind: patient.updated
+      patient: {{mrn: message.mrn, family: message.family}}
+deliver:
+  patient-store:
+    prm: {{}}
+"""
+CALLERS: Final = "\ncallers:\n  portal: {bearer: {token: '${env:PORTAL_TOKEN}'}}\n"
+
+
+def prepare(folder: Path) -> tuple[Running, str]:
+    engine, port = Running(folder), free_port()
+    (folder / "channels" / "portal.yaml").write_text(CHANNEL.format(port=port))
+    settings = folder / "handoff.yaml"
+    settings.write_text(settings.read_text() + CALLERS)
+    engine.environment["PORTAL_TOKEN"] = "sesame"
+    return engine, f"http://127.0.0.1:{port}/portal"
+
+
+def post(url: str, body: Any, **headers: str) -> tuple[int, Any]:
+    given = {"Authorization": "Bearer sesame", "Content-Type": "application/json", **headers}
+    request = urllib.request.Request(url, json.dumps(body).encode(), given)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def test_requests_become_patients_once_each(tmp_path: Path) -> None:
+    engine, url = prepare(tmp_path)
+    with engine:
+        status, told = post(url, {"mrn": "17", "family": "Okafor"}, **{"Idempotency-Key": "a"})
+        assert (status, told["duplicate"]) == (202, False)
+        assert post(url, {"mrn": "17", "family": "Okafor"}, **{"Idempotency-Key": "a"}) == (
+            202,
+            {"message": told["message"], "duplicate": True},
+        )
+        assert post(url, {"mrn": "18"}, Authorization="Bearer guess")[0] == 401
+        until = time.monotonic() + 20
+        while (found := engine.read("messages", "--index", "mrn=17")["messages"])[0]["state"] == "received":
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert [(row["state"], row["id"]) for row in found] == [("processed", told["message"])]
+        log = engine.log.read_text()
+        assert "Okafor" not in log
+        assert "sesame" not in log
+        assert "nobody knows this caller" in log
+
+
+def test_what_was_answered_is_there_after_a_kill(tmp_path: Path) -> None:
+    engine, url = prepare(tmp_path)
+    with engine:
+        answered = [post(url, {"mrn": str(number), "family": "F"})[1]["message"] for number in range(50)]
+        engine.stop(signal.SIGKILL)
+    with closing(sqlite3.connect(tmp_path / "var" / "handoff.db")) as store:
+        kept = {show(row[0]) for row in store.execute("SELECT id FROM message")}
+    assert set(answered) <= kept
