@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -31,11 +31,6 @@ def _plain(value: str) -> str:
 
 class HttpPortSpec(ListenerSpec):
     """What every listener over HTTP has in common."""
-
-    # The kinds of callers that it can tell apart.
-    caller_kinds: ClassVar[frozenset[str]] = frozenset(
-        {"bearer", "basic", "api_key", "jwt", "certificate", "signature"}
-    )
 
     endpoint: Endpoint = Field(
         description="Address and port to listen on, such as 127.0.0.1:8600. Channels may share one, by their paths."
@@ -77,6 +72,11 @@ class HttpPortSpec(ListenerSpec):
         if not self.callers and not self.anonymous and (self.tls is None or self.tls.ca is None):
             raise ValueError(f"{wide} whoever they are: add `callers`, or say in `anonymous` why it is safe")
         return self
+
+    @property
+    def caller_kinds(self) -> frozenset[str]:
+        """The kinds of callers that it can tell apart."""
+        return frozenset({"bearer", "basic", "api_key", "jwt", "certificate", "signature"})
 
     def port(self, root: Path) -> PortOptions:
         """Return what all channels of one port must say alike; files start at ``root``."""

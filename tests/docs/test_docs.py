@@ -213,13 +213,22 @@ def test_options_of_every_destination_are_those_that_are_read() -> None:
     assert set(named) == set(DeliverSpec.model_fields)
 
 
-@pytest.mark.parametrize(("page", "spec"), [("http", "listeners.http:HttpSpec")])
+@pytest.mark.parametrize(
+    ("page", "spec"), [("http", "listeners.http:HttpSpec"), ("webhooks", "listeners.webhook:WebhookSpec")]
+)
 def test_options_of_http_are_those_that_are_read(page: str, spec: str) -> None:
     module, _, name = spec.partition(":")
     fields = getattr(importlib.import_module(module), name).model_fields
     shared = importlib.import_module("listeners.http_service").HttpPortSpec.model_fields
     told = set(_named(f"docs/reference/{page}.md"))
     assert set(fields) - (set() if page == "http" else set(shared)) <= told
+
+
+def test_presets_of_webhooks_are_those_that_there_are() -> None:
+    from listeners.signatures import presets  # noqa: PLC0415 - as above
+
+    rows = {name for name, row in _named("docs/reference/webhooks.md").items() if len(row) == 5}
+    assert rows - {"preset"} == set(presets())
 
 
 def test_dependencies_have_a_reason_each() -> None:
