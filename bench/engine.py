@@ -44,11 +44,15 @@ def free_port() -> int:
 class Engine:
     """One engine process, in a temporary folder."""
 
-    def __init__(self, deliver: str, store: str = "", settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, deliver: str, store: str = "", settings: dict[str, Any] | None = None, channel: str = CHANNEL
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="handoff-bench-"))
         self.port, self.console = free_port(), free_port()
         (self.folder / "channels").mkdir()
-        (self.folder / "channels" / "bench.yaml").write_text(CHANNEL + deliver)
+        (self.folder / "channels" / "bench.yaml").write_text(
+            channel.replace("127.0.0.1:2575", f"127.0.0.1:{self.port}") + deliver
+        )
         nowhere = f"http://127.0.0.1:{free_port()}"
         written: dict[str, Any] = {
             "data": "var",
@@ -62,7 +66,6 @@ class Engine:
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("HANDOFF_")},
             "HANDOFF_CONFIG": str(self.folder / "handoff.yaml"),
-            "HANDOFF_MLLP": f"127.0.0.1:{self.port}",
             "BENCH": "sandbox",
         }
         if store:

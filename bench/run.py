@@ -21,7 +21,16 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import mllp_out, reading_back, reading_canonical, reading_fhir, reading_results, reading_validation, web
+from bench import (
+    fhir_create,
+    mllp_out,
+    reading_back,
+    reading_canonical,
+    reading_fhir,
+    reading_results,
+    reading_validation,
+    web,
+)
 from bench import reading as reading_messages
 from bench.engine import DEAD_TEXT, PRM, ROOT, Engine, free_port, load
 from bench.load import PATIENTS
@@ -215,13 +224,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15, help="of each measurement")
     parser.add_argument("--queued", type=int, default=QUEUED)
     parser.add_argument("--waiting", type=int, default=WAITING, help="deliveries behind an outage")
-    parser.add_argument("--only", default="reading,sqlite,postgresql,latency,memory,hanging,outage,start,partner,web")
+    everything = "reading,sqlite,postgresql,latency,fhir_create,memory,hanging,outage,start,partner,web"
+    parser.add_argument("--only", default=everything)
     args = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
         "reading": reading,
         "sqlite": lambda: on_sqlite(args.seconds),
         "postgresql": lambda: on_postgresql(args.seconds),
         "latency": lambda: latency(args.seconds),
+        "fhir_create": lambda: fhir_create.measure(args.seconds),
         "memory": lambda: memory(args.queued),
         "hanging": lambda: hanging(args.seconds),
         "outage": lambda: {"unlimited": outage(args.waiting), "limited": outage(args.waiting // 20, "200/s")},

@@ -96,6 +96,7 @@ LISTENERS: Final[Parts[ListenerSpec]] = Parts(
         "channel": "listeners.channel:ChannelInSpec",
         "texts": "listeners.texts:TextsSpec",
         "http": "listeners.http:HttpSpec",
+        "fhir": "listeners.fhir:FhirSpec",
         "webhook": "listeners.webhook:WebhookSpec",
     },
 )

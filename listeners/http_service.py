@@ -13,7 +13,7 @@ from broker.message import Inbound, Receipt
 from broker.notices import Bug, ListenerStarted, MessageRefused, PeerRefused
 from broker.parts import Tools
 from broker.spec import Bytes, Endpoint, ListenerSpec, Seconds
-from listeners.http_callers import Caller, Callers, Signed
+from listeners.http_callers import ANYBODY, Caller, Callers, Signed
 from listeners.http_connection import Bounds
 from listeners.http_port import HttpPort, PortOptions, Route, join, leave
 from listeners.http_request import RETRY_AFTER, Answer, Refusal, Request, problem, refused
@@ -165,7 +165,7 @@ class HttpService:
         body = b""
         try:
             self._admit(request)
-            caller = await self._callers.identify(request)
+            caller = ANYBODY if self.is_public(request) else await self._callers.identify(request)
             request.url = self.url(request)
             if request.method not in {"GET", "HEAD"}:
                 body = await request.body(self._spec.max_body, self._spec.body_deadline)
@@ -175,6 +175,10 @@ class HttpService:
         except Refusal as refusal:
             self._tell(request, refusal)
             return self.refusal(refusal)
+
+    def is_public(self, request: Request) -> bool:  # noqa: ARG002 - for those that have such requests
+        """Tell whether anybody may ask this, whoever the callers are."""
+        return False
 
     def url(self, request: Request) -> str:
         """Return the address that the peer called, where the channel says what that is."""

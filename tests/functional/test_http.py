@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from broker.ids import show
+from tests.fhir_resources import resource
 from tests.functional.running import Running, free_port
 
 CHANNEL: Final = """\
@@ -79,3 +80,37 @@ def test_what_was_answered_is_there_after_a_kill(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "var" / "handoff.db")) as store:
         kept = {show(row[0]) for row in store.execute("SELECT id FROM message")}
     assert set(answered) <= kept
+
+
+FHIR: Final = """\
+channel: ehr-fhir
+listen:
+  fhir: {{endpoint: "127.0.0.1:{port}", path: /fhir}}
+format: fhir
+steps:
+  - canonical: {{}}
+deliver:
+  patient-store:
+    prm: {{}}
+"""
+
+
+def test_fhir_resources_become_patients_and_invalid_ones_outcomes(tmp_path: Path) -> None:
+    engine, port = Running(tmp_path), free_port()
+    (tmp_path / "channels" / "ehr-fhir.yaml").write_text(FHIR.format(port=port))
+    kind = {"Content-Type": "application/fhir+json"}
+    with engine:
+        base = f"http://127.0.0.1:{port}/fhir"
+        assert post(f"{base}/Patient", resource("Patient"), **kind)[0] == 201
+        entries = [
+            {"resource": resource("Patient"), "request": {"method": "POST", "url": "Patient"}},
+            {"resource": {"resourceType": "Patient", "gender": "x"}, "request": {"method": "POST", "url": "Patient"}},
+        ]
+        status, told = post(base, {"resourceType": "Bundle", "type": "batch", "entry": entries}, **kind)
+        assert (status, [each["response"]["status"][:3] for each in told["entry"]]) == (200, ["201", "422"])
+        status, told = post(base, {"resourceType": "Bundle", "type": "transaction", "entry": entries[:1]}, **kind)
+        assert (status, told["type"]) == (200, "transaction-response")
+        until = time.monotonic() + 20
+        while len(engine.read("messages", "--channel", "ehr-fhir", "--state", "processed")["messages"]) < 3:
+            assert time.monotonic() < until, engine.log.read_text()
+            time.sleep(0.1)
