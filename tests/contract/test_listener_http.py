@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import hmac
 import json
+import resource
 import ssl
 import time
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import Any
 
 import jwt
 import pytest
+from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from broker.errors import NotAccepted, NotReady
 from broker.formats.delimited import CsvSpec
 from broker.notices import Bug, MessageRefused, PeerRefused
+from listeners import http_keys
 from listeners.http import HttpSpec
 from tests import http_peer
 from tests.certificates import Authority
@@ -339,6 +343,63 @@ async def test_tokens_are_checked_by_the_issuers_keys(tmp_path: Path) -> None:
         for headers in bad:
             assert (await world.ask("POST", "/", data=b"1", headers=headers))[0] == 401
         assert len(world.kept.messages) == len(good)
+
+
+async def test_keys_are_fetched_kept_and_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    issuer, asked, status = Issuer(tmp_path), [0], [200]
+
+    async def answer(_request: web.Request) -> web.Response:
+        asked[0] += 1
+        return web.Response(body=(tmp_path / "jwks.json").read_bytes(), status=status[0])
+
+    application = web.Application()
+    application.router.add_get("/jwks", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    place = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks"
+    declared = {"issuer": "https://auth.test", "audience": "https://us.test", "jwks": place}
+    async with serving(HttpSpec, callers={"ehr": {"jwt": declared}}, root=tmp_path) as world:
+        status[0] = 500
+        assert (await world.ask("POST", "/", data=b"1", headers=issuer.token()))[0] == 503
+        status[0] = 200
+        monkeypatch.setattr(http_keys, "_AGAIN", 0.0)
+        for _ in range(3):
+            assert (await world.ask("POST", "/", data=b"1", headers=issuer.token()))[0] == 202
+        assert asked == [2]
+        status[0] = 500  # the keys from before stay
+        monkeypatch.setattr(http_keys, "_FRESH", 0.0)
+        assert (await world.ask("POST", "/", data=b"1", headers=issuer.token()))[0] == 202
+        monkeypatch.setattr(http_keys, "_AGAIN", 60.0)
+        before = asked[0]
+        for number in range(5):  # ids that nobody has do not make us ask each time
+            assert (await world.ask("POST", "/", data=b"1", headers=issuer.token(kid=f"k{number}")))[0] == 401
+        assert asked[0] == before
+    await runner.cleanup()
+
+
+async def test_a_signed_request_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORD", "sesame")
+    callers = {"them": {"signature": {"secret": "${env:WORD}"}}}
+    async with serving(HttpSpec, callers=callers, signature="hmac") as world:
+        good = {"X-Signature": "sha256=" + hmac.new(b"sesame", b"1", "sha256").hexdigest()}
+        assert (await world.ask("POST", "/", data=b"1", headers=good))[0] == 202
+        assert (await world.ask("POST", "/", data=b"2", headers=good))[0] == 401
+        assert (await world.ask("POST", "/", data=b"1"))[0] == 401
+
+
+async def test_a_flood_of_large_bodies_stays_within_memory() -> None:
+    async with serving(HttpSpec, body_deadline="2s") as world:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 16000000\r\n\r\n"
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found = await asyncio.gather(*(world.raw(head + b"x" * 15_900_000, 6) for _ in range(10)))
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        told = [answer[9:12] for answer in found if answer]
+        assert b"503" in told
+        assert set(told) <= {b"503", b"408"}
+        assert grown < 500, grown  # most of it is what this test sends
+        assert (await world.ask("POST", "/", data=b"1"))[0] == 202
 
 
 async def test_tls_certificates_and_their_names(tmp_path: Path) -> None:
