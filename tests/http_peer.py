@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from broker.delivery import Report
 from broker.errors import MessageError, NotAccepted, refused
 from broker.formats.hl7 import Hl7
 from broker.formats.reading import Format, Index, no_index
@@ -66,6 +67,9 @@ class Kept:
         self.messages.append(inbound)
         self._known[full] = len(self.messages)
         promise.set_result(Receipt(message_id=len(self.messages)))
+
+    def report(self, report: Report) -> "asyncio.Future[None]":
+        raise NotImplementedError
 
     def quarantine(self, _channel: str, _peer: str, _reason: str, data: bytes) -> None:
         """Keep bytes that are no message."""
