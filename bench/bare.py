@@ -6,7 +6,7 @@ import time
 
 from broker.delivery import Report
 from broker.ids import Ids
-from broker.message import Inbound, Receipt
+from broker.message import Conclusion, Inbound, Receipt
 from broker.migrate import migrate
 from broker.notices import Notice
 from broker.parts import Tools
@@ -48,6 +48,10 @@ class BareIntake:
 
         self._store.accept(message, committed)
         return promise
+
+    async def conclude(self, *_asked: object) -> Conclusion:
+        """Refuse."""
+        raise NotImplementedError
 
     def report(self, report: Report) -> "asyncio.Future[None]":
         """Refuse."""

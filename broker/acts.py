@@ -271,6 +271,23 @@ def read_ended(connection: Connection, message: int) -> tuple[str, str | None, s
     return (found[0][0], found[0][1], found[0][2], found[0][3]) if found else None
 
 
+_CONCLUDED: Final = (
+    "SELECT d.state, d.reason, d.location, a.detail FROM delivery d "
+    "LEFT JOIN attempt a ON a.delivery_id = d.id AND a.number = d.attempts WHERE d.id = ?"
+)
+
+
+def read_concluded(
+    connection: Connection, sealer: Sealer, delivery: int
+) -> tuple[str, str | None, str | None, bytes] | None:
+    """Return state, reason, location and what the last attempt was told; None when there is no such delivery."""
+    found = connection.rows(_CONCLUDED, (delivery,))
+    if not found:
+        return None
+    state, reason, location, detail = found[0]
+    return state, reason, location, sealer.open("attempt", delivery, bytes(detail)) if detail else b""
+
+
 def read_setting(connection: Connection, name: str) -> bytes | None:
     """Return a value that the store keeps of itself; None if it has none of this name."""
     found = connection.rows("SELECT value FROM setting WHERE name = ?", (name,))

@@ -56,6 +56,7 @@ class Dispatcher:
         plan: RoutePlan,
         notify: Callable[[Notice], None],
         woken: Callable[[frozenset[int]], None],
+        concluded: Callable[[Recorded], None],
     ) -> None:
         self._store = store
         self._sealer = sealer
@@ -65,6 +66,7 @@ class Dispatcher:
         self.plan = plan
         self._notify = notify
         self._woken = woken
+        self._concluded = concluded
         self._gate = Gate(plan.breaker, plan.rate, time.monotonic(), held=plan.held)
         self._ready: deque[Claimed] = deque()
         self._reserved = 0
@@ -293,6 +295,7 @@ class Dispatcher:
         routes: set[int] = set()
         for unit, told in zip(records, await self._store.record(records), strict=True):
             if not isinstance(told, Exception):
+                self._concluded(unit)
                 routes |= self._settle(unit, told)
             elif not isinstance(told, StoreFatal):  # then the engine stops, and says why
                 error = str(told) if isinstance(told, StoreError) else type(told).__name__

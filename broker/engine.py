@@ -137,6 +137,7 @@ class Engine:
                 plan,
                 self.notify,
                 self._wake,
+                self.intake.conclusions.tell,
             )
             for plan in channel.routes
         ]
@@ -149,7 +150,14 @@ class Engine:
 
     def _open_door(self, channel: Channel, number: int, pump: Pump) -> None:
         self.intake.admit(
-            Door(number=number, name=channel.name, format=channel.format, index=channel.index, hand_over=pump.hand_over)
+            Door(
+                number=number,
+                name=channel.name,
+                format=channel.format,
+                index=channel.index,
+                hand_over=pump.hand_over,
+                places={plan.name: place for place, plan in enumerate(channel.routes)},
+            )
         )
 
     def _program(self, channel: Channel, registered: acts.Registered) -> Program:

@@ -3,17 +3,17 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from broker.crash import crash_point
 from broker.delivery import Report
-from broker.endings import Endings
+from broker.endings import Conclusions, Endings
 from broker.errors import MessageError, NotAccepted, StoreError, refused
 from broker.formats.reading import Format, Index
 from broker.ids import Ids
-from broker.message import Ended, Inbound, Receipt
+from broker.message import Conclusion, Ended, Inbound, Receipt
 from broker.notices import ControlIdReused, MessagesAccepted, Notice
 from broker.notices import Quarantined as QuarantinedNotice
 from broker.notices_texts import DeliveryReported
@@ -37,6 +37,7 @@ class Door:
     format: Format
     index: Index
     hand_over: HandOver
+    places: Mapping[str, int] = field(default_factory=dict)  # of its destinations, by name
 
 
 class StoreIntake:
@@ -48,6 +49,7 @@ class StoreIntake:
         self._ids = ids
         self._notify = notify
         self.endings = Endings(store)
+        self.conclusions = Conclusions(store, sealer)
         self._doors: dict[str, Door] = {}
         self._accepted: Counter[tuple[str, bool]] = Counter()  # by channel, and whether it was a duplicate
 
@@ -137,6 +139,17 @@ class StoreIntake:
         for channel in {channel for channel, _ in noted}:
             count, duplicates = noted[channel, False], noted[channel, True]
             self._notify(MessagesAccepted(channel=channel, count=count, duplicates=duplicates))
+
+    async def conclude(self, channel: str, message: int, destination: str = "") -> Conclusion:
+        """Return how the steps or a delivery of a message ended, once they have; see `broker.parts.Intake`.
+
+        Of a message about several patients, the delivery of the first counts.
+        """
+        ended = await self.endings.of(message, may_be_over=True)
+        if ended.is_good and destination:
+            place = self._doors[channel].places[destination]
+            return await self.conclusions.of(message + 1 + place, may_be_over=True)
+        return Conclusion(ended.state, ended.reason or "", ended.location or "")
 
     def report(self, report: Report) -> "asyncio.Future[None]":
         """Resolve after the commit that holds what another side said of a delivery; see `broker.parts.Intake`."""

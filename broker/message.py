@@ -37,6 +37,21 @@ class Ended:
         return self.state in {"processed", "filtered"}
 
 
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What became of a message or of one of its deliveries: a state, and why where that is not a good one.
+
+    A delivery that was delivered has the other side's name for it and what the other side said. One that never came to
+    be, because a filter stopped the message or nothing was to be sent there, is ``absent``.
+    """
+
+    state: str
+    reason: str = ""
+    location: str = ""
+    reference: str = ""
+    response: bytes = field(default=b"", repr=False)
+
+
 @dataclass(slots=True, kw_only=True)
 class Receipt:
     """The promise that a message is committed; ``duplicate`` means that it was before, and nothing happened twice.

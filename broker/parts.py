@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from broker.delivery import Delivery, Outcome, Report
 from broker.formats.hl7 import Hl7
 from broker.formats.reading import Format
-from broker.message import Document, Filtered, Inbound, Receipt
+from broker.message import Conclusion, Document, Filtered, Inbound, Receipt
 from broker.notices import Notice
 
 
@@ -35,6 +35,12 @@ class Intake(Protocol):
 
     def accept(self, inbound: Inbound) -> Future[Receipt]:
         """Resolve after the commit that holds the message, or fail with `NotAccepted`."""
+
+    async def conclude(self, channel: str, message: int, destination: str = "") -> Conclusion:
+        """Return how the steps of a committed message ended or, with a destination, its delivery there.
+
+        That may take for ever; who does not want to wait so long cancels it. Raises `StoreError`.
+        """
 
     def report(self, report: Report) -> Future[None]:
         """Resolve after the commit that holds what another side said of a delivery, or fail with `StoreError`."""

@@ -126,5 +126,6 @@ DESTINATIONS: Final[Parts[DestinationSpec]] = Parts(
         "s3": "dispatch.s3:S3OutSpec",
         "database": "dispatch.database:DatabaseOutSpec",
         "channel": "dispatch.channel:ChannelOutSpec",
+        "answer": "dispatch.answer:AnswerOutSpec",
     },
 )

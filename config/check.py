@@ -172,6 +172,7 @@ def _check_name(file: _File) -> None:
 def _check_named(file: _File, draft: Draft, settings: Settings) -> None:
     """Check what of handoff.yaml the listener and destinations name."""
     _check_callers(file, draft, settings)
+    _check_answer(file, draft)
     tables = (
         ("gateway", settings.gateways),
         ("mail_server", settings.mail_servers),
@@ -216,6 +217,21 @@ def _check_callers(file: _File, draft: Draft, settings: Settings) -> None:
             text = f'{show(keys)}: "{name}" proves who it is in a way that this listener cannot tell'
             hint = f"give it one of: {', '.join(sorted(spec.caller_kinds))}"
             file.findings.append(mark.finding("E301", text, hint))
+
+
+def _check_answer(file: _File, draft: Draft) -> None:
+    """Check that what a listener over HTTP answers with is there: one of the channel's destinations."""
+    spec: Any = draft.listen.spec if draft.listen is not None else None
+    wanted = getattr(getattr(spec, "answer", None), "destination", "")
+    keys: Keys = ("listen", "http", "answer", "from")
+    names = draft.tree.get("deliver")
+    if wanted and wanted not in (names if isinstance(names, dict) else {}):
+        hint = did_you_mean(wanted, names or {}) or f"add `{wanted}` to `deliver`"
+        text = f'{show(keys)} names "{wanted}", and the channel delivers to nobody of that name'
+        file.findings.append(file.marks.value(keys).finding("E301", text, hint))
+    elif wanted and draft.format is not None and draft.format.kind == "hl7":
+        text = f"{show(keys)}: HL7 v2 is answered with an acknowledgment"
+        file.findings.append(file.marks.value(keys).finding("E301", text, "use `stored` or `steps`"))
 
 
 def _clashes(files: list[_File], settings: Settings) -> Iterator[Finding]:

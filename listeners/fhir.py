@@ -18,8 +18,7 @@ from listeners import fhir_answers as answers
 from listeners.fhir_interactions import Write, read_write, see_resource, see_scope, see_types
 from listeners.http_callers import Caller
 from listeners.http_request import Answer, Refusal, Request
-from listeners.http_service import HttpPortSpec, HttpService
-from listeners.signatures import load_preset, presets
+from listeners.http_service import SIGNATURE, HttpPortSpec, HttpService, SignatureName, idempotency_key, signed_by
 
 _OURS: Final = 500
 _AT_ONCE: Final = 64  # entries of a batch that wait for their commit
@@ -39,7 +38,7 @@ class FhirSpec(HttpPortSpec):
     formats: ClassVar[frozenset[str]] = frozenset({"fhir"})
 
     types: list[str] = Field([], description="The resource types that are taken, such as Patient; empty: any of R4.")
-    signature: str = Field("standard", description="How callers with a `signature` sign: the name of a preset.")
+    signature: SignatureName = SIGNATURE
 
     @field_validator("types")
     @classmethod
@@ -47,13 +46,6 @@ class FhirSpec(HttpPortSpec):
         for kind in value:
             if not is_resource(kind):
                 raise ValueError(f"{kind!r} is no resource type of FHIR R4")
-        return value
-
-    @field_validator("signature")
-    @classmethod
-    def _is_known(cls, value: str) -> str:
-        if value not in presets() or load_preset(value).signature is None:
-            raise ValueError(f"there is no such signature; known: {', '.join(presets(signed=True))}")
         return value
 
     def build(self, tools: Tools) -> "FhirListener":
@@ -68,8 +60,7 @@ class FhirListener(HttpService):
     below = True
 
     def __init__(self, spec: FhirSpec, tools: Tools) -> None:
-        scheme = load_preset(spec.signature).signature
-        super().__init__(spec, tools, "fhir", scheme.verify if scheme is not None else None)
+        super().__init__(spec, tools, "fhir", signed_by(spec.signature))
         self._base = "" if spec.path == "/" else spec.path
         self._kinds = frozenset(spec.types)
         is_resource("Patient")  # loads what is known of resources now, and not with the first request
@@ -111,7 +102,7 @@ class FhirListener(HttpService):
         _see_match(request.headers.get("if-match", "*"))
         resource = _peek(body)
         see_resource(write, resource)
-        receipt = await self._keep(request, write, body, _own_key(request, caller) or _condition(write))
+        receipt = await self._keep(request, write, body, idempotency_key(request, caller) or _condition(write))
         prefer = request.headers.get("prefer", "")
         if "return=representation" in prefer:
             resource = _strict(body)
@@ -119,6 +110,7 @@ class FhirListener(HttpService):
 
     async def _keep(self, request: Request, write: Write, body: bytes, key: bytes) -> Receipt:
         """Commit a resource; where it is written on a condition, inside a transaction that says so."""
+        sent = body
         if write.criteria:
             said = {"method": write.method, "url": write.target}
             if write.method == "POST":
@@ -126,15 +118,16 @@ class FhirListener(HttpService):
             request_part = orjson.dumps(said)
             head = b'{"resourceType":"Bundle","type":"transaction","entry":[{"resource":'
             body = head + body.removeprefix(b"\xef\xbb\xbf") + b',"request":' + request_part + b"}]}"
-        return await self._accept(request, body, key)
+        return await self._accept(request, body, key, sent)
 
-    async def _accept(self, request: Request, body: bytes, key: bytes) -> Receipt:
+    async def _accept(self, request: Request, body: bytes, key: bytes, sent: bytes) -> Receipt:
+        """Commit a message; where it is refused, say what is wrong with what was ``sent``, at its places there."""
         try:
             return await self.accept(request, body, key)
         except Refusal as refusal:
             if refusal.status >= _OURS:
                 raise
-            _tell_faults(body)
+            _tell_faults(sent)
             raise
 
     # Many.
@@ -150,7 +143,7 @@ class FhirListener(HttpService):
         if kind == "batch":
             return await self._take_batch(request, body, caller)
         writes = [self._entry(entry, f"Bundle.entry[{number}]", caller) for number, entry in enumerate(entries)]
-        receipt = await self._accept(request, body, _own_key(request, caller))
+        receipt = await self._accept(request, body, idempotency_key(request, caller), body)
         found = (answers.entry_written(write, receipt, number) for number, write in enumerate(writes, 1))
         return answers.bundle("transaction-response", found)
 
@@ -189,7 +182,7 @@ class FhirListener(HttpService):
     async def _take_entry(self, request: Request, entry: Any, number: int, caller: Caller) -> dict[str, Any]:
         try:
             write = self._entry(entry, f"Bundle.entry[{number}]", caller)
-            key = _own_key(request, caller)
+            key = idempotency_key(request, caller)
             key = key + number.to_bytes(4) if key else _condition(write)
             receipt = await self._keep(request, write, answers.dump(entry["resource"]), key)
         except Refusal as refusal:
@@ -224,7 +217,7 @@ class FhirListener(HttpService):
                 location="MessageHeader.id",
             )
         key = f"message\0{caller.name}\0{header['id']}".encode()
-        receipt = await self._accept(request, body, key)
+        receipt = await self._accept(request, body, key, body)
         if parse_qs(request.query).get("async") == ["true"]:
             return Answer(202)
         return answers.message_taken(header, receipt, self._base)
@@ -278,11 +271,6 @@ def _header(bundle: dict[str, Any]) -> dict[str, Any]:
     first = entries[0] if isinstance(entries, list) and entries else None
     header = first.get("resource") if isinstance(first, dict) else None
     return header if isinstance(header, dict) else {}
-
-
-def _own_key(request: Request, caller: Caller) -> bytes:
-    given = request.headers.get("idempotency-key", "").strip().strip('"')[:255]
-    return f"key\0{caller.name}\0{given}".encode() if given else b""
 
 
 def _condition(write: Write) -> bytes:

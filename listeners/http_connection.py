@@ -41,8 +41,8 @@ class Home(Shape):
     def largest(self) -> int:
         """The most bytes that a body may have."""
 
-    def opened(self, connection: "Connection") -> str:
-        """Count a connection; return why it is turned away, or nothing."""
+    def admits(self, connection: "Connection") -> bool:
+        """Count a connection, or say that it is turned away."""
 
     def closed(self, connection: "Connection") -> None:
         """Count a connection no more."""
@@ -75,7 +75,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, or turn the peer away."""
         super().connection_made(transport)
-        if self._home.opened(self):
+        if not self._home.admits(self):
             self._ended = True
             transport.abort()
             return

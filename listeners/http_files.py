@@ -138,7 +138,7 @@ class Counted:
     faults: list[str] = field(default_factory=list)
 
 
-def in_groups(pieces: list[Piece]) -> Iterator[list[Piece]]:
+def in_groups(pieces: list[tuple[Piece, bytes]]) -> Iterator[list[tuple[Piece, bytes]]]:
     """Yield so many messages as are handed over at a time."""
     for begin in range(0, len(pieces), _AT_ONCE):
         yield pieces[begin : begin + _AT_ONCE]

@@ -69,10 +69,18 @@ class Keys:
                 session.get(self._url, allow_redirects=False) as answer,
             ):
                 answer.raise_for_status()
-                self._keys = _parsed(await answer.content.read(_LARGEST))
+                self._keys = _parsed(await _whole(answer.content))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             if not self._keys:
                 raise KeysAway("the authorization server's keys cannot be fetched") from None
+
+
+async def _whole(content: aiohttp.StreamReader) -> bytes:
+    """Return all that is there, up to one byte more than is taken."""
+    data = bytearray()
+    while len(data) <= _LARGEST and (piece := await content.read(_LARGEST + 1 - len(data))):
+        data += piece
+    return bytes(data)
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

@@ -132,20 +132,20 @@ class HttpPort:
         for connection in list(self.open):
             connection.abort()
 
-    def opened(self, connection: Connection) -> str:
-        """Count a connection; return why it is turned away, or nothing."""
+    def admits(self, connection: Connection) -> bool:
+        """Count a connection, or say that it is turned away: the listener stops, or there are as many as may be."""
         route = next(iter(self.routes.values()), None)
         if self._server is None or route is None:
-            return "the listener stops"
+            return False
         if len(self.open) >= self.options.connections:
             limit = self.options.connections
             route.notify(ConnectionRefused(channel=route.channel, peer=connection.peer, limit=limit))
-            return "there are as many connections as may be"
+            return False
         self.open.add(connection)
         sock = connection.transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return ""
+        return True
 
     def closed(self, connection: Connection) -> None:
         """Count a connection no more."""

@@ -18,8 +18,10 @@ from listeners.http_connection import Bounds
 from listeners.http_port import HttpPort, PortOptions, Route, join, leave
 from listeners.http_request import RETRY_AFTER, Answer, Refusal, Request, problem, refused
 from listeners.pace import Pace
+from listeners.signatures import load_preset, presets
 from listeners.tls import TlsSpec
 
+_LONGEST_KEY: Final = 255
 _OURS: Final = 500  # statuses from here on are our fault
 
 
@@ -27,6 +29,22 @@ def _plain(value: str) -> str:
     if not value.startswith("/") or set(value) & set("?#%\\ ") or "//" in value or "/." in value:
         raise ValueError("a path begins with / and has no blanks, ?, #, %, or dots in front, such as /lab/results")
     return value if value == "/" else value.rstrip("/")
+
+
+def _signs(value: str) -> str:
+    if value not in presets() or load_preset(value).signature is None:
+        raise ValueError(f"there is no such signature; known: {', '.join(presets(signed=True))}")
+    return value
+
+
+SignatureName = Annotated[str, AfterValidator(_signs)]
+SIGNATURE: Final[Any] = Field("standard", description="How callers with a `signature` sign: the name of a preset.")
+
+
+def signed_by(name: str) -> Signed | None:
+    """Return what checks signatures as a preset has them."""
+    scheme = load_preset(name).signature
+    return scheme.verify if scheme is not None else None
 
 
 class HttpPortSpec(ListenerSpec):
@@ -231,3 +249,11 @@ class HttpService:
             self.tools.notify(Bug(where="intake.accept", error=type(error).__name__))
             text = "the message could not be stored; send it again"
             raise Refusal(503, text, headers={"retry-after": RETRY_AFTER}) from None
+
+
+def idempotency_key(request: Request, caller: Caller) -> bytes:
+    """Return what makes a message the same as one that came before: the Idempotency-Key, each caller's own."""
+    given = request.headers.get("idempotency-key", "").strip().strip('"')
+    if len(given) > _LONGEST_KEY:
+        raise Refusal(400, f"the Idempotency-Key has more than {_LONGEST_KEY} characters")
+    return f"key\0{caller.name}\0{given}".encode() if given else b""

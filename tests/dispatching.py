@@ -18,7 +18,7 @@ from broker.migrate import migrate
 from broker.notices import Notice
 from broker.retry import RetryPolicy
 from broker.store import Store
-from broker.units import Finished, NewDelivery, NewMessage
+from broker.units import Finished, NewDelivery, NewMessage, Recorded
 from tests.committing import accept, finish
 from tests.filling import SEALER
 
@@ -70,13 +70,24 @@ class Rig:
     said: list[Notice]
     ids: Ids
     dispatchers: dict[str, Dispatcher] = field(default_factory=dict)
+    concluded: list[Recorded] = field(default_factory=list)
     fatal: list[Exception] = field(default_factory=list)  # why the engine would stop
 
     def add(self, name: str, destination: Script, **options: Any) -> Dispatcher:
         """Make a dispatcher; it is not started."""
         plan = RoutePlan(name=name, destination=destination, **{"policy": QUICK, **options})
         route = self.registered.routes[name]
-        made = Dispatcher(self.store, SEALER, "adt", self.registered.channel, route, plan, self.said.append, self.wake)
+        made = Dispatcher(
+            self.store,
+            SEALER,
+            "adt",
+            self.registered.channel,
+            route,
+            plan,
+            self.said.append,
+            self.wake,
+            self.concluded.append,
+        )
         self.dispatchers[name] = made
         return made
 

@@ -15,7 +15,7 @@ from broker.errors import MessageError, NotAccepted, refused
 from broker.formats.hl7 import Hl7
 from broker.formats.reading import Format, Index, no_index
 from broker.formats.tree import Json
-from broker.message import Inbound, Receipt
+from broker.message import Conclusion, Ended, Inbound, Receipt
 from broker.parts import Tools
 from broker.spec import ListenerSpec
 from config.callers import CallerSpec
@@ -36,6 +36,8 @@ class Kept:
         self.notices: list[Notice] = []
         self.refusal: NotAccepted | None = None
         self.delay = 0.0
+        self.ended: Ended | None = None  # how the steps of those end that wait for it with their receipt
+        self.concluded: dict[str, Conclusion] = {}  # by destination; the steps' own under no name
         self.index: Index = no_index
         self._known: dict[tuple[bytes, ...], int] = {}
 
@@ -66,7 +68,15 @@ class Kept:
             return
         self.messages.append(inbound)
         self._known[full] = len(self.messages)
-        promise.set_result(Receipt(message_id=len(self.messages)))
+        ended = self.ended if inbound.waits else None
+        promise.set_result(Receipt(message_id=len(self.messages), ended=ended))
+
+    async def conclude(self, _channel: str, message: int, destination: str = "") -> Conclusion:
+        """Say how it ended, or never."""
+        assert message <= len(self.messages), "only what is committed may be asked about"
+        if destination not in self.concluded:
+            await asyncio.Event().wait()
+        return self.concluded[destination]
 
     def report(self, report: Report) -> "asyncio.Future[None]":
         raise NotImplementedError

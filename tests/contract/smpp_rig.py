@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 
 from broker.delivery import Delivery, Outcome, Report
-from broker.message import Inbound, Receipt
+from broker.message import Conclusion, Inbound, Receipt
 from broker.parts import Tools
 from broker.wire import smpp
 from broker.wire.smpp import Decoder, Pdu
@@ -38,6 +38,9 @@ class Kept:
             promise.set_result(value)
         self.changed.set()
         return promise
+
+    async def conclude(self, *_asked: object) -> Conclusion:
+        raise NotImplementedError
 
     def report(self, report: Report) -> "asyncio.Future[None]":
         self.reports += [report] if self.refusal is None else []

@@ -12,7 +12,7 @@ import pytest
 from broker.delivery import Report
 from broker.errors import NotAccepted, NotReady
 from broker.formats.delimited import CsvSpec
-from broker.message import Inbound, Receipt
+from broker.message import Conclusion, Inbound, Receipt
 from broker.notices import FileFailed, FileRead, ListenerStarted, Notice
 from broker.parts import Tools
 from listeners.files import FilesListener, FilesSpec
@@ -41,6 +41,9 @@ class Kept:
         duplicate = inbound.key in self.messages
         self.messages.setdefault(inbound.key, inbound)
         return Receipt(message_id=1, duplicate=duplicate)
+
+    async def conclude(self, *_asked: object) -> Conclusion:
+        raise NotImplementedError
 
     def report(self, report: Report) -> "asyncio.Future[None]":
         raise NotImplementedError

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from broker.delivery import Report
 from broker.errors import NotAccepted, NotReady
-from broker.message import Inbound, Receipt
+from broker.message import Conclusion, Inbound, Receipt
 from broker.notices import ConnectionClosed, ListenerStarted, Notice
 from broker.parts import Tools
 from broker.wire.er7 import Message
@@ -40,6 +40,9 @@ class Kept:
         promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_later(self.delay, self._keep, inbound, promise)
         return promise
+
+    async def conclude(self, *_asked: object) -> Conclusion:
+        raise NotImplementedError
 
     def report(self, report: Report) -> "asyncio.Future[None]":
         raise NotImplementedError

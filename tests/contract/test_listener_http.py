@@ -10,9 +10,11 @@ import pytest
 
 from broker.errors import NotAccepted, NotReady
 from broker.formats.delimited import CsvSpec
+from broker.message import Conclusion, Ended
 from broker.notices import Bug, MessageRefused
 from listeners.http import HttpSpec
 from tests import http_peer
+from tests.conftest import Need
 from tests.http_peer import World, serving
 
 ADT = b"MSH|^~\\&|EPIC|MERCY|HANDOFF|PRM|20261120||ADT^A08|M1|P|2.5\rPID|1||1\r"
@@ -92,8 +94,8 @@ async def test_hl7_is_answered_with_its_acknowledgment() -> None:
         assert b"MSA|AA|M1" in body
         assert world.kept.bodies == [ADT]
         world.kept.refusal = NotAccepted("busy", code="AE", condition=207)
-        status, body, _ = await world.ask("POST", "/", data=ADT)
-        assert (status, b"MSA|AE|M1" in body) == (500, True)
+        status, body, headers = await world.ask("POST", "/", data=ADT)
+        assert (status, headers["retry-after"], b"MSA|AE|M1" in body) == (503, "5", True)
         world.kept.refusal = NotAccepted("no", code="AR", condition=203, location="MSH-12")
         status, body, _ = await world.ask("POST", "/", data=ADT)
         assert (status, b"MSA|AR|M1" in body) == (400, True)
@@ -102,6 +104,114 @@ async def test_hl7_is_answered_with_its_acknowledgment() -> None:
         assert (await world.ask("POST", "/", data=never))[:2] == (204, b"")
         assert (await world.ask("POST", "/", data=b"hello"))[0] == 400
         assert world.kept.quarantined[-1] == b"hello"
+        refused = [notice for notice in world.kept.notices if isinstance(notice, MessageRefused)]
+        assert len(refused) == 3  # each is told once
+
+
+async def test_hl7_may_wait_for_its_steps() -> None:
+    async with serving(HttpSpec, "hl7", answer={"from": "steps", "timeout": "200ms"}) as world:
+        world.kept.ended = Ended("failed", "steps.1.filter", "PID-3", "there is none")
+        status, body, _ = await world.ask("POST", "/", data=ADT.replace(b"|P|2.5", b"|P|2.5|||AL|AL"))
+        assert (status, b"MSA|AE|M1" in body, b"PID^^3" in body or b"PID^1^3" in body) == (500, True, True), body
+        world.kept.ended = Ended("filtered")
+        status, body, _ = await world.ask("POST", "/", data=ADT)
+        assert (status, b"MSA|AA|M1" in body) == (200, True)
+        world.kept.delay = 0.4
+        assert (await world.ask("POST", "/", data=ADT))[0] == 504
+
+
+async def test_the_answer_may_wait_for_the_steps_or_a_delivery() -> None:
+    answer = {"from": "steps", "timeout": "200ms", "body": "{{ state }} {{ message }}", "content_type": "text/plain"}
+    async with serving(HttpSpec, answer=answer) as world:
+        status, body, _ = await world.ask("POST", "/", data=b"1")
+        assert (status, json.loads(body)) == (202, {"message": "0000000000001", "duplicate": False})  # not in time
+        world.kept.concluded[""] = Conclusion("filtered", "no lab")
+        assert (await world.ask("POST", "/", data=b"1"))[:2] == (202, b"filtered 0000000000002")
+        world.kept.concluded[""] = Conclusion("failed", "steps.1: no MRN", "message.mrn")
+        status, body, headers = await world.ask("POST", "/", data=b"1")
+        assert (status, headers["content-type"]) == (422, "application/problem+json")
+        assert json.loads(body) == {
+            "status": 422,
+            "detail": "the steps ended as failed: steps.1: no MRN; the message is kept",
+            "message": "0000000000003",
+            "location": "message.mrn",
+        }
+    async with serving(HttpSpec, answer={"from": "deliver.ehr", "status": 200}) as world:
+        world.kept.concluded["ehr"] = Conclusion("delivered", response=b'{"id": 7}')
+        assert (await world.ask("POST", "/", data=b"1"))[:2] == (200, b'{"id": 7}')
+        world.kept.concluded["ehr"] = Conclusion("absent")
+        assert (await world.ask("POST", "/", data=b"1"))[:2] == (204, b"")
+        world.kept.concluded["ehr"] = Conclusion("dead", "HTTP 400 from ehr")
+        status, body, _ = await world.ask("POST", "/", data=b"1")
+        assert status == 502
+        assert json.loads(body)["detail"].startswith("deliver.ehr: the delivery ended as dead: HTTP 400 from ehr")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "expected"),
+    [
+        ("application/json", '{"id": "{{ reference }}", "said": {{ response }}}', b'{"id": "a\\"<b", "said": [1]}'),
+        ("text/xml; charset=utf-8", "<r id='{{ reference }}'/>", b"<r id='a&quot;&lt;b'/>"),
+        ("text/plain", "{{ reference }} {{ channel }}", b'a"<b web'),
+    ],
+)
+async def test_what_came_back_stays_in_its_place(kind: str, body: str, expected: bytes) -> None:
+    answer = {"from": "deliver.ehr", "status": 201, "body": body, "content_type": kind}
+    async with serving(HttpSpec, answer=answer) as world:
+        world.kept.concluded["ehr"] = Conclusion("delivered", reference='a"<b', response=b"[1]")
+        status, told, headers = await world.ask("POST", "/", data=b"1")
+        assert (status, told, headers["content-type"]) == (201, expected, kind)
+
+
+async def test_who_hangs_up_before_the_answer_has_sent_all_the_same() -> None:
+    async with serving(HttpSpec) as world:
+        world.kept.delay = 0.2
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.listener.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1")
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        await asyncio.sleep(0.3)
+        assert (world.kept.bodies, world.listener.connections) == ([b"1"], 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.listener.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n1")
+        await asyncio.sleep(0.05)
+        writer.transport.abort()  # half a body is no message
+        del reader
+        await asyncio.sleep(0.05)
+        assert len(world.kept.messages) == 1
+        assert not [notice for notice in world.kept.notices if isinstance(notice, Bug)]
+
+
+async def test_requests_on_one_connection_are_answered_in_order() -> None:
+    async with serving(HttpSpec) as world:
+        one = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n"
+        last = one.replace(b"Host: x", b"Host: x\r\nConnection: close")
+        found = await world.raw(one + b"1" + one + b"2" + last + b"3", 5)
+        assert found.count(b"HTTP/1.1 202 ") == 3
+        assert [found.index(f'"000000000000{number}"'.encode()) for number in (1, 2, 3)] == sorted(
+            found.index(f'"000000000000{number}"'.encode()) for number in (1, 2, 3)
+        )
+        assert world.kept.bodies == [b"1", b"2", b"3"]
+
+
+def test_answers_that_cannot_be_are_refused() -> None:
+    for wrong in ({"answer": {"from": "delivery"}}, {"answer": {"from": "steps"}, "takes": "file"}):
+        with pytest.raises(ValueError, match=r"answer\.from"):
+            HttpSpec.model_validate({"endpoint": "127.0.0.1:0", **wrong})
+
+
+async def test_curl_sends_forms_and_files(need: Need, tmp_path: Path) -> None:
+    """What curl makes of forms and uploads is taken as it was meant."""
+    curl = need("curl")
+    (tmp_path / "a.json").write_text('{"a": 1}')
+    async with serving(HttpSpec, path="/in", methods=["POST", "PUT"]) as world:
+        url, path = world.url("/in"), str(tmp_path / "a.json")
+        for options in (["-F", f"report=@{path}", "-F", "note={}"], ["-T", path], ["--data-binary", f"@{path}"]):
+            process = await asyncio.create_subprocess_exec(
+                curl, "-sS", "-o", "/dev/null", "-w", "%{http_code}", *options, url, stdout=asyncio.subprocess.PIPE
+            )
+            assert (await process.communicate())[0] == b"202", options
+        assert world.kept.bodies == [b'{"a": 1}', b"{}", b'{"a": 1}', b'{"a": 1}']
 
 
 async def test_parts_of_a_form_are_messages_each() -> None:
@@ -113,9 +223,12 @@ async def test_parts_of_a_form_are_messages_each() -> None:
         )
         kind = {"Content-Type": "multipart/form-data; boundary=x"}
         for duplicates in (0, 2):
-            status, answer, _ = await world.ask("POST", "/", data=body, headers=kind)
+            status, answer, _ = await world.ask("POST", "/", data=body, headers=kind | {"Idempotency-Key": "k"})
             assert (status, json.loads(answer)) == (202, {"messages": 2, "duplicates": duplicates})
         assert world.kept.bodies == [b'{"a":1}', b"{\r\n}"]
+        for _ in range(2):  # without a key nothing is the same as something else
+            _, answer, _ = await world.ask("POST", "/", data=body, headers=kind)
+            assert json.loads(answer)["duplicates"] == 0
         bad = body.replace(b"{\r\n}", b"{")
         status, answer, _ = await world.ask("POST", "/", data=bad, headers=kind)
         told = json.loads(answer)

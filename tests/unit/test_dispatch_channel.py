@@ -9,7 +9,7 @@ import pytest
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Report, Retry
 from broker.errors import NotAccepted, StepError
 from broker.ids import show
-from broker.message import Document, Inbound, Receipt
+from broker.message import Conclusion, Document, Inbound, Receipt
 from broker.notices import ListenerStarted, Notice
 from broker.parts import Tools
 from broker.wire.er7 import Message
@@ -28,6 +28,9 @@ class Intake:
     def __init__(self, refusal: Exception | None = None) -> None:
         self.got: list[Inbound] = []
         self.refusal = refusal
+
+    async def conclude(self, *_asked: object) -> Conclusion:
+        raise NotImplementedError
 
     def report(self, _report: Report) -> "asyncio.Future[None]":
         raise NotImplementedError

@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import pytest
 
+from broker.acts import read_concluded, read_ended
 from broker.errors import NotAccepted, StoreError
 from broker.formats.hl7 import Hl7
 from broker.formats.reading import no_index
 from broker.ids import Ids
 from broker.intake import Door, StoreIntake
-from broker.message import Ended, Inbound, Receipt
+from broker.message import Conclusion, Ended, Inbound, Receipt
 from broker.seal import Sealer
 from broker.units import Accepted, Finished
 
@@ -25,20 +26,29 @@ class Bench:
     def __init__(self, row: Any = None) -> None:
         self.told: list[Any] = []  # what the store calls after a commit
         self.handed: list[int] = []
+        self.asked: list[int] = []  # what the store was asked about
         self._row = row
         store: Any = SimpleNamespace(accept=lambda _message, told: self.told.append(told), read=self._read)
         self.intake = StoreIntake(store, Sealer(b"k" * 32), Ids(), lambda _notice: None)
         self.intake.admit(
-            Door(number=1, name="adt", format=Hl7(), index=no_index, hand_over=lambda one, _at, _body: self._take(one))
+            Door(
+                number=1,
+                name="adt",
+                format=Hl7(),
+                index=no_index,
+                hand_over=lambda one, _at, _body: self._take(one),
+                places={"prm": 0, "ehr": 1},
+            )
         )
 
     def _take(self, message: int) -> None:
         self.handed.append(message)
 
-    async def _read(self, *_asked: Any) -> Any:
+    async def _read(self, *asked: Any) -> Any:
+        self.asked.append(asked[-1])
         if isinstance(self._row, Exception):
             raise self._row
-        return self._row
+        return self._row[asked[0]] if isinstance(self._row, dict) else self._row
 
     def accept(self, body: bytes = BODY, *, waits: bool = True) -> "asyncio.Future[Receipt]":
         return self.intake.accept(Inbound(channel="adt", body=body, received_at=time.time(), waits=waits))
@@ -106,3 +116,22 @@ async def test_who_gave_up_is_not_told() -> None:
     await asyncio.sleep(0.001)
     assert stored.cancelled()
     assert refused.cancelled()
+
+
+PROCESSED: Final = ("processed", None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("row", "destination", "expected"),
+    [
+        (PROCESSED, "", Conclusion("processed")),
+        (("filtered", "steps.1", None, "no lab"), "", Conclusion("filtered", "no lab")),
+        (("filtered", "steps.1", None, "no lab"), "ehr", Conclusion("absent")),
+        (("failed", "steps.1", "PID-3", "none"), "ehr", Conclusion("failed", "none", "PID-3")),
+        (PROCESSED, "ehr", Conclusion("absent")),
+    ],
+)
+async def test_how_a_message_concluded_is_known(row: Any, destination: str, expected: Conclusion) -> None:
+    bench = Bench({read_ended: row, read_concluded: None})
+    assert await bench.intake.conclude("adt", 64, destination) == expected
+    assert bench.asked == ([64, 66] if expected.state == "absent" else [64])

@@ -14,7 +14,7 @@ from broker.errors import NotAccepted
 from broker.formats.delimited import CsvSpec
 from broker.formats.hl7 import Hl7
 from broker.formats.reading import Format
-from broker.message import Inbound, Receipt
+from broker.message import Conclusion, Inbound, Receipt
 from broker.parts import Tools
 from listeners.file_reading import Ended, FileReading
 from listeners.files import FilesSpec
@@ -42,6 +42,9 @@ class Kept:
             self.messages.setdefault(inbound.key, inbound)
             promise.set_result(Receipt(message_id=len(self.messages), duplicate=duplicate))
         return promise
+
+    async def conclude(self, *_asked: object) -> Conclusion:
+        raise NotImplementedError
 
     def report(self, report: Report) -> "asyncio.Future[None]":
         raise NotImplementedError
