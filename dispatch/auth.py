@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 from broker.delivery import Retry, Unknown
 from broker.errors import ConfigError
-from dispatch.http import Answer, Exchange, Failure, reveal
+from broker.places import reveal
+from dispatch.http import Answer, Exchange, Failure
 
 _VISIBLE: Final = re.compile(r"[\x20-\x7e]+")
 

@@ -12,8 +12,8 @@ import orjson
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from broker.errors import ConfigError
+from broker.places import reveal
 from dispatch.database_rows import Plan, Unfit, Unprepared
-from dispatch.http import reveal
 from dispatch.named import find_named
 from dispatch.threads import NotBegun, Threads
 

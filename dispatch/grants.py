@@ -16,8 +16,9 @@ from weakref import WeakValueDictionary
 
 from broker.delivery import Retry
 from broker.errors import ConfigError
+from broker.places import reveal
 from dispatch.auth import basic
-from dispatch.http import Answer, Exchange, Failure, reveal
+from dispatch.http import Answer, Exchange, Failure
 from dispatch.key_folder import choose, write_privately
 from dispatch.signing import SigningKey, read_key
 from dispatch.token import Grant, TokenRequest

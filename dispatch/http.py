@@ -59,12 +59,6 @@ def web_address(value: object, where: str) -> str:
     return str(value).rstrip("/")
 
 
-def reveal(secret: object) -> str:
-    """Return a secret's text, whether it is wrapped (anything with ``reveal()``) or plain."""
-    opened = getattr(secret, "reveal", None)
-    return str(opened() if callable(opened) else secret or "")
-
-
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Read ``Retry-After`` (RFC 9110, 10.2.3): seconds from ``now`` (POSIX), 0 to `LONGEST_WAIT`, or None."""
     text = headers.get("retry-after", "").strip()

@@ -16,14 +16,5 @@ def find_named(declared: Mapping[str, T], name: str, where: str, kind: str, sect
     return declared[name]
 
 
-def find_place(places: Mapping[str, Any], name: str, where: str, protocol: str, kind: str) -> Any:
-    """Return what a place says of a protocol; raise `ConfigError` where there is none that speaks it."""
-    found = getattr(places.get(name), protocol, None)
-    if found is None:
-        known = _told([each for each, place in places.items() if getattr(place, protocol) is not None])
-        raise ConfigError(f"{where}: {name!r} is no {kind} of handoff.yaml, under `places:` (there: {known})")
-    return found
-
-
-def _told(names: Mapping[str, Any] | list[str]) -> str:
+def _told(names: Mapping[str, Any]) -> str:
     return ", ".join(sorted(names)) or "none"

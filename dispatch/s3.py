@@ -16,10 +16,10 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field, field_validator
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
+from broker.places import find_place, reveal
 from broker.spec import DestinationSpec, Escape, Seconds, Template
 from dispatch.filing import Content, Exists, File, file_of, file_renderer, there_already
-from dispatch.http import Answer, Exchange, Failure, by_status, reveal, web_address
-from dispatch.named import find_place
+from dispatch.http import Answer, Exchange, Failure, by_status, web_address
 from dispatch.original import ORIGINAL
 from dispatch.sigv4 import Signer
 

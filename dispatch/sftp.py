@@ -5,32 +5,21 @@ that rename is under way can its outcome be unknown.
 """
 
 import contextlib
-import logging
 import posixpath
-import socket
 import threading
 import time
-from base64 import b64decode
-from dataclasses import dataclass, field
-from io import StringIO
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from broker.delivery import Delivered, Outcome, Retry, Unknown
-from broker.errors import ConfigError
 from broker.spec import Seconds
+from broker.ssh import Login, Session, find_login, what_kept_out
 from dispatch.filing import Exists, File, FileOutSpec, Filing, there_already
-from dispatch.http import reveal
-from dispatch.named import find_place
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from broker.parts import Destination, Tools
-
-_KEEPALIVE: Final = 30  # seconds
-_NO_WAY: Final = "the server offers only algorithms that are not safe any more"
 
 
 class SftpOutSpec(FileOutSpec):
@@ -53,116 +42,6 @@ class SftpOutSpec(FileOutSpec):
         return Filing(Server(login, self.folder, temporary), self, time.time)
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
-    """How to get in: times are in seconds."""
-
-    name: str
-    host: str
-    port: int
-    user: str
-    password: Any = field(repr=False)
-    key: Any = field(repr=False)  # a paramiko.PKey
-    hosts: Any = field(repr=False)  # paramiko.HostKeys
-    connect: float = 10.0
-    timeout: float = 60.0
-
-
-def find_login(settings: Any, name: str, where: str, connect: float, timeout: float) -> Login:
-    """Look a place up in the settings, and read its keys; raise `ConfigError` when that cannot be done."""
-    place = find_place(settings.places, name, where, "sftp", "SFTP server")
-    at = f"handoff.yaml, places.{name}.sftp"
-    return Login(
-        name=name,
-        host=place.host,
-        port=place.port,
-        user=place.user,
-        password=place.password,
-        key=_read_key(reveal(place.private_key), reveal(place.passphrase), at) if place.private_key else None,
-        hosts=_read_hosts(place, settings.root, at),
-        connect=connect,
-        timeout=timeout,
-    )
-
-
-def _read_key(text: str, passphrase: str, at: str) -> Any:
-    import paramiko  # noqa: PLC0415 - costs 200 ms, which reading a channel file must not
-
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
-        with contextlib.suppress(paramiko.SSHException, ValueError, IndexError):
-            return kind.from_private_key(StringIO(text), passphrase or None)
-    hint = "its passphrase does not open it" if passphrase else "or it needs a `passphrase`"
-    raise ConfigError(f"{at}.private_key: this is no private key in PEM or OpenSSH form, {hint}")
-
-
-def _read_hosts(place: Any, root: "Path", at: str) -> Any:
-    import paramiko  # noqa: PLC0415 - as above
-
-    hosts = paramiko.HostKeys()
-    try:
-        if place.known_hosts is not None:
-            hosts.load(str(root / place.known_hosts))
-        else:
-            kind, _, rest = place.host_key.strip().partition(" ")
-            key = paramiko.PKey.from_type_string(kind, b64decode(rest.partition(" ")[0]))
-            hosts.add(_known_as(place.host, place.port), kind, key)
-    except OSError as error:
-        raise ConfigError(f"{at}.known_hosts: {place.known_hosts} cannot be read ({error.strerror})") from None
-    except (paramiko.SSHException, ValueError, TypeError):
-        raise ConfigError(f"{at}: the host key cannot be read; write it as ssh-keyscan does") from None
-    if hosts.lookup(_known_as(place.host, place.port)) is None:
-        name = _known_as(place.host, place.port)
-        raise ConfigError(f"{at}.known_hosts: {place.known_hosts} has no key of {name}; add it with ssh-keyscan")
-    return hosts
-
-
-def _known_as(host: str, port: int) -> str:
-    return host if port == 22 else f"[{host}]:{port}"  # noqa: PLR2004 - SSH's own port
-
-
-class Session:
-    """One connection that is logged in."""
-
-    def __init__(self, login: Login) -> None:
-        import paramiko  # noqa: PLC0415 - as above
-
-        self._client = client = paramiko.SSHClient()
-        client._host_keys = login.hosts  # noqa: SLF001 - there is no other way to give what was read already
-        client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        try:
-            client.connect(
-                login.host,
-                login.port,
-                login.user,
-                reveal(login.password) or None,
-                login.key,
-                timeout=login.connect,
-                banner_timeout=login.connect,
-                auth_timeout=login.connect,
-                channel_timeout=login.connect,
-                allow_agent=False,
-                look_for_keys=False,
-            )
-            self._transport: Any = client.get_transport()
-            self._transport.set_keepalive(_KEEPALIVE)
-            self.files: Any = client.open_sftp()
-            self._channel: Any = self.files.get_channel()
-            self._channel.settimeout(login.timeout)
-        except BaseException:
-            client.close()
-            raise
-
-    @property
-    def stands(self) -> bool:
-        """Whether the connection stands, as far as we know."""
-        return bool(self._transport.is_active()) and not self._channel.closed
-
-    def close(self) -> None:
-        """Close it."""
-        with contextlib.suppress(Exception):
-            self._client.close()
-
-
 class Server:
     """An SFTP server; see `dispatch.filing.Place`."""
 
@@ -172,8 +51,6 @@ class Server:
         self._temporary = temporary
         self._idle: list[Session] = []
         self._lock = threading.Lock()
-        # Its debug lines hold names of files, and its errors are told by their outcomes.
-        logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
     @property
     def peer(self) -> str:
@@ -197,7 +74,7 @@ class Server:
             try:
                 session = session or Session(self._login)
             except (paramiko.SSHException, EOFError, OSError) as error:
-                return Retry(f"{self.peer}: {_what_kept_out(error)}")
+                return Retry(f"{self.peer}: {what_kept_out(error)}")
             writing = Writing(session, file, self._folder, self._temporary, self.peer)
             outcome = self._written(writing, exists)
             if outcome is not None:
@@ -310,30 +187,3 @@ def _why(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such folder"
     return "no permission" if isinstance(error, PermissionError) else "the server refused"
-
-
-def _what_kept_out(error: BaseException) -> str:
-    import paramiko  # noqa: PLC0415 - as above
-
-    causes = getattr(error, "errors", None)  # of one host, each address with its error
-    if isinstance(causes, dict) and causes:
-        error = next(iter(causes.values()))
-    for kind, words in (
-        (paramiko.BadHostKeyException, "its host key is not the one that is known; make sure who it is, then correct"),
-        (paramiko.AuthenticationException, "it refused our user, password or key"),
-        (paramiko.ssh_exception.IncompatiblePeer, f"{_NO_WAY}{_missing(error)}; its operator must allow newer ones"),
-        (socket.gaierror, "its host name could not be resolved"),
-        (ConnectionRefusedError, "the connection was refused"),
-        (TimeoutError, "no connection within the time allowed"),
-    ):
-        if isinstance(error, kind):
-            return words
-    if "not found in known_hosts" in str(error):
-        return "the host key that it shows is of a kind that is not known; add that one"
-    return f"no connection ({type(error).__name__})"
-
-
-def _missing(error: BaseException) -> str:
-    """Return which kind of algorithm nobody agreed on: paramiko says it in one of four texts of its own."""
-    kinds = ("kex algorithm", "host key", "ciphers", "macs")
-    return next((f" ({kind})" for kind in kinds if kind in str(error)), "")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
-from dispatch.http import reveal
+from broker.places import reveal
 from dispatch.mail.address import Mailbox
 from dispatch.mail.compose import Mail, compose, message_id
 

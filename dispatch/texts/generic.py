@@ -14,8 +14,9 @@ from xml.sax.saxutils import escape
 import orjson
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown
+from broker.places import reveal
 from dispatch.auth import basic
-from dispatch.http import Answer, by_status, retry_after, reveal
+from dispatch.http import Answer, by_status, retry_after
 from dispatch.texts.gateway import FORM, JSON, Request, Text, usable_reference
 
 # What a hole may name. In headers only those that hold nothing which came with a message.

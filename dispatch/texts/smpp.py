@@ -15,10 +15,10 @@ from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unk
 from broker.errors import MessageError
 from broker.notices import Notice
 from broker.notices_texts import GatewayBound, GatewayUnbound
+from broker.places import reveal
 from broker.wire import smpp
 from broker.wire.smpp import ShortMessage, address_of, message_id, status_name
 from broker.wire.smpp_text import short_messages
-from dispatch.http import reveal
 from dispatch.texts.gateway import Text
 from dispatch.texts.smpp_link import Access, Link, LinkLost, NotBound
 

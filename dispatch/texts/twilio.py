@@ -5,8 +5,9 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown
+from broker.places import reveal
 from dispatch.auth import basic
-from dispatch.http import Answer, by_status, retry_after, reveal
+from dispatch.http import Answer, by_status, retry_after
 from dispatch.texts.gateway import FORM, JSON, Request, Text, refused_credentials
 
 # Twilio error codes that say why a text can never be sent, in an operator's words.

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown
+from broker.places import reveal
 from dispatch.auth import basic
-from dispatch.http import Answer, by_status, retry_after, reveal
+from dispatch.http import Answer, by_status, retry_after
 from dispatch.texts.gateway import JSON, Request, Text, refused_credentials, usable_reference
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown
+from broker.places import reveal
 from broker.wire.gsm import fits_gsm
-from dispatch.http import Answer, by_status, reveal
+from dispatch.http import Answer, by_status
 from dispatch.texts.gateway import FORM, JSON, Request, Text, refused_credentials, usable_reference
 
 # https://developer.vonage.com/api-errors/sms, in an operator's words.

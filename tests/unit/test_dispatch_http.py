@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from broker.delivery import Delivered, Rejected, Retry, Unknown
 from broker.errors import ConfigError
-from dispatch.http import LONGEST_WAIT, Answer, Exchange, by_status, failure, retry_after, reveal, web_address
+from broker.places import reveal
+from dispatch.http import LONGEST_WAIT, Answer, Exchange, by_status, failure, retry_after, web_address
 
 NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
 
