@@ -13,9 +13,9 @@ import orjson
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from broker.errors import ConfigError
 from broker.places import reveal
+from broker.threads import NotBegun, Threads
 from dispatch.database_rows import Plan, Unfit, Unprepared
 from dispatch.named import find_named
-from dispatch.threads import NotBegun, Threads
 
 _CONNECT: Final = 10  # seconds
 _DATA: Final = ("22", "23", "P0", "44")  # classes of SQLSTATE: data, integrity, raised by a procedure, view's check

@@ -16,10 +16,10 @@ from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unkno
 from broker.errors import ConfigError, StepError
 from broker.ids import show
 from broker.spec import DestinationSpec, Escape, Seconds, Spec, Template
+from broker.threads import NotBegun, Threads
 from dispatch.file_batch import Batching, Gathering
 from dispatch.hl7_payload import encoded
 from dispatch.original import ORIGINAL, original
-from dispatch.threads import NotBegun, Threads
 
 if TYPE_CHECKING:
     from broker.message import Document

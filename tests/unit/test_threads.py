@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from dispatch.threads import NotBegun, Threads
+from broker.threads import NotBegun, Threads
 
 
 async def test_result_or_error_comes_back() -> None:

@@ -23,7 +23,7 @@ class Threads:
         self._name = name
         self._free = asyncio.Semaphore(most)
 
-    async def run(self, work: Callable[[], R], seconds: float) -> R:
+    async def run(self, work: Callable[[], R], seconds: float | None = None) -> R:
         """Return what the work gives; raise `NotBegun`, or TimeoutError for work that was begun and has not ended."""
         try:
             async with asyncio.timeout(seconds):
