@@ -27,6 +27,11 @@ POINTS: Final = (
     "act.applied",
     "prm.before_commit",
     "prm.after_commit",
+    "file.claimed",
+    "file.fetched",
+    "file.noted",
+    "file.committed",
+    "file.moved",
 )
 
 _NAME, _, _HIT = os.environ.get("HANDOFF_CRASH", "").partition(":")

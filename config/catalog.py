@@ -93,6 +93,7 @@ LISTENERS: Final[Parts[ListenerSpec]] = Parts(
         "mllp": "listeners.mllp:MllpSpec",
         "tcp": "listeners.tcp:TcpSpec",
         "files": "listeners.files:FilesSpec",
+        "sftp": "listeners.sftp:SftpSpec",
         "channel": "listeners.channel:ChannelInSpec",
         "texts": "listeners.texts:TextsSpec",
         "http": "listeners.http:HttpSpec",

@@ -1,55 +1,66 @@
-"""This module is a folder in which others leave files: which of them are whole, and where they go then.
+"""This module is a folder of this machine in which others leave files: which of them are whole, and where they go then.
 
 A file is claimed by renaming it into a folder of our own beside it, so nobody reads it twice and a restart knows what
-was begun. Every function here blocks, and is called from a thread.
+was begun. Folders are opened one below the other and never through a link, so nothing outside is reached.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
 import stat
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final
 
 from broker.errors import NotReady
 from broker.lock import lock_folder
+from listeners.source import DEEPEST, LINK, Away, Refused, Seen, free_names, in_order, matches
 
-# What programs call a file that they have not finished.
-_UNFINISHED: Final = (".filepart", ".part", ".partial", ".tmp", ".temp", ".crdownload", ".swp", "~")
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A file as it was when it was looked at: if nothing of this changes, nobody writes to it."""
-
-    name: str
-    size: int
-    modified: int
-    inode: int
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_EVERY: Final = ("*",)
 
 
 class Inbox:
-    """One folder; ``working``, ``done`` and ``failed`` are where its files go, on the same file system."""
+    """One folder; see `listeners.source.Source`.
 
-    def __init__(self, folder: Path, pattern: str, *, working: Path, done: Path | None, failed: Path | None) -> None:
+    ``working``, ``done`` and ``failed`` are where its files go, on the same file system. Without ``claims`` files stay
+    where they are, and ``working`` only keeps others from reading them too.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        patterns: Sequence[str],
+        *,
+        working: Path,
+        done: Path | None,
+        failed: Path | None,
+        recursive: bool = False,
+        claims: bool = True,
+    ) -> None:
         self.folder = folder
-        self._pattern = pattern
+        self._patterns = patterns
+        self._recursive = recursive
+        self._claims = claims
         self._working = working
         self._claimed = working / "claimed"
         self._done = done
         self._failed = failed
         self._lock = -1
 
+    @property
+    def where(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
     def open(self) -> None:
         """Make the folders that are ours, and claim the work in them; raise `NotReady` when that cannot be."""
         if not self.folder.is_dir():
             raise NotReady(f"{self.folder}: there is no such folder; make it, or correct listen.files.folder")
-        for ours in (self._claimed, self._done, self._failed):
+        for ours in (self._claimed, self._done, self._failed) if self._claims else (self._working,):
             if ours is not None:
                 self._make(ours)
         try:
@@ -61,12 +72,11 @@ class Inbox:
     def _make(self, ours: Path) -> None:
         try:
             ours.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if ours.stat().st_dev != self.folder.stat().st_dev:
+            if self._claims and ours.stat().st_dev != self.folder.stat().st_dev:
                 text = f"{ours}: lies on another file system than {self.folder}, so a file cannot be moved in one step"
                 raise NotReady(f"{text}; choose a folder beside it")
         except OSError as error:
-            why = (error.strerror or "it failed").lower()
-            raise NotReady(f"{ours}: cannot be made or used ({why}); correct its permissions") from None
+            raise NotReady(f"{ours}: cannot be made or used ({_why(error)}); correct its permissions") from None
 
     def close(self) -> None:
         """Let others have the folder."""
@@ -74,18 +84,30 @@ class Inbox:
             os.close(self._lock)
             self._lock = -1
 
-    def begun(self) -> list[Path]:
-        """Return the files that an earlier run claimed and did not end, the oldest first."""
-        return [self._claimed / seen.name for seen in _in_order(_files(self._claimed, "*"))]
+    def begun(self) -> list[Seen]:
+        """Return the files that were claimed and have not ended, the oldest first."""
+        return self._listed(self._claimed, _EVERY, recursive=True) if self._claims else []
 
     def waiting(self) -> list[Seen]:
-        """Return the files that match, the oldest first; links, hidden and unfinished files are left alone."""
-        return _in_order(_files(self.folder, self._pattern))
+        """Return the files that match, the oldest first."""
+        return self._listed(self.folder, self._patterns, recursive=self._recursive)
 
-    def is_written(self, name: str) -> bool:
+    def _listed(self, root: Path, patterns: Sequence[str], *, recursive: bool) -> list[Seen]:
+        ours = {self._working, self._done, self._failed}
+        left_out = {
+            path.relative_to(root).as_posix() for path in ours if path is not None and path.is_relative_to(root)
+        }
+        try:
+            # The folder itself may be reached through a link; what is below it may not.
+            descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return in_order(_files(descriptor, "", patterns, left_out, DEEPEST if recursive else 0))
+        except OSError as error:
+            raise Away(f"the folder cannot be used ({_why(error)})") from None
+
+    def is_written(self, seen: Seen) -> bool:
         """Say whether a program on this machine has a file open for writing, as far as the system tells."""
         try:
-            descriptor = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = self._opened(self.folder, seen.name)
         except OSError:
             return False
         try:
@@ -102,55 +124,115 @@ class Inbox:
             os.close(descriptor)
         return False
 
-    def claim(self, seen: Seen) -> Path | None:
-        """Move a file to where it is read; None when it is gone or another now, or one of its name is being read."""
-        source, target = self.folder / seen.name, self._claimed / seen.name
-        if target.exists():
-            return None
+    def _opened(self, root: Path, name: str) -> int:
+        with _parent(root, name) as (folder, last):
+            return os.open(last, _FILE, dir_fd=folder)
+
+    def claim(self, seen: Seen) -> bool:
+        """Move a file to where it is read; False when it is gone or another now, or one of its name is being read."""
+        target = self._claimed / seen.name
+        if os.path.lexists(target):
+            return False
         try:
-            if _seen(seen.name, source.lstat()) != seen:
-                return None
-            source.rename(target)
+            with _parent(self.folder, seen.name) as (folder, last):
+                if _seen(seen.name, os.stat(last, dir_fd=folder, follow_symlinks=False)) != seen:
+                    return False
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                os.rename(last, target, src_dir_fd=folder)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise Refused(f"it cannot be moved ({_why(error)}); let us, or declare `after: keep`") from None
+        return True
+
+    def fetch(self, seen: Seen) -> BinaryIO | None:
+        """Open a file; None when it is gone or another now."""
+        try:
+            descriptor = self._opened(self._claimed if self._claims else self.folder, seen.name)
         except FileNotFoundError:
             return None
-        return target
+        except OSError as error:
+            raise Refused(f"it cannot be read ({_why(error)})") from None
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or _seen(seen.name, found) != seen:
+            os.close(descriptor)
+            return None
+        return os.fdopen(descriptor, "rb")
 
-    def end(self, path: Path, *, well: bool) -> None:
+    def end(self, seen: Seen, *, well: bool) -> None:
         """Move a file to where it stays, or remove it where it is not kept."""
-        folder = self._done if well else self._failed
-        if folder is None:
-            path.unlink(missing_ok=True)
-        else:
-            path.rename(_free(folder, path.name))
+        path, folder = self._claimed / seen.name, self._done if well else self._failed
+        try:
+            if folder is None:
+                path.unlink(missing_ok=True)
+            else:
+                target = next(each for name in free_names(seen.name) if not os.path.lexists(each := folder / name))
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.rename(target)
+        except OSError as error:
+            raise Away(f"a file that was read cannot be moved away ({_why(error)})") from None
+        for empty in list(PurePosixPath(seen.name).parents)[:-1]:
+            with contextlib.suppress(OSError):  # another file is in it
+                (self._claimed / empty).rmdir()
+
+    def patience(self, size: int) -> None:  # noqa: ARG002 - a disk takes the time that it takes
+        """Return None: what a mounted folder does not answer hangs in a thread, and stops nothing else."""
+        return
 
 
-def _files(folder: Path, pattern: str) -> Iterator[Seen]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name
-            if name.startswith(".") or name.lower().endswith(_UNFINISHED) or not fnmatchcase(name, pattern):
-                continue
+@contextlib.contextmanager
+def _parent(root: Path, name: str) -> Iterator[tuple[int, str]]:
+    """Open the folder that a file is in, going through no link below ``root``; with the file's name in it."""
+    *folders, last = name.split("/")
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for each in folders:
+            below = os.open(each, _FOLDER, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor, last
+    finally:
+        os.close(descriptor)
+
+
+def _files(folder: int, before: str, patterns: Sequence[str], left_out: set[str], deep: int) -> Iterator[Seen]:
+    """Yield the files of an open folder, which is closed at the end, and of those below it."""
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+        for entry in found:
+            name = before + entry.name
             with contextlib.suppress(FileNotFoundError):
-                found = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(found.st_mode):
-                    yield _seen(name, found)
+                if (
+                    deep
+                    and not entry.name.startswith(".")
+                    and name not in left_out
+                    and entry.is_dir(follow_symlinks=False)
+                ):
+                    below = _below(folder, entry.name)
+                    yield from _files(below, f"{name}/", patterns, left_out, deep - 1) if below is not None else ()
+                elif matches(entry.name, patterns):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        yield _seen(name, status)
+                    elif stat.S_ISLNK(status.st_mode):
+                        yield Seen(name, 0, status.st_mtime_ns, status.st_ino, LINK)
+    finally:
+        os.close(folder)
+
+
+def _below(folder: int, name: str) -> int | None:
+    try:
+        return os.open(name, _FOLDER, dir_fd=folder)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.ENOENT}:  # it was replaced meanwhile
+            return None
+        raise
 
 
 def _seen(name: str, found: os.stat_result) -> Seen:
     return Seen(name, found.st_size, found.st_mtime_ns, found.st_ino)
 
 
-def _in_order(files: Iterator[Seen]) -> list[Seen]:
-    return sorted(files, key=lambda seen: (seen.modified, seen.name))
-
-
-def _free(folder: Path, name: str) -> Path:
-    """Return a path in a folder that nothing has yet: the name, or the name with the time in it."""
-    path, number = folder / name, 0
-    while os.path.lexists(path):
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        stem, dot, suffix = name.rpartition(".")
-        stem, suffix = (stem, suffix) if dot and stem else (name, "")
-        path = folder / f"{stem}.{stamp}{f'-{number}' if number else ''}{dot if suffix else ''}{suffix}"
-        number += 1
-    return path
+def _why(error: OSError) -> str:
+    return (error.strerror or "it failed").lower()

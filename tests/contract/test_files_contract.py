@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,10 @@ from broker.formats.delimited import CsvSpec
 from broker.message import Conclusion, Inbound, Receipt
 from broker.notices import FileFailed, FileRead, ListenerStarted, Notice
 from broker.parts import Tools
-from listeners.files import FilesListener, FilesSpec
+from listeners.files import FilesSpec
+
+if TYPE_CHECKING:
+    from listeners.folder import FolderListener
 
 TABLE = "id,name\n1,Lee\n2,Roe\n"
 
@@ -62,7 +65,7 @@ class World:
         spec = FilesSpec.model_validate(
             {"folder": str(folder), "pattern": "*.csv", "settled": 0, "poll": "50ms", **options}
         )
-        self.listener: FilesListener = spec.build(tools)
+        self.listener: FolderListener = spec.build(tools)
 
     def drop(self, name: str, text: str = TABLE) -> None:
         (self.folder / "x.part").write_text(text)

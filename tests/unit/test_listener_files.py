@@ -16,8 +16,11 @@ from broker.formats.hl7 import Hl7
 from broker.formats.reading import Format
 from broker.message import Conclusion, Inbound, Receipt
 from broker.parts import Tools
-from listeners.file_reading import Ended, FileReading
+from broker.threads import Threads
+from listeners.file_reading import Ended, FileReading, Means
 from listeners.files import FilesSpec
+from listeners.notes import Notes
+from listeners.unpacking import UnpackSpec
 
 if TYPE_CHECKING:
     from broker.notices import Notice
@@ -63,7 +66,13 @@ async def read(
     path: Path, kept: Kept, is_stopping: Callable[[], bool] = lambda: False, form: Format | None = None
 ) -> Ended:
     tools = Tools("roster", kept, kept.notices.append, None, form or CsvSpec().build(None))
-    return await FileReading(path, tools, is_stopping).run()
+    notes = Notes(path.parent / "notes")
+    notes.open()
+    with path.open("rb") as file:
+        reading = FileReading(file, path.name, Means(tools, Threads("test", 2), notes, UnpackSpec(), is_stopping))
+        await reading.prepare()
+        await reading.hand_over()
+        return await reading.finish()
 
 
 def roster(folder: Path, count: int, name: str = "a.csv") -> Path:

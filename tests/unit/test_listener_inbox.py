@@ -8,6 +8,7 @@ import pytest
 
 from broker.errors import NotReady
 from listeners.inbox import Inbox
+from listeners.source import Seen
 
 
 @pytest.fixture
@@ -18,23 +19,32 @@ def inbox(tmp_path: Path) -> Inbox:
 
 
 def make(folder: Path, pattern: str = "*.csv") -> Inbox:
-    return Inbox(folder, pattern, working=folder / ".w", done=folder / "done", failed=folder / "failed")
+    return Inbox(folder, (pattern,), working=folder / ".w", done=folder / "done", failed=folder / "failed")
 
 
-def claim(inbox: Inbox) -> Path | None:
+def claim(inbox: Inbox) -> Seen | None:
     """Claim the one file that waits."""
     [seen] = inbox.waiting()
-    return inbox.claim(seen)
+    return seen if inbox.claim(seen) else None
+
+
+def read(inbox: Inbox, seen: Seen) -> str:
+    file = inbox.fetch(seen)
+    assert file is not None
+    with file:
+        return file.read().decode()
 
 
 def test_only_whole_plain_files_that_match_are_taken(inbox: Inbox, tmp_path: Path) -> None:
     for name in ("a.csv", "b.txt", ".c.csv", "d.csv.part", "e.CSV"):
         (tmp_path / name).write_text("x")
     (tmp_path / "f.csv").mkdir()
+    (tmp_path / "f.csv" / "in.csv").write_text("x")
     (tmp_path / "g.csv").symlink_to("/etc/passwd")
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(tmp_path / "h.csv"))
-        assert [seen.name for seen in inbox.waiting()] == ["a.csv"]
+        found = {seen.name: seen.wrong for seen in inbox.waiting()}
+    assert found == {"a.csv": "", "g.csv": "it is a link, and links are not followed; put the file itself there"}
 
 
 def test_unfinished_files_are_left_alone_even_if_they_match(tmp_path: Path) -> None:
@@ -52,31 +62,30 @@ def test_older_files_come_first(inbox: Inbox, tmp_path: Path) -> None:
 def test_file_is_claimed_once_and_found_again_after_a_crash(inbox: Inbox, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x")
     [seen] = inbox.waiting()
-    path = inbox.claim(seen)
-    assert path is not None
-    assert path.read_text() == "x"
-    assert inbox.claim(seen) is None
+    assert inbox.claim(seen)
+    assert read(inbox, seen) == "x"
+    assert not inbox.claim(seen)
     assert not inbox.waiting()
     inbox.close()
     after = make(tmp_path)
     after.open()
-    assert after.begun() == [path]
+    assert after.begun() == [seen]
 
 
 def test_claim_never_overwrites_a_file_that_is_being_read(inbox: Inbox, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("first")
-    path = claim(inbox)
+    seen = claim(inbox)
     (tmp_path / "a.csv").write_text("second")
     assert claim(inbox) is None
-    assert path is not None
-    assert (path.read_text(), (tmp_path / "a.csv").read_text()) == ("first", "second")
+    assert seen is not None
+    assert (read(inbox, seen), (tmp_path / "a.csv").read_text()) == ("first", "second")
 
 
 def test_file_is_not_claimed_when_it_is_another_than_was_seen(inbox: Inbox, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x")
     [seen] = inbox.waiting()
     (tmp_path / "a.csv").write_text("longer")
-    assert inbox.claim(seen) is None
+    assert not inbox.claim(seen)
     assert (tmp_path / "a.csv").exists()
 
 
@@ -84,32 +93,34 @@ def test_file_is_not_claimed_when_it_is_another_than_was_seen(inbox: Inbox, tmp_
 def test_earlier_files_of_the_same_name_stay(inbox: Inbox, tmp_path: Path, well: bool) -> None:
     for text in ("1", "2", "3"):
         (tmp_path / "a.csv").write_text(text)
-        path = claim(inbox)
-        assert path is not None
-        inbox.end(path, well=well)
+        seen = claim(inbox)
+        assert seen is not None
+        inbox.end(seen, well=well)
     kept = list((tmp_path / ("done" if well else "failed")).iterdir())
     assert sorted(path.read_text() for path in kept) == ["1", "2", "3"]
     assert all(path.suffix == ".csv" for path in kept)
 
 
 def test_file_is_removed_where_it_is_not_kept(tmp_path: Path) -> None:
-    inbox = Inbox(tmp_path, "*", working=tmp_path / ".w", done=None, failed=tmp_path / "failed")
+    inbox = Inbox(tmp_path, ("*",), working=tmp_path / ".w", done=None, failed=tmp_path / "failed")
     inbox.open()
     (tmp_path / "a").write_text("x")
-    path = claim(inbox)
-    assert path is not None
-    inbox.end(path, well=True)
-    assert not path.exists()
+    seen = claim(inbox)
+    assert seen is not None
+    inbox.end(seen, well=True)
+    assert not inbox.begun()
 
 
 def test_file_is_seen_to_be_written_while_somebody_has_it_open(inbox: Inbox, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     with path.open("w"):
-        assert inbox.is_written("a.csv")
-    assert not inbox.is_written("a.csv")
+        [seen] = inbox.waiting()
+        assert inbox.is_written(seen)
+    assert not inbox.is_written(seen)
     with path.open():
-        assert not inbox.is_written("a.csv")
-    assert not inbox.is_written("gone.csv")
+        assert not inbox.is_written(seen)
+    path.unlink()
+    assert not inbox.is_written(seen)
 
 
 def test_folder_is_refused_when_another_engine_has_it_or_it_is_missing(inbox: Inbox, tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""This module notes how far files were read, and which, so that a restart need not do it all again.
+
+Nothing depends on a note. What is written is only what is committed already, and where a note is lost or wrong its file
+is read from the top, where the intake finds what it has: so no note is brought to disk by force.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from listeners.source import Seen
+
+_LONGEST: Final = 200  # bytes of a position
+
+
+class Position(NamedTuple):
+    """Up to where a file of this digest is committed: so many pieces, of which some were no messages."""
+
+    digest: str
+    pieces: int
+    refused: int
+
+
+class Notes:
+    """A folder of notes about one channel's files. Its functions block."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[str, Seen] = {}
+
+    def open(self) -> None:
+        """Read what was noted. Raises `OSError`."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._read = {}
+        with contextlib.suppress(FileNotFoundError):
+            for line in (self._folder / "read").read_bytes().splitlines():
+                with contextlib.suppress(ValueError, TypeError):  # the last one may be a part of a line
+                    name, size, modified, inode = json.loads(line)
+                    self._read[name] = Seen(name, size, modified, inode)
+
+    def was_read(self, seen: Seen) -> bool:
+        """Say whether a file that stays where it is was read as it is."""
+        return self._read.get(seen.name) == seen
+
+    def note_read(self, seen: Seen) -> None:
+        """Note that all of a file that stays where it is was committed."""
+        self._read[seen.name] = seen
+        with (self._folder / "read").open("ab") as file:
+            file.write(b"\n" + _line(seen))
+
+    def keep_only(self, present: Iterable[Seen]) -> None:
+        """Forget the files that are gone."""
+        names = {seen.name for seen in present}
+        gone = [name for name in self._read if name not in names]
+        for name in gone:
+            del self._read[name]
+        if gone:
+            self._replace(self._folder / "read", b"\n".join(map(_line, self._read.values())))
+
+    def position(self, name: str) -> Position | None:
+        """Return up to where a file was committed; None where that is not known."""
+        try:
+            with self._path(name).open("rb") as file:
+                digest, pieces, refused = file.read(_LONGEST).decode("ascii").split()
+            return Position(digest, int(pieces), int(refused))
+        except (OSError, ValueError):
+            return None
+
+    def note_position(self, name: str, position: Position) -> None:
+        """Note up to where a file is committed."""
+        self._replace(self._path(name), " ".join(map(str, position)).encode())
+
+    def forget_position(self, name: str) -> None:
+        """Forget how far a file was read."""
+        self._path(name).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"at-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        new = path.with_suffix(".new")
+        new.write_bytes(content)
+        new.replace(path)
+
+
+def _line(seen: Seen) -> bytes:
+    return json.dumps([seen.name, seen.size, seen.modified, seen.inode]).encode()
