@@ -1,6 +1,6 @@
 """This module measures how many FHIR Patients a second are created over REST, each answered 201 after its commit.
 
-``python bench/fhir_create.py [--seconds 10] [--connections 16]`` runs an engine of its own. The Patients are of US
+``python bench/fhir_create.py [--seconds 10] [--connections 32]`` runs an engine of its own. The Patients are of US
 Core's size; each connection sends one, waits for its answer, and sends the next.
 """
 
@@ -71,7 +71,7 @@ async def _load(port: int, connections: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def measure(seconds: float = 10, connections: int = 16) -> dict[str, Any]:
+def measure(seconds: float = 10, connections: int = 32) -> dict[str, Any]:
     """Run an engine, create Patients, and return how fast that was; they are mapped and applied meanwhile."""
     engine = Engine(PRM, channel=CHANNEL)
     try:
@@ -89,7 +89,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--connections", type=int, default=32)
     args = parser.parse_args()
     print(json.dumps(measure(args.seconds, args.connections), indent=2))
 

@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 from xml.sax.saxutils import escape
 
 import orjson
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from broker.ids import show
 from broker.message import Conclusion, Receipt
@@ -29,11 +29,10 @@ _GOOD: Final = frozenset({"stored", "processed", "filtered", "delivered"})
 class AnswerSpec(Spec):
     """What a message is answered with, and when; `from` says what has to be done before."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
-    source: Annotated[str, Field(pattern=r"^(stored|steps|deliver\.[a-z0-9-]+)$")] = Field(
+    source: str = Field(
         "stored",
         alias="from",
+        pattern=r"^(stored|steps|deliver\.[a-z0-9-]+)$",
         description="When it is answered: once it is `stored`, once its `steps` have ended, or once one of its "
         "deliveries has, such as `deliver.ehr`, with what came back there.",
     )

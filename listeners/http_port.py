@@ -7,6 +7,7 @@ from asyncio import Server, Task
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from cryptography import x509
@@ -270,7 +271,9 @@ def _headers(given: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
     return found
 
 
+@lru_cache(maxsize=256)
 def _names(der: bytes) -> tuple[str, ...]:
+    """Return the names in a peer's certificate, which is the same with each of its requests."""
     return names_of(x509.load_der_x509_certificate(der)) if der else ()
 
 

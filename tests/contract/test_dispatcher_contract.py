@@ -3,7 +3,6 @@
 import asyncio
 import pickle
 import time
-from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,7 @@ from broker import dispatcher, writes
 from broker.acts import unsend
 from broker.breaker import BreakerPolicy
 from broker.delivery import Delivered, Rejected, Retry, Unknown, Via
-from broker.endings import Conclusions
 from broker.errors import StoreError, StoreFatal
-from broker.message import Conclusion
 from broker.notices import (
     Bug,
     CircuitClosed,
@@ -30,7 +27,6 @@ from broker.rate import Rate
 from broker.retry import RetryPolicy
 from broker.units import Act
 from tests.dispatching import Rig, Script, rigged, sqlite
-from tests.filling import SEALER
 
 _REFUSED = "store: SQLite refused a unit of work (TEST)"
 BREAKER = BreakerPolicy(failures=3, first=0.1, longest=0.2)
@@ -401,19 +397,3 @@ async def test_a_stop_waits_for_a_claim_that_is_on_its_way_and_gives_up_on_what_
     await made.stop(5)
     assert await rig.states() == {"waiting": 3}
     assert script.sent == []
-
-
-async def test_who_waits_for_a_delivery_is_told_as_the_store_has_it(rig: Rig) -> None:
-    said = Delivered(reference="Patient/7", response=b'{"id": "7"}')
-    told = Conclusions(rig.store, SEALER)
-    rig.add("main", Script(deque([Retry("HTTP 503"), said, Rejected("HTTP 400", location="Patient.name")])))
-    (first,) = await rig.deliver(1, lane="one")
-    waiting = told.of(first, may_be_over=True)
-    await rig.dispatchers["main"].start()
-    (second,) = await rig.deliver(1, lane="one")
-    await rig.ended({"delivered": 1, "dead": 1})
-    for unit in rig.concluded:
-        told.tell(unit)
-    expected = Conclusion("delivered", reference="Patient/7", response=b'{"id": "7"}')
-    assert await waiting == await told.of(first, may_be_over=True) == expected
-    assert await told.of(second, may_be_over=True) == Conclusion("dead", "HTTP 400", "Patient.name")

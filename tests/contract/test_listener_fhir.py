@@ -9,6 +9,10 @@ from typing import Any, Final
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from fhir.resources.R4B.bundle import Bundle
+from fhir.resources.R4B.capabilitystatement import CapabilityStatement
+from fhir.resources.R4B.observation import Observation
+from fhir.resources.R4B.operationoutcome import OperationOutcome
 from jwt.algorithms import ECAlgorithm
 
 from broker.errors import NotAccepted
@@ -19,6 +23,7 @@ from tests.http_peer import World, serving
 
 TYPE: Final = {"Content-Type": "application/fhir+json; charset=utf-8"}
 PATIENT: Final = b'{"resourceType": "Patient", "id": "p1", "name": [{"family": "Okafor"}], "gender": "female"}'
+MODELS: Final = {each.__name__: each for each in (Bundle, CapabilityStatement, Observation, OperationOutcome)}
 FIRST: Final = "0000000000001"
 SECOND: Final = "0000000000002"
 
@@ -31,6 +36,7 @@ async def ask(
     status, answer, found = await world.ask(method, f"/fhir{path}", data=data, headers={**TYPE, **headers})
     told = json.loads(answer) if answer else None
     if told is not None:
+        MODELS[told["resourceType"]].model_validate(told)  # and what another reader takes
         assert found["content-type"] == "application/fhir+json"
         assert not [fault for fault in check(told) if fault.error], told  # every answer is FHIR itself
         if status >= 400:
@@ -90,6 +96,9 @@ async def test_conditions_go_on_with_the_resource() -> None:
         }
         assert updated["entry"][0]["request"] == {"method": "PUT", "url": "Patient?identifier=urn:x%7C2"}
         assert created["entry"][0]["resource"] == json.loads(PATIENT)
+        wrong = PATIENT.replace(b"female", b"Okafor")
+        status, told, _ = await ask(world, "PUT", "/Patient?identifier=urn:x%7C2", wrong)
+        assert (status, told["issue"][0]["expression"]) == (422, ["Patient.gender"])  # the place in what was sent
         assert PATIENT in world.kept.bodies[0]
 
 

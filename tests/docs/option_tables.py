@@ -15,7 +15,7 @@ _SETTINGS: Final[dict[str, type[Spec]]] = {
     "places.s3": S3PlaceSpec,
     "databases": DatabaseSpec,
 }
-_KINDS: Final = ("mllp", "files", "sftp", "s3", "channel", "database")
+_KINDS: Final = ("mllp", "files", "sftp", "s3", "channel", "database", "answer")
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"), (0.001, "ms"))
 
 

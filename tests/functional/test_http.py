@@ -28,12 +28,34 @@ deliver:
   patient-store:
     prm: {{}}
 """
+LOOKUP: Final = """\
+channel: lookup
+listen:
+  http:
+    endpoint: "127.0.0.1:{port}"
+    path: /lookup
+    callers: [portal]
+    answer: {{from: deliver.reply, status: 200}}
+format: json
+steps:
+  - filter: message.kind == 'lookup'
+  - canonical:
+      kind: patient.updated
+      patient: {{mrn: message.mrn, family: message.family}}
+deliver:
+  patient-store:
+    prm: {{}}
+  reply:
+    after: patient-store
+    answer: '{{"mrn": {{{{ patient.mrn.value }}}}, "family": {{{{ patient.family }}}}}}'
+"""
 CALLERS: Final = "\ncallers:\n  portal: {bearer: {token: '${env:PORTAL_TOKEN}'}}\n"
 
 
 def prepare(folder: Path) -> tuple[Running, str]:
     engine, port = Running(folder), free_port()
     (folder / "channels" / "portal.yaml").write_text(CHANNEL.format(port=port))
+    (folder / "channels" / "lookup.yaml").write_text(LOOKUP.format(port=port))
     settings = folder / "handoff.yaml"
     settings.write_text(settings.read_text() + CALLERS)
     engine.environment["PORTAL_TOKEN"] = "sesame"
@@ -45,7 +67,7 @@ def post(url: str, body: Any, **headers: str) -> tuple[int, Any]:
     request = urllib.request.Request(url, json.dumps(body).encode(), given)
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, json.loads(answer.read())
+            return answer.status, json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.loads(error.read())
@@ -61,6 +83,7 @@ def test_requests_become_patients_once_each(tmp_path: Path) -> None:
             {"message": told["message"], "duplicate": True},
         )
         assert post(url, {"mrn": "18"}, Authorization="Bearer guess")[0] == 401
+        _see_answers(url.replace("/portal", "/lookup"))
         until = time.monotonic() + 20
         while (found := engine.read("messages", "--index", "mrn=17")["messages"])[0]["state"] == "received":
             assert time.monotonic() < until
@@ -70,6 +93,17 @@ def test_requests_become_patients_once_each(tmp_path: Path) -> None:
         assert "Okafor" not in log
         assert "sesame" not in log
         assert "nobody knows this caller" in log
+
+
+def _see_answers(url: str) -> None:
+    """See that an answer from a delivery is its text, the same each time, and says what kept it from being."""
+    asked = {"kind": "lookup", "mrn": "0019", "family": 'O"Neil'}
+    for _ in range(2):
+        assert post(url, asked, **{"Idempotency-Key": "q"}) == (200, {"mrn": "0019", "family": 'O"Neil'})
+    assert post(url, {"kind": "other"}) == (204, None)
+    status, told = post(url, {"kind": "lookup", "family": "Okafor"})
+    assert (status, "the steps ended as failed: " in told["detail"]) == (422, True)
+    assert "Okafor" not in str(told)
 
 
 def test_what_was_answered_is_there_after_a_kill(tmp_path: Path) -> None:

@@ -159,6 +159,19 @@ def test_callers_are_those_of_the_settings(project: Project) -> None:
     assert 'did you mean "lab"?' in told
 
 
+def test_what_is_answered_with_is_a_delivery_of_the_channel(project: Project) -> None:
+    answering = "listen:\n  http: {endpoint: 127.0.0.1:8600, answer: {from: deliver.stor}}\nformat: json\ndeliver:\n  store:\n    prm: {}\n"
+    project.channel(f"channel: one\n{answering}", "one")
+    (told,) = project.told()
+    assert 'one.yaml:3:51-63 error[E301] listen.http.answer.from names "stor"' in told
+    assert 'did you mean "store"?' in told
+    project.channel("channel: one\n" + answering.replace("stor}", "store}"), "one")
+    assert project.told() == []
+    project.channel("channel: one\n" + answering.replace("stor}", "store}").replace("format: json\n", ""), "one")
+    (told,) = project.told()
+    assert "HL7 v2 is answered with an acknowledgment" in told
+
+
 def test_two_channels_may_both_take_any_free_port(project: Project) -> None:
     project.channel(CHANNEL.replace(":2575", ":0"))
     project.channel(CHANNEL.replace(":2575", ":0").replace("channel: feed", "channel: second"), "second")
