@@ -170,6 +170,7 @@ class HttpListener(HttpService):
             seconds = self._http.answer.timeout if self._http.answer.waits else None
             await asyncio.wait([exchange.promise], timeout=seconds)
             if not exchange.promise.done():
+                exchange.promise.cancel()  # nobody hears of it any more
                 raise Refusal(504, "the steps have not ended in time; send it again: it is known, and has no effect")
         answers = exchanges.answers(exchange)
         again = {"retry-after": RETRY_AFTER} if exchange.refused else {}

@@ -46,11 +46,6 @@ class Callers:
         self._keys = {name: Keys(spec.jwt.jwks, root) for name, spec in specs.items() if spec.jwt is not None}
         self._signers = {name: spec for name, spec in specs.items() if spec.signature is not None}
 
-    @property
-    def sign(self) -> bool:
-        """Whether some callers are known by their signature alone, which needs the body."""
-        return bool(self._signers)
-
     async def identify(self, request: Request) -> Caller | None:
         """Return who calls, by the head alone; None where the body must tell. Raises `Refusal` (401, 503)."""
         if not self._specs:
