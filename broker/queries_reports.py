@@ -44,7 +44,12 @@ def reports(connection: Connection, reading: "Reading", first: int, last: int) -
     found: dict[int, list[ReportRow]] = {}
     for reference, state, code, at in connection.bulk(*_REPORTS, [(one,) for one in owners]):
         found.setdefault(owners[reference], []).append(ReportRow(state, code, at))
-    return {delivery: tuple(sorted(rows, key=lambda row: row.reported_at)) for delivery, rows in found.items()}
+    return {delivery: tuple(sorted(rows, key=_in_order)) for delivery, rows in found.items()}
+
+
+def _in_order(row: ReportRow) -> tuple[bool, float]:
+    """Return what to sort by: that a text was sent comes before what became of it, however late that was told."""
+    return row.state != "sent", row.reported_at
 
 
 def _references(detail: bytes) -> Iterable[str]:

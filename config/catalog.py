@@ -99,6 +99,7 @@ LISTENERS: Final[Parts[ListenerSpec]] = Parts(
         "http": "listeners.http:HttpSpec",
         "fhir": "listeners.fhir:FhirSpec",
         "webhook": "listeners.webhook:WebhookSpec",
+        "callbacks": "listeners.callbacks:CallbacksSpec",
     },
 )
 STEPS: Final[Parts[StepSpec]] = Parts(

@@ -193,7 +193,8 @@ def _check_named(file: _File, draft: Draft, settings: Settings) -> None:
 
 def _unread_replies(files: list[_File], settings: Settings) -> Iterator[Finding]:
     """Report gateways whose replies would go to a channel that takes none."""
-    takers = {file.name for file in files if file.draft and file.draft.listen and file.draft.listen.kind == "texts"}
+    kinds = {"texts", "callbacks"}
+    takers = {file.name for file in files if file.draft and file.draft.listen and file.draft.listen.kind in kinds}
     for name, gateway in settings.gateways.items():
         if gateway.replies and gateway.replies not in takers:
             text = (

@@ -15,12 +15,15 @@ import jwt
 import yaml
 from pydantic import Field
 
+from broker.errors import MessageError
 from broker.spec import Seconds, Spec
+from broker.wire.strict_json import read_json
 from listeners.http_callers import is_one_of
 from listeners.http_request import Request
 
 FOLDER: Final = Path(__file__).with_name("webhooks")
 _HOLE: Final = re.compile(r"\{(timestamp|body|id|method|url)\}")
+_MOST_FIELDS: Final = 1000  # of a form, which is read before anybody knows who sent it
 _STANDARD_SECRET: Final = "whsec_"  # noqa: S105 - what a secret of Standard Webhooks begins with
 _HUBSPOT_DECODED: Final = {
     "%3A": ":", "%2F": "/", "%3F": "?", "%40": "@", "%21": "!", "%24": "$", "%27": "'", "%28": "(", "%29": ")",
@@ -41,10 +44,10 @@ class StampSpec(Spec):
 class SignatureSpec(Spec):
     """How a system signs."""
 
-    kind: Literal["hmac", "twilio", "jwt", "field", "tink"] = Field(
+    kind: Literal["hmac", "twilio", "jwt", "field", "fields", "tink"] = Field(
         description="`hmac` over what `signs` says; `twilio` over address and sorted fields; "
         "`jwt` with a digest of the body; `field`: the secret itself in a field of the body; "
-        "`tink`: ECDSA with a public keyset."
+        "`fields`: HMAC over the sorted fields of the body, in one of them; `tink`: ECDSA with a public keyset."
     )
     header: str = Field(default="", description="The header that holds the signature, in lower case.")
     separator: str = Field(default="", description="What stands between several signatures in the header.")
@@ -60,7 +63,9 @@ class SignatureSpec(Spec):
         default="text",
         description="What the key is: the secret as text, or what Base64 behind `whsec_` holds.",
     )
-    field: str = Field(default="", description="The field of the body that holds the secret, with `kind: field`.")
+    field: str = Field(
+        default="", description="The field of the body that holds the secret (`field`) or the signature (`fields`)."
+    )
     window: Seconds = Field(default=300.0, description="How far its time may be from ours.")
 
     def verify(self, request: Request, body: bytes, secrets: Sequence[str], now: float) -> bool:
@@ -72,7 +77,21 @@ class SignatureSpec(Spec):
         if self.kind == "field":
             found = re.search(rb'"%s"\s*:\s*"([^"\\]*)"' % re.escape(self.field).encode(), body)
             return found is not None and is_one_of(found[1].decode("utf-8", "replace"), secrets)
+        if self.kind == "fields":
+            return self._are_signed_fields(request, body, secrets, now)
         return self.kind == "hmac" and self._is_signed(request, body, secrets, now)
+
+    def _are_signed_fields(self, request: Request, body: bytes, secrets: Sequence[str], now: float) -> bool:
+        """Tell whether fields hold a signature over the others (Vonage: signing messages)."""
+        fields = _fields(request, body)
+        stamp = fields.get(self.timestamp.header, "") if self.timestamp is not None else ""
+        if self.timestamp is not None and not self._is_near(stamp, now):
+            return False
+        given = _decoded(fields.pop(self.field, ""), self.encoding)
+        # What would end a name or a value is written as _, so that no other fields give the same text.
+        plain = "".join(f"&{name}={re.sub('[&=]', '_', fields[name])}" for name in sorted(fields)).encode()
+        good = [hmac.compare_digest(hmac.digest(each.encode(), plain, self.algorithm), given) for each in secrets]
+        return any(good)
 
     def _is_signed(self, request: Request, body: bytes, secrets: Sequence[str], now: float) -> bool:
         stamp = self._stamp(request)
@@ -139,6 +158,17 @@ class SignatureSpec(Spec):
         return fits and abs(now - at) <= self.window
 
 
+def _fields(request: Request, body: bytes) -> dict[str, str]:
+    """Return the fields of a form or of a flat JSON object; none where there is something else."""
+    try:
+        if request.content_type == "application/json":
+            value = read_json(body)
+            return {name: str(each) for name, each in value.items()} if isinstance(value, dict) else {}
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except (MessageError, ValueError):
+        return {}
+
+
 def _items(request: Request, header: str, separator: str, prefix: str) -> Iterator[str]:
     """Yield what a header holds behind a prefix."""
     text = request.headers.get(header, "")
@@ -176,7 +206,9 @@ def _is_of_twilio(request: Request, body: bytes, secrets: Sequence[str]) -> bool
         fields = ""
     else:
         try:
-            pairs = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=bool(body))
+            pairs = parse_qsl(
+                body.decode(), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=_MOST_FIELDS
+            )
         except ValueError:
             return False
         fields = "".join(name + value for name, value in sorted(set(pairs)))

@@ -32,7 +32,8 @@ def _known(value: str) -> str:
     return value
 
 
-def _address(value: str) -> str:
+def called_address(value: str) -> str:
+    """Return the address that a system calls. Raises `ValueError` where it is none, or has a query."""
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("needs the address that the system calls, such as https://hooks.example.org/twilio")
@@ -47,7 +48,7 @@ class WebhookSpec(HttpPortSpec):
     preset: Annotated[str, AfterValidator(_known)] = Field(
         description="The system: the name of a preset, such as stripe."
     )
-    url: Annotated[str, AfterValidator(_address)] | None = Field(
+    url: Annotated[str, AfterValidator(called_address)] | None = Field(
         None, description="The address that the system calls, without query; some sign it."
     )
     accounts: list[str] = Field([], description="Whose events are taken, as the system names accounts; empty: any.")

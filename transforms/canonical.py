@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _STANDARD: Final[dict[str, Callable[[Document], Event]]] = {
     "fhir": lambda document: map_fhir(document.message),
     "cda": lambda document: map_cda(document.message),
-    "text": lambda document: map_text(document.message),
+    "text": lambda document: map_text(document.message, document.received_at),
 }
 # The types of fields that one expression can fill.
 _SETTABLE: Final = (str, bool, Identifier)

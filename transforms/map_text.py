@@ -1,5 +1,6 @@
 """This module maps what a gateway for texts brings: to opt out is to withdraw consent, to opt in is to give it."""
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from broker.canonical.model import Communication, Concept, Consent, Event, Patient, Source
@@ -20,12 +21,17 @@ def wish_of(text: str) -> str:
     return ""
 
 
-def map_text(message: dict[str, Any]) -> Event:
-    """Return the event of a reply; the patient is known by the number it came from and by nothing else."""
-    at = message.get("at")
+def map_text(message: dict[str, Any], received_at: float) -> Event:
+    """Return the event of a reply; the patient is known by the number it came from and by nothing else.
+
+    ``received_at`` (POSIX seconds) counts where the gateway does not say when it was.
+    """
+    at = message.get("at") or datetime.fromtimestamp(received_at, UTC).isoformat(timespec="milliseconds")
     source = Source(application=str(message.get("gateway", "")), message_type=f"text {message['kind']}")
     patient = Patient(mobile=message["from"])
-    wish = "stop" if message["kind"] == "opted_out" else wish_of(str(message.get("text", "")))
+    # A gateway that acts on words of its own, in any language, says what it understood; we must not know better.
+    said = message.get("wish") or wish_of(str(message.get("text", "")))
+    wish = "stop" if message["kind"] == "opted_out" else said
     if wish in {"stop", "start"}:
         decision = "deny" if wish == "stop" else "permit"
         consent = Consent(status="active", decision=decision, channel="sms", given_at=at)
