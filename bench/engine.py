@@ -19,7 +19,7 @@ CHANNEL: Final = """\
 channel: bench
 description: The workload of the benchmarks
 listen:
-  mllp: {endpoint: 127.0.0.1:2575}
+  mllp: {endpoint: 127.0.0.1:2575, connections: 20000}
 order: PID-3[5=MR].1
 index: {mrn: "PID-3[5=MR].1", visit: PV1-19.1}
 steps:
@@ -45,13 +45,21 @@ class Engine:
     """One engine process, in a temporary folder."""
 
     def __init__(
-        self, deliver: str, store: str = "", settings: dict[str, Any] | None = None, channel: str = CHANNEL
+        self,
+        deliver: str,
+        store: str = "",
+        settings: dict[str, Any] | None = None,
+        channel: str = CHANNEL,
+        tls: dict[str, str] | None = None,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="handoff-bench-"))
         self.port, self.console = free_port(), free_port()
         (self.folder / "channels").mkdir()
         (self.folder / "channels" / "bench.yaml").write_text(
-            channel.replace("127.0.0.1:2575", f"127.0.0.1:{self.port}") + deliver
+            channel.replace("127.0.0.1:2575", f"127.0.0.1:{self.port}").replace(
+                "20000}", f"20000, tls: {json.dumps(tls)}}}" if tls else "20000}"
+            )
+            + deliver
         )
         nowhere = f"http://127.0.0.1:{free_port()}"
         written: dict[str, Any] = {

@@ -6,6 +6,7 @@ The workload is ADT^A08 of 12 segments and about 1.4 kB, 5,000 patients in turn,
 import argparse
 import asyncio
 import json
+import ssl
 import time
 from array import array
 from typing import Any, Final
@@ -115,8 +116,10 @@ async def _run(args: argparse.Namespace) -> dict[str, Any]:
     load = _Load(args.seconds, args.count, args.warmup)
     began, cpu = time.perf_counter(), time.process_time()
     host, _, port = args.to.rpartition(":")
+    tls = ssl.create_default_context(cafile=args.ca) if args.ca else None
     senders = [
-        (await loop.create_connection(lambda: _Sender(load), host, int(port)))[1] for _ in range(args.connections)
+        (await loop.create_connection(lambda: _Sender(load), host, int(port), ssl=tls))[1]
+        for _ in range(args.connections)
     ]
     await asyncio.gather(*(sender.done for sender in senders))
     latencies = sorted(load.latencies)
@@ -145,6 +148,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--warmup", type=float, default=0)
+    parser.add_argument("--ca", help="file of who vouches for the listener: speak TLS")
     print(json.dumps(uvloop.run(_run(parser.parse_args()))))
 
 

@@ -25,6 +25,7 @@ from broker.notices import (
     Resumed,
 )
 from broker.parts import Listener
+from broker.pressure import Pressure
 from broker.processes import WorkerProcess
 from broker.pump import Program, Pump
 from broker.seal import Sealer
@@ -69,13 +70,19 @@ class Engine:
     """Everything that runs, held together."""
 
     def __init__(
-        self, store: Store, sealer: Sealer, workers: Sequence[WorkerProcess], notify: Callable[[Notice], None]
+        self,
+        store: Store,
+        sealer: Sealer,
+        workers: Sequence[WorkerProcess],
+        notify: Callable[[Notice], None],
+        pressure: Pressure | None = None,
     ) -> None:
         self.store = store
         self.sealer = sealer
         self.notify = notify
         self.ids = Ids()
-        self.intake = StoreIntake(store, sealer, self.ids, notify)
+        self.pressure = pressure or Pressure()
+        self.intake = StoreIntake(store, sealer, self.ids, notify, self.pressure)
         self.running: dict[str, Running] = {}
         self.started_at = 0.0
         self._workers = list(workers)

@@ -17,6 +17,7 @@ from broker.message import Conclusion, Ended, Inbound, Receipt
 from broker.notices import ControlIdReused, MessagesAccepted, Notice
 from broker.notices import Quarantined as QuarantinedNotice
 from broker.notices_texts import DeliveryReported
+from broker.pressure import Pressure
 from broker.seal import Sealer
 from broker.store import Store
 from broker.units import Accepted, NewMessage, Quarantine
@@ -43,13 +44,21 @@ class Door:
 class StoreIntake:
     """Accepts messages into the store; the future it gives resolves after the commit, or when the steps have ended."""
 
-    def __init__(self, store: Store, sealer: Sealer, ids: Ids, notify: Callable[[Notice], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sealer: Sealer,
+        ids: Ids,
+        notify: Callable[[Notice], None],
+        pressure: Pressure | None = None,
+    ) -> None:
         self._store = store
         self._sealer = sealer
         self._ids = ids
         self._notify = notify
         self.endings = Endings(store)
         self.conclusions = Conclusions(store, sealer)
+        self.pressure = pressure or Pressure()
         self._doors: dict[str, Door] = {}
         self._accepted: Counter[tuple[str, bool]] = Counter()  # by channel, and whether it was a duplicate
 
@@ -68,6 +77,7 @@ class StoreIntake:
         door = self._doors[inbound.channel]
         try:
             message = self._read(inbound, door)
+            self.pressure.take(len(inbound.body))
         except NotAccepted as refusal:
             promise.set_exception(refusal)
             return promise
@@ -116,6 +126,7 @@ class StoreIntake:
     def _committed(
         self, door: Door, message: NewMessage, told: Accepted | Exception, promise: "asyncio.Future[Receipt]"
     ) -> None:
+        self.pressure.give(len(message.body))
         if isinstance(told, Accepted):
             if not told.duplicate:
                 door.hand_over(message.id, message.received_at, message.body)

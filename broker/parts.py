@@ -10,6 +10,7 @@ from broker.formats.hl7 import Hl7
 from broker.formats.reading import Format
 from broker.message import Conclusion, Document, Filtered, Inbound, Receipt
 from broker.notices import Notice
+from broker.pressure import Pressure
 
 
 class Listener(Protocol):
@@ -89,3 +90,4 @@ class Tools:
     settings: Any  # config.settings.Settings: named gateways and servers, the patient store's URL, the data folder
     format: Format = field(default_factory=Hl7)  # reads messages, takes files apart
     presets: Mapping[str, Any] = field(default_factory=dict)  # what is known of systems, by the names in handoff.yaml
+    pressure: Pressure = field(default_factory=Pressure)  # whether more may be read

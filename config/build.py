@@ -14,6 +14,7 @@ from broker.ids import DELIVERIES
 from broker.message import Document
 from broker.notices import Notice
 from broker.parts import Intake, Tools
+from broker.pressure import Pressure
 from config.channel import ChannelPlan, DeliverPlan, PurePlan, load_pure
 from config.presets import load_presets
 from config.profiles import load_profile
@@ -55,17 +56,22 @@ def _exit(kit: Kit, plan: DeliverPlan, every: Sequence[DeliverPlan]) -> Exit:
 
 
 def build_channels(
-    plans: Sequence[ChannelPlan], settings: "Settings", intake: Intake, notify: Callable[[Notice], None]
+    plans: Sequence[ChannelPlan],
+    settings: "Settings",
+    intake: Intake,
+    notify: Callable[[Notice], None],
+    pressure: Pressure | None = None,
 ) -> list[Channel]:
     """Build channels for the engine. Raises `ConfigError` when a part cannot be built."""
-    return [_build_channel(plan, settings, intake, notify) for plan in plans]
+    pressure = pressure or Pressure()
+    return [_build_channel(plan, settings, intake, notify, pressure) for plan in plans]
 
 
 def _build_channel(
-    plan: ChannelPlan, settings: "Settings", intake: Intake, notify: Callable[[Notice], None]
+    plan: ChannelPlan, settings: "Settings", intake: Intake, notify: Callable[[Notice], None], pressure: Pressure
 ) -> Channel:
     form = plan.format.spec.build(plan.listen.charset)
-    tools = Tools(plan.name, intake, notify, settings, form, load_presets(plan.presets))
+    tools = Tools(plan.name, intake, notify, settings, form, load_presets(plan.presets), pressure)
     return Channel(
         name=plan.name,
         revision=plan.revision,

@@ -15,6 +15,7 @@ from config.auth_check import check_keys
 from config.callers import CallerSpec
 from config.findings import Finding, did_you_mean, has_errors, report, shown
 from config.gateways import AnyGateway, GatewaySpec
+from config.intake import IntakeSpec
 from config.mail_servers import MailServerSpec
 from config.marks import Mark, Marks, Source, without_secrets
 from config.overrides import Override
@@ -98,6 +99,7 @@ class SettingsSpec(Spec):
     places: dict[str, PlaceSpec] = Field(default={}, description="SFTP servers and S3 buckets, by name.")
     databases: dict[str, DatabaseSpec] = Field(default={}, description="Databases of others, by name.")
     callers: dict[str, CallerSpec] = Field(default={}, description="Who may call the ways in over HTTP, by name.")
+    intake: IntakeSpec = Field(default=IntakeSpec(), description="How much is taken in at most.")
     workers: int = Field(default=1, ge=1, le=64, description="How many worker processes run steps.")
     worker_memory: Bytes = Field(default=512 * 1024**2, ge=64 * 1024**2, description="Memory that a worker may use.")
     step_deadline: Seconds = Field(default=5.0, gt=0, description="How long one message may take in a worker.")
@@ -121,6 +123,7 @@ class Settings:
     places: Mapping[str, PlaceSpec]
     databases: Mapping[str, DatabaseSpec]
     callers: Mapping[str, CallerSpec]
+    intake: IntakeSpec
     workers: int
     worker_memory: int  # bytes
     step_deadline: float  # seconds
@@ -315,6 +318,7 @@ def _settled(
         places=spec.places,
         databases=spec.databases,
         callers=spec.callers,
+        intake=spec.intake,
         workers=spec.workers,
         worker_memory=spec.worker_memory,
         step_deadline=spec.step_deadline,

@@ -55,6 +55,10 @@ class Metrics:
         self._depth = self._gauge("queue_depth", "What waits now", "channel", "destination")
         self._oldest = self._gauge("queue_oldest_seconds", "Age of the oldest that waits", "channel", "destination")
         self._dead = self._gauge("dead_letters", "What waits for an operator", "channel", "destination")
+        self._waiting = self._gauge("intake_waiting_bytes", "Messages in memory that wait for their commit")
+        self._unfinished = self._gauge("intake_unfinished_bytes", "Messages in memory of which a part has come")
+        self._stopped = self._gauge("intake_stopped", "1 while nothing more is taken in", "reason")
+        self._free = self._gauge("store_free_bytes", "Space that is free where the store is")
         self._last: dict[str, float] = {}
         self._children: dict[tuple[Any, ...], Any] = {}
         self._counting: dict[type[said.Notice], Callable[[Any], None]] = self._table()
@@ -65,6 +69,15 @@ class Metrics:
         counting = self._counting.get(type(notice))
         if counting is not None:
             counting(notice)
+
+    def weigh(self, pressure: Any) -> None:
+        """Note whether more is taken in; ``pressure`` is a `broker.pressure.Pressure`."""
+        self._waiting.set(pressure.waiting)
+        self._unfinished.set(pressure.unfinished)
+        self._stopped.labels("busy").set(pressure.state == "busy")
+        self._stopped.labels("short").set(pressure.state == "short")
+        if pressure.free is not None:
+            self._free.set(pressure.free)
 
     def show(self, backlog: Iterable[Backlog], now: float) -> bytes:
         """Return every metric as text, with what waits now."""

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from broker import space
 from broker.acts import read_setting, write_setting
 from broker.engine import Engine
 from broker.errors import HandoffError, NotReady, StoreError
 from broker.lock import lock_folder
 from broker.migrate import migrate
 from broker.notices import ConfigurationRefused, ConfigurationReloaded
+from broker.pressure import Pressure
 from broker.processes import WorkerProcess
 from broker.seal import Sealer, load_key
 from broker.sql import connect
@@ -63,6 +65,7 @@ async def serve(
         sealer,
         [_worker(settings, report) for _ in range(settings.workers)],
         report,
+        Pressure(settings.intake.limits(), report),
     )
     process = _Process(engine, settings, report, recheck)
     try:
@@ -91,6 +94,7 @@ class _Process:
         engine = self._engine
         token = make_token(self._settings.data)
         console = Console(engine, self._settings, token, self._report, self.reload)
+        watching = asyncio.create_task(space.watch(engine.pressure, space.folder_of(self._settings.store)))
         try:
             found = await engine.open()
             await self._start_sandbox()
@@ -101,6 +105,7 @@ class _Process:
             _calm_collector()
             return await self._wait()
         finally:
+            watching.cancel()
             await console.stop()
             await self._stop_sandbox()
             with contextlib.suppress(StoreError):
@@ -115,7 +120,7 @@ class _Process:
         return 0
 
     def _build(self, channels: Sequence[ChannelPlan]) -> list[Any]:
-        return build_channels(channels, self._settings, self._engine.intake, self._report)
+        return build_channels(channels, self._settings, self._engine.intake, self._report, self._engine.pressure)
 
     def _started(self, console: str, sandbox: str) -> Started:
         return Started(console, sandbox, {one.channel: one.endpoints for one in self._engine.status()})

@@ -45,6 +45,8 @@ class PortConnection(Protocol):
         self.peer = peer
         self._deaf = False  # the peer does not read our answers
         self._fast = False  # the peer is ahead of the pace that it is kept to
+        self._pressed = False  # the engine holds as much in memory as it may
+        self._half = 0  # bytes of an open message that are counted
         self._ending = ""  # why nothing more is taken
         self._closing = False
         self._gone = False
@@ -104,6 +106,22 @@ class PortConnection(Protocol):
         self._fast = False
         self._read_or_not()
 
+    def _weigh(self, pending: int) -> None:
+        """Count what is open; read nothing while too much waits, and end where this is what is too much."""
+        pressure = self._tools.pressure
+        if pending or self._half:
+            half, self._half = self._half, pending
+            if not pressure.hold(half, pending):
+                self.finish("too much of unfinished messages is held for all peers together (intake.unfinished)")
+        if pressure.is_high and not (self._pressed or self._gone):
+            self._pressed = True
+            pressure.when_low(self._eased)
+            self._read_or_not()
+
+    def _eased(self) -> None:
+        self._pressed = False
+        self._read_or_not()
+
     def _close(self) -> None:
         """Close once, and cut the connection off where the peer does not let it end."""
         if self._closing:
@@ -118,6 +136,9 @@ class PortConnection(Protocol):
 
     def _ended(self, reason: Failure) -> None:
         """Tell that the connection has ended, and who ended it."""
+        self._tools.pressure.forget(self._eased)
+        self._tools.pressure.hold(self._half, 0)
+        self._half = 0
         self._home.closed(self)
         why = self._ending or f"the peer closed it ({reason.type.__name__ if reason.type else 'unknown'})"
         self._tools.notify(ConnectionClosed(channel=self._tools.channel, peer=self.peer, reason=why))

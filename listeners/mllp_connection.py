@@ -86,6 +86,7 @@ class Connection(PortConnection):
             self.finish("the peer does not speak MLLP", linger=True)
         self._watch.heard(frame=bool(self._decoder.pending), began=bool(items))
         self._keep_pace(len(items))
+        self._weigh(self._decoder.pending)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 - Twisted's name
         """Keep what was left unfinished; what was handed to the intake stays there."""
@@ -260,7 +261,7 @@ class Connection(PortConnection):
         """Read unless something speaks against it; an open frame's time does not run while nothing is read."""
         if self._gone or self.transport.disconnecting:
             return
-        if self._full or self._deaf or self._fast or (self._ending and not self._linger):
+        if self._full or self._deaf or self._fast or self._pressed or (self._ending and not self._linger):
             self.transport.pauseProducing()
         else:
             self._watch.resumed(frame=bool(self._decoder.pending))
@@ -276,6 +277,6 @@ class Connection(PortConnection):
     def _state(self) -> State:
         return State(
             frame=bool(self._decoder.pending),
-            reading=not (self._full or self._deaf or self._fast or self._ending),
+            reading=not (self._full or self._deaf or self._fast or self._pressed or self._ending),
             waiting=bool(self._open),
         )

@@ -116,7 +116,10 @@ class Exchanges:
             self.tools.notify(Bug(where="intake.accept", error=type(error).__name__))
             error = NotAccepted("the message could not be stored; send it again", code="AE", condition=207)
         exchange.refused = error.is_ours
-        self.refuse_bytes(str(error), exchange.body, error.condition, error.code)
+        if error.is_ours:  # its sender keeps it; what the store could not take, or has no room for, is not put there
+            self.refuse(error.code, error.condition, str(error))
+        else:
+            self.refuse_bytes(str(error), exchange.body, error.condition, error.code)
         return self.refusal(header, error)
 
     def _committed(self, header: Header) -> tuple[bytes, ...]:
@@ -161,7 +164,8 @@ class Exchanges:
                 text=str(error),
                 condition=error.condition,
                 location=error.location,
-                diagnostic=f"channel {self.tools.channel}: what was refused is in quarantine",
+                diagnostic=f"channel {self.tools.channel}: "
+                + ("nothing was kept of it" if error.is_ours else "what was refused is in quarantine"),
             ),
         )
 

@@ -3,13 +3,14 @@
 import codecs
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from broker.parts import Tools
 from broker.spec import Bytes, Seconds, Spec
 from broker.wire.framing import Counted, Cutter, Delimited, Sized
 from listeners.port import Port, PortSpec
 from listeners.tcp_connection import Connection
+from listeners.tls import TlsSpec
 from listeners.watch import Limits
 
 
@@ -71,9 +72,21 @@ class FramingSpec(Spec):
         return Sized(self.size) if self.size is not None else Delimited(b"", b"\n", limit, trim=b"\r")
 
 
+class TcpTlsSpec(TlsSpec):
+    """TLS where nothing in a message says who its sender is."""
+
+    @field_validator("senders")
+    @classmethod
+    def _cannot_be_told(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        if value:
+            raise ValueError("senders needs MSH-3 and MSH-4, which only listen.mllp reads; leave it out, or use mllp")
+        return value
+
+
 class TcpSpec(PortSpec):
     """Messages over TCP, framed as the peer does it."""
 
+    tls: TcpTlsSpec | None = Field(None, description="TLS, and by what certificates the two ends know each other.")
     framing: FramingSpec = Field(description="How messages are told apart.")
     accepted: Escaped = Field(
         b"", description=r"What is answered once a message is committed, such as \x06 (ACK); empty answers nothing."

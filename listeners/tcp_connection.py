@@ -60,6 +60,7 @@ class Connection(PortConnection):
                     return
         self._watch.heard(frame=bool(self._cutter.pending), began=bool(pieces))
         self._keep_pace(len(pieces))
+        self._weigh(self._cutter.pending)
         self._read_or_not()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 - Twisted's name
@@ -114,7 +115,7 @@ class Connection(PortConnection):
         if not isinstance(error, NotAccepted):
             self._tools.notify(Bug(where="intake.accept", error=type(error).__name__))
             error = NotAccepted("the message could not be stored; send it again", code="AE", condition=207)
-        self._refuse(str(error), body, error)
+        self._refuse(str(error), b"" if error.is_ours else body, error)
         if not self._home.refused:
             self.finish("a message was refused, and no answer says so")
         return self._home.refused
@@ -125,7 +126,8 @@ class Connection(PortConnection):
         self._tools.notify(
             MessageRefused(channel=self._tools.channel, peer=self.peer, code=code, condition=condition, reason=reason)
         )
-        self._tools.intake.quarantine(self._tools.channel, self.peer, reason, data)
+        if data:
+            self._tools.intake.quarantine(self._tools.channel, self.peer, reason, data)
 
     def _read_or_not(self) -> None:
         """Read unless something speaks against it; an open message's time does not run while nothing is read."""
@@ -143,6 +145,6 @@ class Connection(PortConnection):
         full = len(self._open) >= _OPEN or self._open_bytes >= _OPEN_BYTES
         return State(
             frame=bool(self._cutter.pending),
-            reading=not (full or self._deaf or self._fast or self._ending),
+            reading=not (full or self._deaf or self._fast or self._pressed or self._ending),
             waiting=bool(self._open),
         )

@@ -15,6 +15,7 @@ from broker import acts
 from broker.engine import DestinationStatus
 from broker.migrate import migrate
 from broker.notices import ConfigurationRefused, ConfigurationReloaded
+from broker.pressure import Pressure
 from broker.store import Store
 from broker.units import Act, Pause
 from console.report import Report
@@ -46,6 +47,7 @@ class PracticeEngine:
     started_at: float = field(default_factory=time.time)
     state: Status = field(default_factory=Status)
     acts: list[Act] = field(default_factory=list)
+    pressure: Pressure = field(default_factory=Pressure)
     reloaded: ConfigurationRefused | ConfigurationReloaded = field(
         default_factory=lambda: ConfigurationReloaded(channels=1)
     )

@@ -130,7 +130,7 @@ def quarantine(options: Options, /, limit: int, *, as_json: bool) -> None:
 def status(ctx: click.Context, /, *, as_json: bool) -> None:
     """Show the running engine and its channels, with counts since midnight.
 
-    Exit code 3 if a channel does not run; one that is paused counts as running.
+    Exit code 3 if a channel does not run, or nothing is taken in; one that is paused counts as running.
     """
     found = Client.of(ctx.obj).get("/status")
     if as_json:
@@ -138,10 +138,12 @@ def status(ctx: click.Context, /, *, as_json: bool) -> None:
     else:
         heads = ("channel", "state", "endpoints", "received", "filtered", "failed", "queued", "delivered", "dead")
         click.echo(table(heads, [_channel(row) for row in found["channels"]]))
+        if found["intake"]["reason"]:
+            click.echo(f"nothing is taken in: {found['intake']['reason']}")
         for line in _not_running(found):
             click.echo(line)
         click.echo(f"version {found['version']}, running since {clock(found['started_at'])}", err=True)
-    if any(row["state"] not in {"running", "paused"} for row in found["channels"]):
+    if found["intake"]["reason"] or any(row["state"] not in {"running", "paused"} for row in found["channels"]):
         ctx.exit(NOT_READY)
 
 

@@ -141,7 +141,8 @@ class Api:
     async def status(self, _request: Request) -> Any:
         """Answer how the engine and its channels are, what operators have paused, and the latest notices."""
         picture = await self.overview.current()
-        pauses = to_json(await self.engine.read(read_pauses))
+        answers = picture["intake"]["store_answers"]  # who asks one that does not answer waits as long as it does
+        pauses = to_json(await self.engine.read(read_pauses)) if answers else []
         return {"version": product_version(), **picture, "pauses": pauses, "notices": list(self.hub.recent)[-20:]}
 
     async def act(self, request: Request) -> Any:

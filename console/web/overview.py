@@ -15,11 +15,12 @@ from broker import queries
 from broker.queries import Backlog, Count
 from console.plain import iso
 from console.report import Hub
-from console.web.ports import ChannelStatus, Engine
+from console.web.ports import ChannelStatus, Engine, Pressure
 
 FASTEST: Final = 0.5  # seconds between two reads while something happens
 SLOWEST: Final = 2.0  # seconds between two reads while nothing does
 _SHARE: Final = 20
+_PATIENCE: Final = 1.0  # seconds that a viewer waits for the store before it is shown what was read last
 _OF_MESSAGES: Final = ("received", "processed", "filtered", "failed", "duplicate", "quarantined")
 _OF_DELIVERIES: Final = (
     "delivered",
@@ -40,7 +41,7 @@ class Overview:
     def __init__(self, engine: Engine, hub: Hub) -> None:
         self._engine = engine
         self._hub = hub
-        self._lock = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
         self._read_at = -1e9  # monotonic
         self._cost = 0.0
         self._version = -1
@@ -51,11 +52,24 @@ class Overview:
 
     async def current(self) -> dict[str, Any]:
         """Return the picture, as JSON values; what runs is as of this moment, what is counted as of the last read."""
-        async with self._lock:
-            if self._is_stale():
-                await self._read()
+        answers = await self._refreshed()
         channels = picture(self._engine.status(), self._today, self._past, self.backlog)
-        return {"started_at": iso(self._engine.started_at), "channels": channels}
+        intake = _intake(self._engine.pressure, store_answers=answers)
+        return {"started_at": iso(self._engine.started_at), "intake": intake, "channels": channels}
+
+    async def _refreshed(self) -> bool:
+        """Read again where that is due; return False where the store does not answer in time."""
+        if self._reading is None and self._is_stale():
+            self._reading = asyncio.create_task(self._read())
+        if self._reading is None:
+            return True
+        done, _ = await asyncio.wait({self._reading}, timeout=_PATIENCE)
+        if not done:
+            return False
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.result()
+        return True
 
     def _is_stale(self) -> bool:
         age = time.monotonic() - self._read_at
@@ -73,6 +87,18 @@ class Overview:
         self.backlog = await self._engine.read(queries.backlog)
         self._version, self._read_at = version, time.monotonic()
         self._cost = self._read_at - begun
+
+
+def _intake(pressure: Pressure, *, store_answers: bool) -> dict[str, Any]:
+    """Return whether messages are taken in, and why not: ``open``, ``busy``, ``short`` of space, or ``late``."""
+    late = pressure.state == "open" and not store_answers
+    return {
+        "state": "late" if late else pressure.state,
+        "reason": "the store does not answer" if late else pressure.reason,
+        "store_answers": store_answers,
+        "waiting_bytes": pressure.waiting,
+        "free_bytes": pressure.free,
+    }
 
 
 def _midnight_hour(now: float) -> int:

@@ -15,7 +15,6 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from broker import queries
 from broker.errors import ConfigError, StoreError
 from console.report import Report
 from console.web.access import refused
@@ -92,19 +91,21 @@ class Pages:
         return JSONResponse({"live": True})
 
     async def ready(self, _request: Request) -> Response:
-        """Say whether messages can be taken: every channel runs, or is paused on purpose, and the store answers."""
+        """Say whether messages can be taken: every channel runs, or is paused on purpose, and the store has room."""
         channels = {each.channel: each.state for each in self.engine.status()}
         try:
-            await self.engine.read(queries.counts, int(time.time() // 3600))
-            store = True
+            intake = (await self.overview.current())["intake"]
+            store = intake["store_answers"]
         except StoreError:
-            store = False
-        ready = store and all(state in {"running", "paused"} for state in channels.values())
-        return JSONResponse({"ready": ready, "store": store, "channels": channels}, 200 if ready else 503)
+            intake, store = {"state": "late"}, False
+        ready = intake["state"] == "open" and all(state in {"running", "paused"} for state in channels.values())
+        told = {"ready": ready, "store": store, "intake": intake["state"], "channels": channels}
+        return JSONResponse(told, 200 if ready else 503)
 
     async def metrics(self, _request: Request) -> Response:
         """Show every metric in the Prometheus text format."""
         await self.overview.current()
+        self.report.metrics.weigh(self.engine.pressure)
         shown = self.report.metrics.show(self.overview.backlog, time.time())
         return Response(shown, media_type=_METRICS)
 

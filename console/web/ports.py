@@ -48,8 +48,36 @@ class ChannelStatus(Protocol):
         """How its destinations are."""
 
 
+class Pressure(Protocol):
+    """Whether more is taken in."""
+
+    @property
+    def state(self) -> str:
+        """One of open, busy (too much waits for the store: nothing is read), short (of space: all is refused)."""
+
+    @property
+    def reason(self) -> str:
+        """Why nothing is taken in; empty where it is."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for their commit."""
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of messages that have begun and not ended."""
+
+    @property
+    def free(self) -> int | None:
+        """Bytes that are free where the store is; None where that is not known."""
+
+
 class Engine(Protocol):
     """The running engine."""
+
+    @property
+    def pressure(self) -> Pressure:
+        """Whether more is taken in."""
 
     @property
     def started_at(self) -> float:

@@ -100,7 +100,10 @@ async def test_many_messages_at_once_are_answered_one_by_one(reactor: Any) -> No
 
 async def test_what_is_not_kept_is_told_no_and_quarantined(reactor: Any) -> None:
     async with running() as world, world.connect() as peer:
-        world.kept.refusal = NotAccepted("no", code="AE", condition=207)
+        world.kept.refusal = NotAccepted("no room", code="AE", condition=207)
+        assert await peer.ask(b"\x02one\x03") == b"\x15"
+        assert not world.kept.quarantined  # the peer has it, and we have no room
+        world.kept.refusal = NotAccepted("no", code="AR", condition=200)
         assert await peer.ask(b"\x02one\x03") == b"\x15"
         assert world.kept.quarantined == [b"one"]
         world.kept.refusal = None

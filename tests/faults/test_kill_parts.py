@@ -32,15 +32,9 @@ async def _worked(bench: Bench, more: int = 50) -> None:
 async def _kill(bench: Bench, module: str) -> None:
     """Kill a process of the engine's once it is there: one that was killed comes back when there is work for it."""
     async with asyncio.timeout(30):
-        while not (children := _children(bench.engine.pid, module)):  # noqa: ASYNC110 - no process tells us
+        while not (children := bench.engine.children(module)):  # noqa: ASYNC110 - no process tells us
             await asyncio.sleep(0.02)
     os.kill(children[0], signal.SIGKILL)
-
-
-def _children(engine: int, module: str) -> list[int]:
-    tasks = Path(f"/proc/{engine}/task").iterdir()
-    children = [child for task in tasks for child in (task / "children").read_text().split()]
-    return [int(child) for child in children if module in Path(f"/proc/{child}/cmdline").read_text().split("\0")]
 
 
 async def test_the_engine_ends_and_says_why_when_its_writer_is_killed(bench: Bench) -> None:

@@ -25,6 +25,7 @@ from tests.faults.harness.sink import Sink
 USAGE: Final = 2
 NOT_READY: Final = 3
 _SPACE: Final = 4 << 20  # bytes of the disk that gets full
+_LOOK_NOT: Final = "intake: {free_space: 0}\n"  # else nothing would be taken in before it is full
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 
@@ -228,11 +229,11 @@ async def test_settings_with_errors(used: Used, tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
+def small_disk(folder: Path, size: int = _SPACE) -> Iterator[None]:
     """Mount a small tmpfs on a folder; skip the test where that is not possible."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to mount a disk that gets full")
-    if _libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, f"size={_SPACE},mode=700".encode()):
+    if _libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, f"size={size},mode=700".encode()):
         pytest.skip(f"may not mount a tmpfs here ({os.strerror(ctypes.get_errno())})")
     try:
         yield
@@ -257,7 +258,7 @@ async def _fill(folder: Path, *words: str, files_up_to: int = 0) -> None:
     async with Sink() as sink:
         write: Callable[[int], str] = channel(destinations="patients")
         with (
-            Engine(folder / "tight", write, settings=others(sink.base)) as engine,
+            Engine(folder / "tight", write, settings=_LOOK_NOT + others(sink.base)) as engine,
             Engine(folder / "roomy", write, settings=others(sink.base)) as roomy,
             Ledger(folder / "ledger") as ledger,
         ):

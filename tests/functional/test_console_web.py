@@ -188,7 +188,9 @@ async def test_quarantine_counters_and_status_answer(practice: Practice, http: a
     }
     (channel,) = (await got(http, "/api/v1/counters"))["channels"]
     assert (channel["channel"], channel["today"]["quarantined"], channel["connections"]) == ("adt", 1, 2)
-    assert {"version", "started_at", "channels", "pauses", "notices"} == set(await got(http, "/api/v1/status"))
+    assert {"version", "started_at", "intake", "channels", "pauses", "notices"} == set(
+        await got(http, "/api/v1/status")
+    )
 
 
 async def test_patients_are_read_from_their_store(practice: Practice, http: aiohttp.ClientSession) -> None:

@@ -193,7 +193,7 @@ async def test_refusal_is_kept_when_the_peer_has_gone() -> None:
     connection, _ = bench.connect()
     connection.dataReceived(frame(message(1)))
     connection.connectionLost(connectionDone)
-    await bench.refuse(0, NotAccepted("no"))
+    await bench.refuse(0, NotAccepted("no", code="AR", condition=200))
     assert bench.kept == [("no", message(1))]
 
 

@@ -54,6 +54,9 @@ function rowOf(name) {
 }
 
 function show(picture) {
+  const intake = document.querySelector("#intake");
+  intake.hidden = !picture.intake.reason;
+  put(intake.querySelector("span"), picture.intake.reason);
   const names = new Set(picture.channels.map((channel) => channel.channel));
   for (const row of [...table.rows]) {
     if (!names.has(row.dataset.channel)) {

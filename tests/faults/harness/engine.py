@@ -74,6 +74,12 @@ class Engine:
         """The process that runs; 0 when none does."""
         return self._process.pid if self._process is not None and self._process.poll() is None else 0
 
+    def children(self, module: str) -> list[int]:
+        """Return the processes that it has started to run a module."""
+        tasks = Path(f"/proc/{self.pid}/task").iterdir()
+        found = [child for task in tasks for child in (task / "children").read_text().split()]
+        return [int(child) for child in found if module in Path(f"/proc/{child}/cmdline").read_text().split("\0")]
+
     def spawn(self, *, crash: str = "", files_up_to: int = 0, environment: Mapping[str, str] | None = None) -> None:
         """Start the process and do not wait.
 

@@ -1,0 +1,31 @@
+"""This module holds what the engine reports of itself when it can take nothing more in."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from broker.notices import Notice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeStopped(Notice):
+    """Nothing more is taken in, for ``reason``; what was acknowledged is kept, and senders keep the rest."""
+
+    level: ClassVar[str] = "error"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeResumed(Notice):
+    """Messages are taken in again; ``reason`` is what had stopped it."""
+
+    level: ClassVar[str] = "warning"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceLow(Notice):
+    """Little space is left where the store is; below ``limit`` nothing more is taken in (bytes)."""
+
+    level: ClassVar[str] = "warning"
+    free: int
+    limit: int
