@@ -181,11 +181,14 @@ def _check_named(file: _File, draft: Draft, settings: Settings) -> None:
         ("place", settings.places),
         ("database", settings.databases),
     )
-    for plan in draft.deliver:
+    parts: list[tuple[Keys, Any]] = [(("deliver", plan.name, plan.kind), plan.spec) for plan in draft.deliver]
+    if draft.listen is not None:
+        parts.append((("listen", draft.listen.kind), draft.listen.spec))
+    for place, spec in parts:
         for word, table in tables:
-            name = getattr(plan.spec, word, None)
+            name = getattr(spec, word, None)
             if isinstance(name, str) and name not in table:
-                keys: Keys = ("deliver", plan.name, plan.kind, word)
+                keys: Keys = (*place, word)
                 hint = did_you_mean(name, table) or f"handoff.yaml has no {word}s: add `{word}s: {{{name}: …}}`"
                 text = f'{show(keys)} names "{name}", which is no {word.replace("_", " ")} of handoff.yaml'
                 file.findings.append(file.marks.value(keys).finding("E301", text, hint))

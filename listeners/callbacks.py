@@ -1,7 +1,7 @@
 """This module is the way in for what gateways for texts call back with: reports on texts, and replies to them.
 
-A report is kept with the delivery that it is about; whether that is known yet makes no difference, because a gateway may
-report before it has answered. A reply is a message of the channel, in the format ``text``.
+A report is kept with the delivery that it is about; whether that is known yet makes no difference, because a gateway
+may report before it has answered. A reply is a message of the channel, in the format ``text``.
 """
 
 import time
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final
 
 import orjson
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from broker.delivery import Report
 from broker.errors import NotReady, StoreError
@@ -35,6 +35,12 @@ class CallbacksSpec(HttpPortSpec):
         None, description="The address that the gateway calls, without query; by default its `callback`."
     )
 
+    @model_validator(mode="after")
+    def _is_signed(self) -> "CallbacksSpec":
+        if not self.callers:
+            raise ValueError("name the caller with the secret by which the gateway signs, in `callers`")
+        return self
+
     @property
     def caller_kinds(self) -> frozenset[str]:
         """The kinds of callers that it can tell apart."""
@@ -54,8 +60,6 @@ class Callbacks(HttpService):
         kind = getattr(gateway, "kind", "")
         if kind not in READERS:
             raise NotReady(f"{where}.gateway: handoff.yaml has no Twilio or Vonage gateway {spec.gateway}")
-        if not spec.callers:
-            raise NotReady(f"{where}.callers: name the caller that holds the secret with which {spec.gateway} signs")
         self._preset = load_preset(PRESETS[kind])
         self._called = spec.url or gateway.callback or ""
         if not self._called:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from broker.delivery import Report
-from broker.errors import MessageError, NotAccepted, refused
+from broker.errors import MessageError, NotAccepted, StoreError, refused
 from broker.formats.hl7 import Hl7
 from broker.formats.reading import Format, Index, no_index
+from broker.formats.text import Text
 from broker.formats.tree import Json
 from broker.message import Conclusion, Ended, Inbound, Receipt
 from broker.parts import Tools
@@ -23,7 +24,7 @@ from config.callers import CallerSpec
 if TYPE_CHECKING:
     from broker.notices import Notice
 
-FORMATS: Mapping[str, Format] = {"json": Json(), "fhir": Json(fhir=True), "hl7": Hl7()}
+FORMATS: Mapping[str, Format] = {"json": Json(), "fhir": Json(fhir=True), "hl7": Hl7(), "text": Text()}
 
 
 class Kept:
@@ -33,6 +34,8 @@ class Kept:
         self.form = form
         self.messages: list[Inbound] = []
         self.quarantined: list[bytes] = []
+        self.reports: list[Report] = []
+        self.full = False
         self.notices: list[Notice] = []
         self.refusal: NotAccepted | None = None
         self.delay = 0.0
@@ -79,7 +82,14 @@ class Kept:
         return self.concluded[destination]
 
     def report(self, report: Report) -> "asyncio.Future[None]":
-        raise NotImplementedError
+        """Keep a report, or fail where there is no space."""
+        promise: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.full:
+            promise.set_exception(StoreError("the store is full"))
+        else:
+            self.reports.append(report)
+            promise.set_result(None)
+        return promise
 
     def quarantine(self, _channel: str, _peer: str, _reason: str, data: bytes) -> None:
         """Keep bytes that are no message."""
@@ -90,11 +100,17 @@ class World:
     """A running listener and what it was lent."""
 
     def __init__(
-        self, spec: type[ListenerSpec], form: str, callers: Mapping[str, Any], root: Path, **options: Any
+        self,
+        spec: type[ListenerSpec],
+        form: str,
+        callers: Mapping[str, Any],
+        root: Path,
+        gateways: Mapping[str, Any],
+        **options: Any,
     ) -> None:
         self.kept = Kept(FORMATS[form])
         known = {name: CallerSpec.model_validate(value) for name, value in callers.items()}
-        settings = SimpleNamespace(root=root, callers=known)
+        settings = SimpleNamespace(root=root, callers=known, gateways=gateways)
         self.tools = Tools("web", self.kept, self.kept.notices.append, settings, FORMATS[form])
         given = {"endpoint": "127.0.0.1:0", "callers": list(callers), **options}
         self.listener: Any = spec.model_validate(given).build(self.tools)
@@ -135,10 +151,11 @@ async def serving(
     form: str = "json",
     callers: Mapping[str, Any] | None = None,
     root: Path = Path(),
+    gateways: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[World]:
     """Run a listener on a free port."""
-    world = World(spec, form, callers or {}, root, **options)
+    world = World(spec, form, callers or {}, root, gateways or {}, **options)
     await world.listener.start()
     try:
         yield world

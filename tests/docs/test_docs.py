@@ -218,6 +218,7 @@ def test_options_of_every_destination_are_those_that_are_read() -> None:
     [
         ("http", "listeners.http:HttpSpec"),
         ("webhooks", "listeners.webhook:WebhookSpec"),
+        ("webhooks", "listeners.callbacks:CallbacksSpec"),
         ("fhir-endpoint", "listeners.fhir:FhirSpec"),
     ],
 )

@@ -63,7 +63,7 @@ def test_only_a_word_that_stands_alone_is_a_wish(text: str, wish: str) -> None:
 
 def test_opting_out_withdraws_consent() -> None:
     for said in ({"kind": "reply", "text": "STOP"}, {"kind": "opted_out"}):
-        event = map_text({"gateway": "smsc", "at": "2026-11-28T01:00:00+00:00", "from": "+12025550123", **said})
+        event = map_text({"gateway": "smsc", "at": "2026-11-28T01:00:00+00:00", "from": "+12025550123", **said}, 0.0)
         assert event.kind == "consent.withdrawn"
         assert event.patient.mobile == "+12025550123"
         at = "2026-11-28T01:00:00+00:00"
@@ -71,11 +71,11 @@ def test_opting_out_withdraws_consent() -> None:
 
 
 def test_opting_in_gives_consent_and_others_just_write() -> None:
-    start = map_text({"kind": "reply", "from": "+1202", "text": "Start"})
+    start = map_text({"kind": "reply", "from": "+1202", "text": "Start"}, 0.0)
     assert start.kind == "consent.given"
     assert start.consent is not None
     assert start.consent.decision == "permit"
-    other = map_text({"kind": "reply", "from": "+1202", "text": "Help"})
+    other = map_text({"kind": "reply", "from": "+1202", "text": "Help"}, 0.0)
     assert other.kind == "communication.recorded"
     assert other.communication is not None
     assert (other.communication.text, other.communication.category and other.communication.category.text) == (
@@ -102,3 +102,8 @@ async def test_listener_opens_nothing_and_says_whether_it_runs() -> None:
     await listener.stop()
     assert list(listener.endpoints) == []
     assert notices == [ListenerStarted(channel="replies", endpoint="gateways")]
+
+
+def test_a_gateway_that_says_what_was_meant_and_not_when_is_believed() -> None:
+    arret = map_text({"kind": "reply", "from": "+1202", "text": "ARRET", "wish": "stop"}, 1_767_225_600.0)
+    assert (arret.kind, arret.occurred_at) == ("consent.withdrawn", "2026-01-01T00:00:00.000+00:00")
