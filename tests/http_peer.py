@@ -105,12 +105,12 @@ class World:
         form: str,
         callers: Mapping[str, Any],
         root: Path,
-        gateways: Mapping[str, Any],
+        gateways: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         self.kept = Kept(FORMATS[form])
         known = {name: CallerSpec.model_validate(value) for name, value in callers.items()}
-        settings = SimpleNamespace(root=root, callers=known, gateways=gateways)
+        settings = SimpleNamespace(root=root, callers=known, gateways=gateways or {})
         self.tools = Tools("web", self.kept, self.kept.notices.append, settings, FORMATS[form])
         given = {"endpoint": "127.0.0.1:0", "callers": list(callers), **options}
         self.listener: Any = spec.model_validate(given).build(self.tools)
@@ -155,7 +155,7 @@ async def serving(
     **options: Any,
 ) -> AsyncIterator[World]:
     """Run a listener on a free port."""
-    world = World(spec, form, callers or {}, root, gateways or {}, **options)
+    world = World(spec, form, callers or {}, root, gateways, **options)
     await world.listener.start()
     try:
         yield world

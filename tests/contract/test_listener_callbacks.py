@@ -147,7 +147,7 @@ async def test_a_text_that_failed_because_of_an_opt_out_is_an_opt_out() -> None:
 
 @pytest.mark.parametrize("kind", SIGN)
 async def test_what_the_gateway_did_not_sign_is_refused(kind: str) -> None:
-    fields = next(fields for name, fields, _ in REPORTS if name == kind)
+    fields: Any = next(fields for name, fields, _ in REPORTS if name == kind)
     good = SIGN[kind](fields)
     forged = [SIGN[kind](fields, "guess-of-thirty-two-characters!!"), {"json": fields}]
     if "json" in good:
