@@ -82,9 +82,11 @@ class StoreIntake:
             promise.set_exception(refusal)
             return promise
         self._store.accept(message, lambda told: self._committed(door, message, told, promise))
-        return self._after_the_steps(promise) if inbound.waits else promise
+        return self._after_the_steps(promise, inbound.on_stored) if inbound.waits else promise
 
-    def _after_the_steps(self, stored: "asyncio.Future[Receipt]") -> "asyncio.Future[Receipt]":
+    def _after_the_steps(
+        self, stored: "asyncio.Future[Receipt]", on_stored: Callable[[Receipt], None] | None
+    ) -> "asyncio.Future[Receipt]":
         """Resolve with the receipt of a message when its steps have ended, too."""
         promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
 
@@ -93,6 +95,8 @@ class StoreIntake:
                 _break(promise, error)
             else:
                 receipt = stored.result()
+                if on_stored is not None:
+                    on_stored(receipt)
                 ending = self.endings.of(receipt.message_id, may_be_over=receipt.duplicate)
                 ending.add_done_callback(lambda ended: _keep(promise, receipt, ended))
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from broker.wire.header import Header
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from broker.canonical.model import Event
 
 
@@ -19,6 +21,7 @@ class Inbound:
     received_at: float = 0.0  # POSIX seconds
     header: Header | None = field(default=None, repr=False)  # MSH, where the listener has read it already
     waits: bool = False  # the receipt is due when the steps have ended, not at the commit
+    on_stored: "Callable[[Receipt], None] | None" = field(default=None, repr=False)  # where it waits: at the commit
     key: bytes = b""  # what makes it the same as one that came before, where the listener knows that better
 
 

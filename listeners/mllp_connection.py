@@ -56,6 +56,7 @@ class Connection(PortConnection):
         self._decoder = Decoder(home.limits.message)
         self._exchanges = Exchanges(home.tools, peer, home.control_id, home.manner)
         self._open: deque[Exchange | BatchExchange] = deque()
+        self._later: deque[Exchange] = deque()  # answered once, and again when their steps have ended
         self._open_bytes = 0
         self._batch: BatchExchange | None = None  # the open one
         self._held: deque[Item] = deque()  # what came behind it in the same read
@@ -107,7 +108,7 @@ class Connection(PortConnection):
         if junk is not None:
             self._exchanges.quarantine(reason if junk.reason == CUT_OFF else junk.reason, junk.data)
         self._read_or_not()
-        if not self._open:
+        if not (self._open or self._later):
             self._close()
 
     def _is_over(self) -> bool:
@@ -139,7 +140,11 @@ class Connection(PortConnection):
         self._open.append(exchange)
         self._open_bytes += exchange.size
         promise.add_done_callback(self._answer)
-        if len(self._open) >= _OPEN_FRAMES or self._open_bytes >= _OPEN_BYTES or self._batch is not None:
+        if (
+            len(self._open) + len(self._later) >= _OPEN_FRAMES
+            or self._open_bytes >= _OPEN_BYTES
+            or self._batch is not None
+        ):
             self._full = True
             self._read_or_not()
 
@@ -221,17 +226,18 @@ class Connection(PortConnection):
             answer = self._answer_to(exchange)
             if answer:
                 answers.append(answer)
+        answers += self._late_answers()
         if answers and not self._gone:
             self._write(b"".join(answers) if len(answers) > 1 else answers[0])
         if self._held:
             self._take_held()
         if self._gone:
             return
-        few = len(waiting) <= _OPEN_FRAMES // 2 and self._open_bytes <= _OPEN_BYTES // 2
+        few = len(waiting) + len(self._later) <= _OPEN_FRAMES // 2 and self._open_bytes <= _OPEN_BYTES // 2
         if self._full and few and self._batch is None:
             self._full = False
             self._read_or_not()
-        if self._ending and not waiting:
+        if self._ending and not (waiting or self._later):
             self._close()
 
     def _write(self, data: bytes) -> None:
@@ -255,7 +261,27 @@ class Connection(PortConnection):
             self._held.clear()
             self.finish("the engine stops")
             return b""
-        return self._exchanges.written(exchange)
+        answer = self._exchanges.written(exchange)
+        if isinstance(exchange, Exchange) and exchange.steps is not None and not self._failed(exchange):
+            exchange.body = b""
+            self._later.append(exchange)
+            exchange.steps.add_done_callback(self._answer)
+        return answer
+
+    @staticmethod
+    def _failed(exchange: Exchange) -> bool:
+        return exchange.promise is None or exchange.promise.exception() is not None
+
+    def _late_answers(self) -> list[bytes]:
+        """Return the second answers that are due, in order."""
+        answers = []
+        while self._later and (steps := self._later[0].steps) is not None and steps.done():
+            exchange = self._later.popleft()
+            if steps.cancelled():
+                self.finish("the engine stops")
+            elif answer := self._exchanges.late(exchange):
+                answers.append(answer)
+        return answers
 
     def _read_or_not(self) -> None:
         """Read unless something speaks against it; an open frame's time does not run while nothing is read."""
@@ -278,5 +304,5 @@ class Connection(PortConnection):
         return State(
             frame=bool(self._decoder.pending),
             reading=not (self._full or self._deaf or self._fast or self._pressed or self._ending),
-            waiting=bool(self._open),
+            waiting=bool(self._open or self._later),
         )

@@ -45,7 +45,8 @@ class Exchange:
 
     header: Header | None = field(repr=False)
     body: bytes = field(repr=False)
-    promise: "Future[Receipt] | None"
+    promise: "Future[Receipt] | None"  # after which it is answered first
+    steps: "Future[Receipt] | None" = None  # after which it is answered again
     size: int = 0
     answer: tuple[bytes, ...] = field(default=(), repr=False)
     refused: bool = False  # by our own fault: nothing was kept, and sending it again may help
@@ -63,24 +64,35 @@ class Exchanges:
         self._blocks = manner.blocks
         self._waits = manner.waits
 
-    def begin(self, body: bytes, header: Header) -> Exchange:
-        """Hand a message to the intake; one that answers another is kept and never answered."""
+    def begin(self, body: bytes, header: Header, *, alone: bool = True) -> Exchange:
+        """Hand a message to the intake; one that answers another is kept and never answered.
+
+        Of a batch (not ``alone``) everything is answered at once.
+        """
         if is_acknowledgment(header, body):
             self.quarantine("an acknowledgment came where messages are expected; it is not answered", body)
             return Exchange(None, b"", None)
         if self.speaker is not None and not self.speaker.may_speak_for(header):
             return self._strange(body, header, self.speaker)
-        promise = self.tools.intake.accept(
-            Inbound(
-                channel=self.tools.channel,
-                body=body,
-                peer=self.peer,
-                received_at=time.time(),
-                header=header,
-                waits=self._waits,
-            )
+        inbound = Inbound(
+            channel=self.tools.channel,
+            body=body,
+            peer=self.peer,
+            received_at=time.time(),
+            header=header,
+            waits=self._waits,
         )
-        return Exchange(header, body, promise, len(body))
+        if alone and self._waits and not self.original and commit_code(header, "AA") is not None:
+            return self._begin_in_two(inbound, header)
+        return Exchange(header, body, self.tools.intake.accept(inbound), size=len(body))
+
+    def _begin_in_two(self, inbound: Inbound, header: Header) -> Exchange:
+        """Hand in a message whose sender waits for the commit, and hears later what its steps made of it."""
+        stored: Future[Receipt] = get_running_loop().create_future()
+        inbound.on_stored = lambda receipt: None if stored.done() else stored.set_result(receipt)
+        steps = self.tools.intake.accept(inbound)
+        steps.add_done_callback(lambda _: _follow(stored, steps))
+        return Exchange(header, inbound.body, stored, steps, len(inbound.body))
 
     def _strange(self, body: bytes, header: Header, speaker: Peer) -> Exchange:
         """Refuse a message whose sender the peer's certificate does not speak for."""
@@ -107,6 +119,8 @@ class Exchanges:
             return exchange.answer
         error = promise.exception()
         if error is None:
+            if exchange.steps is not None:
+                return self._committed(header)
             receipt = promise.result()
             failed = receipt.ended if receipt.ended is not None and not receipt.ended.is_good else None
             if self.original or not (header.accept_ack or header.application_ack):
@@ -121,6 +135,16 @@ class Exchanges:
         else:
             self.refuse_bytes(str(error), exchange.body, error.condition, error.code)
         return self.refusal(header, error)
+
+    def late(self, exchange: Exchange) -> bytes:
+        """Return what is written when the steps of a message have ended whose commit was answered before."""
+        if exchange.steps is None or exchange.header is None:
+            return b""
+        error = exchange.steps.exception()
+        failed = Ended("", reason=str(error)) if isinstance(error, NotAccepted) else None
+        if error is None and (ended := exchange.steps.result().ended) is not None and not ended.is_good:
+            failed = ended
+        return b"".join(map(frame, self._processed(exchange.header, failed)))
 
     def _committed(self, header: Header) -> tuple[bytes, ...]:
         """Return the accept acknowledgment, where one is due: enhanced mode tells commit and processing apart."""
@@ -183,6 +207,19 @@ class Exchanges:
     def quarantine(self, reason: str, data: bytes) -> None:
         """Keep bytes that never became a message."""
         self.tools.intake.quarantine(self.tools.channel, self.peer, reason, data)
+
+
+def _follow(stored: "Future[Receipt]", steps: "Future[Receipt]") -> None:
+    """Let the first answer be that of the second where the message was never stored."""
+    error = None if steps.cancelled() else steps.exception()
+    if stored.done():
+        return
+    if steps.cancelled():
+        stored.cancel()
+    elif error is not None:
+        stored.set_exception(error)
+    else:
+        stored.set_result(steps.result())
 
 
 class BatchExchange:
@@ -267,6 +304,6 @@ class BatchExchange:
         except MessageError as error:
             refusal = refused(error)
         if refusal is None:
-            return self._exchanges.begin(body, header)
+            return self._exchanges.begin(body, header, alone=False)
         self._exchanges.refuse_bytes(str(refusal), body, refusal.condition, refusal.code)
         return Exchange(header, b"", None, answer=self._exchanges.refusal(header, refusal))

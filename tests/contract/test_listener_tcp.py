@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from broker.errors import NotAccepted
 from broker.notices import ConnectionClosed
@@ -177,3 +178,10 @@ async def test_tls_and_a_stop_in_the_middle(reactor: Any, tmp_path: Path) -> Non
 async def test_framings_that_say_nothing_are_refused(framing: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         World(framing=framing)
+
+
+async def test_senders_that_nobody_could_tell_apart_are_refused() -> None:
+    tls = {"certificate": "own.pem", "key": "own.key", "ca": "ca.pem", "senders": {"lab.test": ["LAB|MERCY"]}}
+    with pytest.raises(ValidationError, match="senders needs MSH-3 and MSH-4") as refused:
+        World(tls=tls)
+    assert refused.value.errors()[0]["loc"] == ("tls", "senders")

@@ -35,13 +35,13 @@ def named(name: str, *edits: tuple[bytes, bytes]) -> bytes:
     return body
 
 
-def exchange(engine: Running, *bodies: bytes) -> list[bytes]:
-    """Send messages over one connection without waiting; return as many answers."""
+def exchange(engine: Running, *bodies: bytes, count: int = 0) -> list[bytes]:
+    """Send messages over one connection without waiting; return so many answers (0: one for each)."""
     decoder = Decoder(1 << 20)
     found: list[bytes] = []
     with socket.create_connection(("127.0.0.1", engine.mllp), 30) as peer:
         peer.sendall(b"".join(map(frame, bodies)))
-        while len(found) < len(bodies):
+        while len(found) < (count or len(bodies)):
             data = peer.recv(65536)
             assert data, "the engine closed the connection"
             found += [item.payload for item in decoder.feed(data) if isinstance(item, Frame)]
@@ -83,4 +83,9 @@ def test_many_at_once_are_answered_in_order(engine: Running) -> None:
     """More than may be open on a connection; each twice."""
     bodies = [named(f"N{number}") for number in range(150)]
     assert codes(exchange(engine, *bodies, *bodies)) == [("AA", f"N{number}") for number in range(150)] * 2
+    both = [named(f"E{number}", (b"|P|2.5.1|||||", b"|P|2.5.1|||AL|AL|")) for number in range(100)]
+    found = codes(exchange(engine, *both, count=200))
+    for code in ("CA", "AA"):
+        assert [one for one in found if one[0] == code] == [(code, f"E{number}") for number in range(100)]
+    assert found[:2] == [("CA", "E0"), ("CA", "E1")]  # the commit is told before the steps have ended
     assert engine.stop() == 0

@@ -234,3 +234,30 @@ async def test_failure_is_told_as_asked_for_in_enhanced_mode(wishes: str, expect
     connection.dataReceived(frame(message(1, wishes=wishes)))
     await end(bench, 0, Ended("discarded"))
     assert answers(wire) == [(code, "M1") for code in expected]
+
+
+async def test_commit_is_answered_before_the_steps_and_they_when_they_end() -> None:
+    bench = Bench(acknowledge="processed")
+    connection, wire = bench.connect()
+    connection.dataReceived(frame(message(1, wishes="AL|AL")) + frame(message(2, wishes="AL|AL")))
+    for number, inbound in enumerate(bench.inbound):
+        assert inbound.on_stored is not None
+        inbound.on_stored(Receipt(message_id=number))
+    await turn()
+    assert answers(wire) == [("CA", "M1"), ("CA", "M2")]
+    await end(bench, 1, Ended("processed"))
+    assert len(answers(wire)) == 2  # in the order of the frames
+    connection.finish("the listener stops")
+    assert not wire.is_closing()
+    await end(bench, 0, FAILED)
+    assert answers(wire)[2:] == [("AE", "M1"), ("AA", "M2")]
+    assert wire.is_closing()
+
+
+async def test_one_refusal_is_the_answer_where_nothing_was_stored() -> None:
+    bench = Bench(acknowledge="processed")
+    connection, wire = bench.connect()
+    connection.dataReceived(frame(message(1, wishes="AL|AL")))
+    await bench.refuse(0, REFUSAL)
+    await turn()
+    assert answers(wire) == [("CR", "M1")]
