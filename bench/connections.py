@@ -136,7 +136,7 @@ async def _drip(peers: Sequence[socket.socket]) -> None:
             due += _PACE
             for peer in open_:
                 with contextlib.suppress(OSError):
-                    peer.send(b"\x0bMSH|^~\\&|"[:1] if due == began + _PACE else b"M")
+                    peer.send(b"\x0b" if due == began + _PACE else b"M")
         await asyncio.sleep(0.1)
         still = [peer for peer in open_ if not _is_over(peer)]
         if len(still) < len(open_):

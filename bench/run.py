@@ -22,6 +22,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench import (
+    connections,
     fhir_create,
     mllp_out,
     reading_back,
@@ -224,8 +225,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15, help="of each measurement")
     parser.add_argument("--queued", type=int, default=QUEUED)
     parser.add_argument("--waiting", type=int, default=WAITING, help="deliveries behind an outage")
-    everything = "reading,sqlite,postgresql,latency,fhir_create,memory,hanging,outage,start,partner,web"
-    parser.add_argument("--only", default=everything)
+    parser.add_argument(
+        "--only",
+        default="reading,sqlite,postgresql,latency,fhir_create,memory,hanging,outage,start,partner,web,idle,tls,loris",
+    )
     args = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
         "reading": reading,
@@ -239,6 +242,9 @@ def main() -> None:
         "start": cold_start,
         "partner": lambda: mllp_out.measure(args.seconds, drained),
         "web": web.measure,
+        "idle": lambda: connections.idle(10_000, args.seconds / 3),
+        "tls": lambda: connections.tls(args.seconds),
+        "loris": lambda: connections.loris(1000, min(args.seconds, 8)),
     }
     found: dict[str, Any] = {"machine_before": machine()}
     found |= {name: parts[name]() for name in args.only.split(",")}
