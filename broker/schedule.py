@@ -1,0 +1,187 @@
+"""This module says when something is due: an interval or a cron expression, within active hours, without holidays.
+
+It is pure: who asks brings the time. Times are POSIX seconds; a clock face has a meaning only in the schedule's zone.
+"""
+
+import datetime as dt
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Final, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+
+from broker.spec import Seconds, Spec
+
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY: Final = 1440  # minutes
+_FIELDS: Final = 5  # of a cron expression; with a sixth, seconds, cronsim knows nothing of summer time
+_STEPS: Final = 1000  # due times that are looked at, or days that are stepped over, before it is called never
+
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+
+def _clock(value: str) -> str:
+    hours, colon, minutes = value.partition(":")
+    if (
+        not (colon and hours.isdecimal() and minutes.isdecimal() and len(minutes) == len("00"))
+        or int(minutes) >= 60  # noqa: PLR2004 - minutes of an hour
+        or _minutes(value) > _DAY
+    ):
+        raise ValueError('needs a time of day from "00:00" to "24:00", such as "08:00"')
+    return value
+
+
+def _minutes(clock: str) -> int:
+    hours, _, minutes = clock.partition(":")
+    return int(hours) * 60 + int(minutes)
+
+
+def _cron(value: str) -> str:
+    if len(value.split()) != _FIELDS:
+        raise ValueError('needs five fields (minute, hour, day, month, weekday), such as "0 6 * * 1-5"')
+    try:
+        CronSim(value, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+    except CronSimError as error:
+        raise ValueError(f'is no cron expression ({error}); one is "0 6 * * 1-5"') from None
+    return value
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is not a time zone; needs a name such as Europe/Berlin or America/Chicago") from None
+    return value
+
+
+Clock = Annotated[str, AfterValidator(_clock), WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,2}:[0-9]{2}$"})]
+
+
+class ActiveSpec(Spec):
+    """The hours and days in which anything is due; hours that end before they begin go past midnight."""
+
+    begin: Clock = Field(default="00:00", alias="from", description="The time of day at which they begin.")
+    end: Clock = Field(default="24:00", alias="to", description="The time of day before which they end.")
+    days: list[Day] = Field(
+        default=list(_DAYS), min_length=1, description="The days on which they begin, such as `[mon, tue]`."
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if _minutes(self.begin) == _minutes(self.end) or _minutes(self.begin) == _DAY:
+            raise ValueError("`from` and `to` leave no time between them")
+        return self
+
+
+class ScheduleSpec(Spec):
+    """When something is due."""
+
+    every: Seconds | None = Field(
+        default=None, ge=1, le=86_400, description="How often; what divides a day is counted from midnight UTC."
+    )
+    cron: Annotated[str, AfterValidator(_cron)] | None = Field(
+        default=None, description="Instead of `every`: minute, hour, day, month and weekday, such as `0 6 * * 1-5`."
+    )
+    zone: Annotated[str, AfterValidator(_zone)] = Field(
+        default="UTC", description="The time zone of `cron`, `active` and `holidays`, such as `Europe/Berlin`."
+    )
+    active: ActiveSpec | None = Field(
+        default=None, description="The hours and days in which anything is due; without it, all of them."
+    )
+    holidays: list[dt.date] = Field(default=[], description="Dates on which nothing is due, such as `2026-12-25`.")
+
+    @model_validator(mode="after")
+    def _happens(self) -> Self:
+        if (self.every is None) == (self.cron is None):
+            raise ValueError("needs exactly one of `every` and `cron`")
+        if self.schedule().after(time.time()) is None:
+            raise ValueError("is never due: none of its times is within `active`, or all of them are holidays")
+        return self
+
+    def schedule(self) -> "Schedule":
+        """Return the schedule."""
+        active = self.active or ActiveSpec()
+        return Schedule(
+            every=self.every,
+            cron=self.cron or "",
+            zone=ZoneInfo(self.zone),
+            begin=_minutes(active.begin),
+            end=_minutes(active.end),
+            weekdays=frozenset(_DAYS.index(day) for day in active.days),
+            holidays=frozenset(self.holidays),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When something is due. Due times depend on nothing but the schedule, so that a restart finds the same ones.
+
+    Where clocks go forward, a cron time that is skipped is due right after the gap; where they go back, one that comes
+    twice is due once (as in Debian's cron). Intervals and cron expressions with ``*`` hours follow the elapsed time.
+    """
+
+    every: float | None = None  # seconds
+    cron: str = ""
+    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    begin: int = 0  # minutes of the day
+    end: int = _DAY
+    weekdays: frozenset[int] = frozenset(range(7))
+    holidays: frozenset[dt.date] = frozenset()
+
+    def after(self, moment: float) -> float | None:
+        """Return the first due time later than ``moment``; None where there is none in years."""
+        for _ in range(_STEPS):
+            due = self._candidate(moment)
+            if due is None or self._is_active(due):
+                return due
+            moment = max(due, self._opening(due) - 0.001)  # what is due as the hours begin counts
+        return None
+
+    def latest(self, after: float, until: float) -> float | None:
+        """Return the last due time later than ``after`` and not later than ``until``."""
+        found = None
+        for due in self._within(after, until):
+            found = due
+        return found
+
+    def _within(self, after: float, until: float) -> Iterator[float]:
+        due = self.after(after)
+        while due is not None and due <= until:
+            yield due
+            due = self.after(due)
+
+    def _candidate(self, moment: float) -> float | None:
+        """Return the first time later than ``moment`` by interval or cron alone."""
+        if self.every is not None:
+            return (math.floor(moment / self.every) + 1) * self.every
+        # Cronsim counts from a whole second, exclusive; in an hour that comes twice, from the first of the two.
+        since = dt.datetime.fromtimestamp(math.floor(moment), self.zone)
+        later = (due.timestamp() for due in CronSim(self.cron, since))
+        return next((due for due in later if due > moment), None)
+
+    def _is_active(self, moment: float) -> bool:
+        local = dt.datetime.fromtimestamp(moment, self.zone)
+        minute, day = local.hour * 60 + local.minute, local.date()
+        if self.begin < self.end:
+            return self.begin <= minute < self.end and self._counts(day)
+        if minute >= self.begin:
+            return self._counts(day)
+        return minute < self.end and self._counts(day - dt.timedelta(days=1))
+
+    def _counts(self, day: dt.date) -> bool:
+        return day.weekday() in self.weekdays and day not in self.holidays
+
+    def _opening(self, moment: float) -> float:
+        """Return when the active hours begin next; the end of what is looked at where they do not."""
+        day = dt.datetime.fromtimestamp(moment, self.zone).date()
+        for _ in range(_STEPS):
+            hour, minute = divmod(self.begin, 60)
+            opening = dt.datetime.combine(day, dt.time(hour, minute), self.zone).timestamp()
+            if self._counts(day) and opening > moment:
+                return opening
+            day += dt.timedelta(days=1)
+        return moment + _STEPS * 86_400
