@@ -100,6 +100,7 @@ LISTENERS: Final[Parts[ListenerSpec]] = Parts(
         "fhir": "listeners.fhir:FhirSpec",
         "webhook": "listeners.webhook:WebhookSpec",
         "callbacks": "listeners.callbacks:CallbacksSpec",
+        "timer": "listeners.timer:TimerSpec",
     },
 )
 STEPS: Final[Parts[StepSpec]] = Parts(

@@ -7,7 +7,7 @@ import typing
 from typing import Any, Final
 
 from broker.spec import Spec
-from config.catalog import DESTINATIONS
+from config.catalog import DESTINATIONS, LISTENERS
 from config.places import DatabaseSpec, S3PlaceSpec, SftpPlaceSpec
 
 _SETTINGS: Final[dict[str, type[Spec]]] = {
@@ -16,13 +16,15 @@ _SETTINGS: Final[dict[str, type[Spec]]] = {
     "databases": DatabaseSpec,
 }
 _KINDS: Final = ("mllp", "files", "sftp", "s3", "channel", "database", "answer")
+_WAYS_IN: Final = ("timer",)
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"), (0.001, "ms"))
 
 
 def tables() -> dict[str, str]:
     """Return the tables by what they are of."""
-    specs = {f"deliver.{kind}": DESTINATIONS[kind] for kind in _KINDS} | _SETTINGS
-    return {name: table(spec) for name, spec in specs.items()}
+    ways_in: dict[str, type[Spec]] = {f"listen.{kind}": LISTENERS[kind] for kind in _WAYS_IN}
+    ways_out: dict[str, type[Spec]] = {f"deliver.{kind}": DESTINATIONS[kind] for kind in _KINDS}
+    return {name: table(spec) for name, spec in (ways_in | ways_out | _SETTINGS).items()}
 
 
 def table(spec: type[Spec]) -> str:
