@@ -138,7 +138,10 @@ class Schedule:
             due = self._candidate(moment)
             if due is None or self._is_active(due):
                 return due
-            moment = max(due, self._opening(due) - 0.001)  # what is due as the hours begin counts
+            opening = self._opening(due)
+            if opening is None:
+                return None
+            moment = max(due, opening - 0.001)  # what is due as the hours begin counts
         return None
 
     def latest(self, after: float, until: float) -> float | None:
@@ -175,8 +178,8 @@ class Schedule:
     def _counts(self, day: dt.date) -> bool:
         return day.weekday() in self.weekdays and day not in self.holidays
 
-    def _opening(self, moment: float) -> float:
-        """Return when the active hours begin next; the end of what is looked at where they do not."""
+    def _opening(self, moment: float) -> float | None:
+        """Return when the active hours begin next; None where they do not in years."""
         day = dt.datetime.fromtimestamp(moment, self.zone).date()
         for _ in range(_STEPS):
             hour, minute = divmod(self.begin, 60)
@@ -184,4 +187,4 @@ class Schedule:
             if self._counts(day) and opening > moment:
                 return opening
             day += dt.timedelta(days=1)
-        return moment + _STEPS * 86_400
+        return None

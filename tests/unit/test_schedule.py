@@ -108,6 +108,12 @@ def test_nothing_is_due_on_holidays() -> None:
     assert dues(given, "2026-12-24T06:00", 1) == ["2026-12-27T06:00"]
 
 
+def test_nothing_is_due_where_every_day_is_a_holiday() -> None:
+    days = [(dt.date(2026, 11, 28) + dt.timedelta(days=number)).isoformat() for number in range(2000)]
+    given = Schedule(every=3600, holidays=frozenset(map(dt.date.fromisoformat, days)))
+    assert given.after(at("2026-11-28T00:00")) is None
+
+
 def test_latest_of_several_due_times_is_found() -> None:
     every = schedule(every="10s")
     assert every.latest(100.0, 135.0) == 130.0
