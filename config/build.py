@@ -1,7 +1,6 @@
 """This module builds what was read: channels for the engine, and for a worker process what it runs over messages."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,14 +17,18 @@ from broker.pressure import Pressure
 from config.channel import ChannelPlan, DeliverPlan, PurePlan, load_pure
 from config.presets import load_presets
 from config.profiles import load_profile
-from config.program import Compiled, Exit, Program, Split
+from config.program import Compiled, Exit, Program
 from transforms.kit import Kit
+from transforms.several import Split
+from transforms.split_bundle import split_bundle
+from transforms.split_cda import split_cda
 from transforms.split_patients import split_patients
 
 if TYPE_CHECKING:
     from config.settings import Settings  # a worker process has none
 
-_HL7: Final = "hl7"
+# Format -> what takes its messages about several patients apart.
+_SPLITS: Final[dict[str, Split]] = {"hl7": split_patients, "fhir": split_bundle, "cda": split_cda}
 _CANONICAL: Final = "canonical"
 
 
@@ -46,7 +49,7 @@ def build_program(tree: dict[str, Any], folder: Path, presets: Mapping[str, Any]
 
 def _split(plan: PurePlan, form: Format) -> Split | None:
     """Return what takes messages about several patients apart; who makes no events passes them on as they are."""
-    return split_patients if form.kind == _HL7 and any(step.kind == _CANONICAL for step in plan.steps) else None
+    return _SPLITS.get(form.kind) if any(step.kind == _CANONICAL for step in plan.steps) else None
 
 
 def _exit(kit: Kit, plan: DeliverPlan, every: Sequence[DeliverPlan]) -> Exit:
@@ -110,8 +113,9 @@ def build_index(plan: ChannelPlan, kit: Kit) -> Index:
     if not plan.index:
         return no_index
     wanted = [(name, kit.expression(text)) for name, text in plan.index.items()]
-    if kit.format.kind == _HL7:
-        return lambda document: _values(wanted, _documents(document))
+    split = _SPLITS.get(kit.format.kind)
+    if split is not None:
+        return lambda document: _values(wanted, _documents(document, split))
     return lambda document: _values(wanted, (document,))
 
 
@@ -120,13 +124,13 @@ def _values(wanted: Sequence[tuple[str, Compiled]], documents: Sequence[Document
     return list(dict.fromkeys(pair for pair in values if pair[1]))
 
 
-def _documents(document: Document) -> Sequence[Document]:
+def _documents(document: Document, split: Split) -> Sequence[Document]:
     """Return a message as it is, or a document for each of its patients: it is to be found by all of them."""
     try:
-        parts = split_patients(document.message, DELIVERIES)
+        parts = split(document.message, DELIVERIES)
     except StepError:
         return (document,)  # it will fail, and is kept all the same
-    return [replace(document, message=part.message()) for part in parts] or (document,)
+    return [part.document(document) for part in parts] or (document,)
 
 
 def _value(expression: Compiled, document: Document) -> str:

@@ -7,7 +7,7 @@ message fails, and nothing of it is delivered; if all are filtered, it is filter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
@@ -16,6 +16,7 @@ from broker.ids import DELIVERIES
 from broker.message import Document, Filtered
 from broker.parts import Renderer, Transform
 from transforms.other_record import other_record
+from transforms.several import Part, Split
 
 Compiled = Callable[[Document], Any]
 # Destination by place (and so on, for every further patient), order key, size of the request; and the order key of the
@@ -38,20 +39,6 @@ class Exit:
     when: Compiled | None
     render: Renderer
     instead: frozenset[int] = frozenset()
-
-
-class Part(Protocol):
-    """What a message says of one of several patients; ``str`` is what people call it."""
-
-    def message(self) -> Any:
-        """Return it as a message of its own."""
-
-    def located(self, text: str) -> str:
-        """Return a location in it as one in the whole message."""
-
-
-# Returns the parts of a message about several patients (at most so many, else it raises StepError); none for another.
-Split = Callable[[Any, int], Sequence[Part]]
 
 
 class Program:
@@ -107,7 +94,8 @@ class Program:
 
     def _failed(self, step: str, location: str | None, reason: str) -> tuple[Result, list[bytes]]:
         if self._part is not None:
-            location, reason = self._part.located(location or "PID"), f"{self._part}: {reason}"
+            location = self._part.located(location) if location else self._part.place
+            reason = f"{self._part}: {self._part.located(reason)}"
         return ("failed", step, location, reason, []), []
 
     def _line(self) -> str | None:
@@ -133,9 +121,9 @@ class Program:
         stopped: list[tuple[str, str, str]] = []
         for number, part in enumerate(parts):
             self._part = part
-            outcome = self._stepped(replace(whole, message=part.message(), values=dict(whole.values)), steps)
+            outcome = self._stepped(part.document(whole), steps)
             if isinstance(outcome, Filtered):
-                stopped.append((self._at, part.located("PID"), f"{part}: {outcome.reason}"))
+                stopped.append((self._at, part.place, f"{part}: {outcome.reason}"))
             else:
                 ways, rendered = self._rendered(outcome, number * len(self._exits))
                 deliveries += ways
@@ -158,7 +146,10 @@ class Program:
                 seen.append(step(whole))
                 self._part = part
             found = seen[0]
-            return found if isinstance(found, Filtered) else replace(document, values=document.values | found.values)
+            if isinstance(found, Filtered):
+                return found
+            added = {name: value for name, value in found.values.items() if name not in whole.values}
+            return replace(document, values=document.values | added)
 
         return look
 

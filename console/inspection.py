@@ -25,6 +25,9 @@ from transforms.finding import acknowledgment
 from transforms.map_cda import map_cda, read_cda
 from transforms.map_fhir import map_fhir
 from transforms.map_message import map_message
+from transforms.several import Split
+from transforms.split_bundle import split_bundle
+from transforms.split_cda import split_cda
 from transforms.split_patients import split_patients
 from transforms.to_fhir import to_fhir
 from transforms.validation import validate
@@ -130,7 +133,7 @@ def inspect_message(body: bytes, asked: Asked) -> Seen:
         seen.acknowledgment = refusal.code
     seen.errors += [_error(one.location, one.condition, one.severity, one.text) for one in findings]
     seen.values = {place: _value(message.get, Location.parse, place) for place in asked.at}
-    _tell_each(seen, message, asked)
+    _tell_each(seen, message, split_patients, map_message, asked)
     if asked.second:
         seen.second_opinion = second_opinion(message)
     return seen
@@ -173,31 +176,34 @@ def _inspect_resource(resource: Any, asked: Asked) -> Seen:
             seen.acknowledgment = "AE"
     seen.values = {place: _value(lambda path: path.of(resource), Path.parse, place) for place in asked.at}
     if seen.acknowledgment == "AA":
-        _tell(seen, lambda: map_fhir(resource), asked)
+        _tell_each(seen, resource, split_bundle, map_fhir, asked)
     return seen
 
 
 def _inspect_cda(data: bytes, asked: Asked) -> Seen:
     root = read_cda(data)
     seen = Seen(kind="cda", source=root, values=dict.fromkeys(asked.at))
-    _tell(seen, lambda: map_cda(root), asked)
+    _tell_each(seen, root, split_cda, map_cda, asked)
     return seen
 
 
-def _tell_each(seen: Seen, message: Message, asked: Asked) -> None:
-    """Add the event of an HL7 message, or of each patient that it is about: the first of them is its ``canonical``."""
+def _tell_each(seen: Seen, message: Any, split: Split, mapping: Callable[[Any], Event], asked: Asked) -> None:
+    """Add the event of a message, or of each patient that it is about: the first of them is its ``canonical``."""
     try:
-        parts = split_patients(message, DELIVERIES)
+        parts = split(message, DELIVERIES)
     except StepError as error:
         seen.errors.append(_error(error.location, 0, "warning", str(error)))
         return
     if not parts:
-        _tell(seen, lambda: map_message(message), asked)
+        _tell(seen, lambda: mapping(message), asked)
         return
     for part in parts:
         one = Seen(kind=seen.kind)
-        _tell(one, partial(map_message, part.message()), asked)
-        seen.errors += [error | {"location": part.located(error["location"])} for error in one.errors]
+        _tell(one, partial(mapping, part.message()), asked)
+        seen.errors += [
+            error | {"location": part.located(error["location"]), "text": part.located(error["text"])}
+            for error in one.errors
+        ]
         if one.canonical is not None:
             seen.events.append(one.canonical)
         if one.fhir is not None:

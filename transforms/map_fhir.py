@@ -1,10 +1,10 @@
 """This module maps FHIR R4 resources and Bundles to canonical events."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import fields, replace
 from typing import Any, Final, NamedTuple, NoReturn
 
-from broker.canonical.model import Event, Source
+from broker.canonical.model import Event, Patient, Source
 from broker.errors import StepError
 from broker.fhir.elements import is_resource
 from transforms.fhir_pool import Pool, Reader, addressed
@@ -80,21 +80,31 @@ def map_bundle(bundle: Node, *, base: str = "") -> list[Event]:
     Raises `StepError` with the path for an entry that says something which no event can tell.
     """
     kind = text(bundle, "type") or ""
-    entries = [_entry(each, f"Bundle.entry[{index}]") for index, each in enumerate(nodes(bundle, "entry"))]
+    entries = entries_of(bundle)
     if kind == "history":
         entries.reverse()  # the newest comes first there
     elif kind != "batch":
         entries.sort(key=lambda entry: (_METHODS.get(entry.method, 0), _FIRST.get(entry.kind, 3)))
-    pool = Pool(base)
-    for entry in entries:
-        created = entry.method == "POST" and kind != "history"
-        pool.add(entry.resource, entry.url, created=created)
+    pool = pool_of(entries, kind, base)
     told = Told(source=_source(bundle, entries), sent_at=text(bundle, "timestamp"))
     if kind == "document":
         return [_summary(pool, entries, told)]
     inside = _inside(pool, entries)
     told_apart = (_event(pool, entry, told) for entry in entries if id(entry.resource) not in inside)
     return _once(event for event in told_apart if event is not None)
+
+
+def entries_of(bundle: Node) -> list[Entry]:
+    """Return the entries of a Bundle, in its order."""
+    return [_entry(each, f"Bundle.entry[{index}]") for index, each in enumerate(nodes(bundle, "entry"))]
+
+
+def pool_of(entries: Iterable[Entry], kind: str, base: str = "") -> Pool:
+    """Return the resources of a Bundle of a type, where references among them can be followed."""
+    pool = Pool(base)
+    for entry in entries:
+        pool.add(entry.resource, entry.url, created=entry.method == "POST" and kind != "history")
+    return pool
 
 
 def _entry(entry: Node, place: str) -> Entry:
@@ -200,19 +210,27 @@ def _summary(pool: Pool, entries: list[Entry], told: Told) -> Event:
     return _joined(main, others)
 
 
+def key_of(patient: Patient) -> Hashable:
+    """Return what makes two patients of one Bundle the same: the record's number, else all that is known."""
+    return (patient.mrn.system, patient.mrn.value) if patient.mrn else patient
+
+
 def _one(events: list[Event]) -> Event:
     """Return several events about one patient as one; raise `StepError` where that would lose something."""
     if len(events) == 1:
         return events[0]
     if not events:
         _fail("Bundle", "nothing in it tells anything about a patient; filter it out before")
-    about = {event.patient.mrn or event.patient for event in events if event.kind != "staff.updated"}
+    if len({key_of(event.patient) for event in events if event.kind != "staff.updated"}) > 1:
+        _fail("Bundle", "it tells of several patients; split it before")
     twice = any(sum(getattr(event, name) is not None for event in events) > 1 for name in _SINGLES)
-    if len(about) > 1 or twice or any(event.kind in _ALONE for event in events):
-        _fail("Bundle", "it tells of several patients or several slots, documents or merges; split it before")
+    if twice or any(event.kind in _ALONE for event in events):
+        _fail("Bundle", "it tells of several slots, documents or merges of one patient; send each by itself")
     main = min(events, key=lambda event: _LEADING.index(event.kind.partition(".")[0]))
+    fullest = max((main, *events), key=lambda event: len(event.patient.names))  # one may know no more than a reference
     others = [{field: getattr(event, field) for field in (*_LISTS, *_SINGLES, "encounter")} for event in events]
-    return _joined(main, [other for other, event in zip(others, events, strict=True) if event is not main])
+    said = [other for other, event in zip(others, events, strict=True) if event is not main]
+    return replace(_joined(main, said), patient=fullest.patient)
 
 
 def _joined(main: Event, others: list[dict[str, Any]]) -> Event:

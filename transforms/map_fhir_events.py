@@ -77,7 +77,7 @@ PARTS: Final[dict[str, Callable[[Reader, Node], Parts]]] = {
     "RelatedPerson": lambda reader, it: {"related_people": (map_related_person(reader, it),)},
     "ServiceRequest": _request,
 }
-_WITHOUT_PATIENT: Final = frozenset({"Practitioner", "PractitionerRole"})
+WITHOUT_PATIENT: Final = frozenset({"Practitioner", "PractitionerRole"})
 # Where a resource names the patient, if not in ``subject``, and the visit, if not in ``encounter``.
 _SUBJECTS: Final = {
     "AllergyIntolerance": "patient", "Immunization": "patient", "RelatedPerson": "patient", "Consent": "patient",
@@ -149,7 +149,7 @@ def event_of(reader: Reader, resource: Node, told: Told) -> Event:
     parts = PARTS[kind](reader, resource)
     if kind == "Patient":
         return _person(reader, resource, told, parts)
-    patient = Patient() if kind in _WITHOUT_PATIENT else subject_of(reader, resource, told)
+    patient = Patient() if kind in WITHOUT_PATIENT else subject_of(reader, resource, told)
     parts.setdefault("encounter", _visit(reader, resource, kind))
     return Event(
         kind=_kind(kind, resource, told),
@@ -162,20 +162,31 @@ def event_of(reader: Reader, resource: Node, told: Told) -> Event:
 
 def subject_of(reader: Reader, resource: Node, told: Told) -> Patient:
     """Return whom a resource is about, in full where the Patient came along."""
+    return subjects_of(reader, resource, told)[0]
+
+
+def subjects_of(reader: Reader, resource: Node, told: Told) -> list[Patient]:
+    """Return whom a resource is about: one, but for an Appointment of several patients."""
     kind = str(resource.get("resourceType"))
+    if kind == "Patient":
+        return [_told_patient(reader, resource)]
     name = _SUBJECTS.get(kind, "subject")
     if kind == "Appointment":
         name = "participant"
         links = [each for each in actors(resource) if reader.find(each).kind == "Patient"]
     else:
-        links = nodes(resource, name)
+        links = nodes(resource, name)[:1]
     place = f"{told.place or kind}.{name}"
     if not links:
         untold = Untold if kind == "Appointment" else StepError
         raise untold(
             f"{place} names no patient, so nobody can say whom this is about", step="canonical", location=place
         )
-    target = reader.find(links[0])
+    return [_patient_of(reader, link, place) for link in links]
+
+
+def _patient_of(reader: Reader, link: Node, place: str) -> Patient:
+    target = reader.find(link)
     if target.kind not in {"Patient", ""}:
         raise Untold(f"{place} is no patient; filter such messages out", step="canonical", location=place)
     if target.resource:

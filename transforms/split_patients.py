@@ -1,4 +1,4 @@
-"""This module takes a message about several patients apart, into one message about each.
+"""This module takes an HL7 v2 message about several patients apart, into one message about each.
 
 A patient's part begins with its PID and ends before the next one, or before what is above patients (RGS). What stands
 in front of the first PID, and what is above patients, belongs to all of them. Where records are merged, moved or
@@ -9,7 +9,7 @@ of one chart can be told of another.
 import dataclasses
 from typing import Final
 
-from broker.errors import StepError
+from broker.message import Document
 from broker.wire.er7 import Location, Message
 from broker.wire.groups import level_of
 from transforms.clinical import BLANK
@@ -20,8 +20,10 @@ from transforms.map_observation import upper_code
 from transforms.map_order import PREVIOUS, map_order
 from transforms.map_query import map_acknowledgment, map_answer, map_question
 from transforms.map_subject import fail, type_of
+from transforms.several import called, too_many
 
 _PID_3: Final = 3
+_FIRST: Final = "PID"
 _OF_PATIENTS: Final = level_of("PID")
 _WITHOUT_LEVEL: Final = level_of("")
 _PERSONAL: Final = frozenset({"PD1", "PV2", "MRG"})  # without a level, and a patient's all the same
@@ -48,12 +50,21 @@ class Part:
 
     def __str__(self) -> str:
         """Return what people call the part."""
-        return f"patient {self.number} of {self.count}"
+        return called(self.number, self.count)
+
+    @property
+    def place(self) -> str:
+        """Where the patient stands in the whole message."""
+        return self.located("PID")
 
     def message(self) -> Message:
         """Return the part as a message of its own; made anew every time, so that not all of them are in memory."""
         lines = self._whole.lines()
         return self._whole.with_lines(lines[place] for place in sorted(self._shared + self._own))
+
+    def document(self, whole: Document) -> Document:
+        """Return the part as what the steps get."""
+        return dataclasses.replace(whole, message=self.message(), values=dict(whole.values))
 
     def located(self, text: str) -> str:
         """Return a location in the part as one in the whole message; what is none stays as it is."""
@@ -90,7 +101,7 @@ def split_patients(message: Message, most: int) -> list[Part]:
     if mapper is None or mapper in _NOBODYS or kind in WITH_TWO:
         return []
     if kind in WITH_MRG and len(message.texts("MRG")) > most:
-        raise _too_many(len(message.texts("MRG")), most)
+        raise too_many(len(message.texts("MRG")), most, _FIRST)
     shared, groups = _groups(message, earlier=mapper is map_order)
     if kind in WITH_MRG:
         lines = message.lines()
@@ -99,13 +110,8 @@ def split_patients(message: Message, most: int) -> list[Part]:
         groups = _joined(message, groups)
     count = len(groups)
     if count > most:
-        raise _too_many(count, most)
+        raise too_many(count, most, _FIRST)
     return [Part(message, (shared, own), number, count) for number, own in enumerate(groups, 1)] if count > 1 else []
-
-
-def _too_many(count: int, most: int) -> StepError:
-    text = f"the message is about {count} patients; at most {most} fit into one of this channel, so send it in several"
-    return StepError(text, step="canonical", location="PID")
 
 
 def _groups(message: Message, *, earlier: bool) -> tuple[Places, list[Places]]:
