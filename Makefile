@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test check format faults conformance bench lock clean
+.PHONY: help run test check format faults fuzz conformance bench lock clean
 
 # The first interpreter that is new enough.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
@@ -25,6 +25,7 @@ help: ## Show this
 	@echo 'make check   formatting, lint, types, layout: what must hold before a commit'
 	@echo 'make format  put formatting and imports in order'
 	@echo 'make faults  the long form of the crash tests: 300 kills, every crash point five times, 5,000 messages of which a fifth is answered ambiguously (an hour)'
+	@echo 'make fuzz    the long form of the fuzz tests: ten million mutated HL7 messages (FUZZ_INPUTS=…); make test tries 200,000'
 	@echo 'make conformance  read other people'"'"'s messages (../shared/data) and compare with what peers made of them'
 	@echo 'make bench   measure what the README promises, and print it as JSON'
 	@echo 'make lock    work out requirements/*.txt again from pyproject.toml (needs uv; ARGS=--upgrade for newer versions)'
@@ -50,6 +51,9 @@ format: $(DEV)
 
 faults: $(DEV)
 	$(KEEP) FAULT_KILLS=300 FAULT_HITS=1,2,3,7,20 FAULT_CUTS=300 FAULT_AMBIGUOUS=5000 FAULT_OUTAGE=2000 $(BIN)/python -m pytest -n 2 --dist worksteal -ra tests/faults $(ARGS)
+
+fuzz: $(DEV)
+	$(KEEP) FUZZ_INPUTS=$${FUZZ_INPUTS:-10000000} $(BIN)/python -m pytest -n 2 -ra tests/fuzz $(ARGS)
 
 conformance: $(DEV)
 	@$(KEEP) $(BIN)/python -m tests.conformance.peers
