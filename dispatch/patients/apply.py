@@ -47,6 +47,8 @@ class Batch:
         self._now = now
         self._sources: dict[writes.Sender, int] = {}
         self._created: set[int] = set()
+        self._found: identity.Found = {}  # whom the keys of the batch meant when it was locked …
+        self._merged = False  # … which a merge of its own has changed since
 
     def apply(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         """Apply all in one transaction; return one outcome each. Raises what the database raises, then nothing holds.
@@ -116,13 +118,13 @@ class Batch:
             if said.retired is not None:
                 keys.setdefault(said.retired, self._provenance(said))
                 retired.add(said.retired)
-        self._created = identity.claim(self._connection, keys, retired, self._now)
+        self._found, self._created = identity.claim(self._connection, keys, retired, self._now)
 
     def _provenance(self, said: Said) -> tuple[int, int]:
         return (said.delivery_id, self._sources[said.application, said.facility])
 
     def _run(self, events: Sequence[Said]) -> None:
-        who = identity.resolve(self._connection, {said.key for said in events})
+        who = identity.resolve(self._connection, self._meant({said.key for said in events}))
         told = [(who[said.key], said) for said in events]
         identity.read_details(self._connection, told, self._created)
         rows = [self._tell(record, said) for record, said in told]
@@ -130,6 +132,11 @@ class Batch:
         writes.write_records(self._connection, list(written.values()), self._now)
         writes.write_events(self._connection, rows)
         self._created.difference_update(written)
+
+    def _meant(self, keys: set[Key]) -> identity.Found:
+        if self._merged:
+            return identity.look_up(self._connection, list(keys))
+        return {key: self._found[key] for key in keys}
 
     def _tell(self, record: Record, said: Said) -> writes.EventRow:
         source = self._sources[said.application, said.facility]
@@ -145,6 +152,7 @@ class Batch:
         if target is not None and target != survivor:
             return _ELSEWHERE
         if target is None:
+            self._merged = True
             writes.retire(self._connection, retired, survivor, self._now, self._provenance(said))
             writes.add_identifiers(self._connection, retired, merged_said(said) | {old}, said.delivery_id)
             self._created -= {survivor, retired}

@@ -7,7 +7,7 @@ Locks are always taken in the same order (new keys as sorted, then patients by i
 other instead of blocking each other. SQLite needs none: its transaction is alone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from broker.sql import Connection
@@ -53,31 +53,36 @@ _VISITS: Final = (
 Found = dict[Key, tuple[int, int | None]]  # patient and survivor
 
 
-def claim(connection: Connection, keys: Mapping[Key, tuple[int, int]], retired: set[Key], now: float) -> set[int]:
-    """Make the patients that do not exist yet, lock all that a batch is about, and return the ids of the new ones.
+def claim(
+    connection: Connection, keys: Mapping[Key, tuple[int, int]], retired: set[Key], now: float
+) -> tuple[Found, set[int]]:
+    """Make the patients that do not exist yet, and lock all that a batch is about.
 
+    Returns whom the keys mean, which holds until the transaction itself merges some, and the ids of the new ones.
     ``keys`` says for each medical record number which delivery and source it was first heard from; ``retired`` are
     those that a merge makes cease, whose own retired ones are locked too.
     """
     wanted = sorted(keys)
-    found = _find(connection, wanted)
+    found = look_up(connection, wanted)
     missing = [key for key in wanted if key not in found]
     created: set[int] = set()
     if missing:
         made = connection.bulk(*_CREATE, [(*key, 0, now, *keys[key]) for key in missing])
         created = {row[0] for row in made}  # without those that another writer made meanwhile
-        found |= _find(connection, missing)
+        found |= look_up(connection, missing)
     if connection.dialect == "postgresql":
-        _lock(connection, wanted, retired, found)
-    return created
+        found = _locked(connection, wanted, retired, found)
+    return found, created
 
 
-def _find(connection: Connection, keys: Sequence[Key]) -> Found:
+def look_up(connection: Connection, keys: Sequence[Key]) -> Found:
+    """Return the patient that has each key, and its survivor if it was merged; keys that nobody has are left out."""
     rows = connection.bulk(*_FIND, keys)
     return {(value, system, kind): (patient, survivor) for value, system, kind, patient, survivor in rows}
 
 
-def _lock(connection: Connection, keys: Sequence[Key], retired: set[Key], found: Found) -> None:
+def _locked(connection: Connection, keys: Sequence[Key], retired: set[Key], found: Found) -> Found:
+    """Lock whom the keys mean; return who that is now that nobody else can change it."""
     locked: set[int] = set()
     while True:
         meant = {patient for pair in found.values() for patient in pair if patient is not None}
@@ -85,16 +90,15 @@ def _lock(connection: Connection, keys: Sequence[Key], retired: set[Key], found:
             heads = {(survivor or patient,) for patient, survivor in (found[key] for key in retired)}
             meant |= {patient for _survivor, patient in connection.bulk(*_FAMILY, list(heads))}
         if meant <= locked:
-            return
+            return found
         connection.bulk(*_LOCK, [(patient,) for patient in sorted(meant)])
         locked |= meant
         # Another writer may have merged one of them while we waited.
-        found = _find(connection, keys)
+        found = look_up(connection, keys)
 
 
-def resolve(connection: Connection, keys: Iterable[Key]) -> dict[Key, Record]:
+def resolve(connection: Connection, found: Found) -> dict[Key, Record]:
     """Read who stands behind each key: the patient itself, or the survivor that it was merged into."""
-    found = _find(connection, list(keys))
     ids = {survivor or patient for patient, survivor in found.values()}
     records = {record.id: record for record in map(_record, connection.bulk(*_READ, [(one,) for one in ids]))}
     return {key: records[survivor or patient] for key, (patient, survivor) in found.items()}
@@ -102,7 +106,7 @@ def resolve(connection: Connection, keys: Iterable[Key]) -> dict[Key, Record]:
 
 def find(connection: Connection, key: Key) -> tuple[int, int | None]:
     """Return the patient that has this key, and its survivor if it was merged."""
-    return _find(connection, [key])[key]
+    return look_up(connection, [key])[key]
 
 
 def _record(row: Sequence[Any]) -> Record:
