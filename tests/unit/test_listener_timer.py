@@ -12,7 +12,7 @@ import listeners.timer
 from broker.delivery import Report
 from broker.errors import NotAccepted
 from broker.formats.tree import Json
-from broker.message import Inbound, Receipt
+from broker.message import Conclusion, Inbound, Receipt
 from broker.notices import Bug, MessageRefused, Notice
 from broker.parts import Tools
 from listeners.timer import TimerListener, TimerSpec
@@ -40,6 +40,9 @@ class Kept:
             self.messages.setdefault(known, inbound)
             promise.set_result(Receipt(message_id=1, duplicate=duplicate))
         return promise
+
+    async def conclude(self, *_asked: object) -> Conclusion:
+        raise NotImplementedError
 
     def report(self, report: Report) -> "asyncio.Future[None]":
         raise NotImplementedError

@@ -9,10 +9,10 @@ import pytest
 from broker.errors import StepError
 from broker.fhir.check import read_resource
 from config.build import build_index, build_program
-from config.channel import load_channel
 from config.program import Program
 from console.inspection import Asked, inspect
 from tests.fhir_resources import BASE, Resource, bundle, coded, resource
+from tests.project import plan_of
 from transforms.kit import Kit
 from transforms.map_fhir import map_fhir
 from transforms.split_bundle import split_bundle
@@ -235,8 +235,8 @@ def test_original_of_a_part_is_the_part() -> None:
 
 
 def test_message_is_found_by_each_of_its_patients() -> None:
-    plan = load_channel(tree({"canonical": {}}, index={"mrn": "Bundle.entry[0].resource.id"}))
-    form = plan.format.build(plan.listen)
+    plan = plan_of(tree({"canonical": {}}, index={"mrn": "Bundle.entry[0].resource.id"}))
+    form = plan.format.spec.build(plan.listen.charset)
     read = build_index(plan, Kit(Path(), form))
     assert list(read(form.document(body(patient("1"), patient("2")), 0.0))) == [("mrn", "1"), ("mrn", "2")]
 
