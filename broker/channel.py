@@ -7,6 +7,7 @@ from broker.formats.reading import Format, Index
 from broker.parts import Destination, Listener
 from broker.rate import Rate
 from broker.retry import RetryPolicy
+from broker.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class RoutePlan:
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     fallback: str | None = None  # the destination that gets what this one cannot have
     held: bool = False  # by its file: deliveries wait
+    quiet: Schedule | None = None  # while its active hours hold, deliveries wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,12 +112,19 @@ class Dispatcher:
 
     @property
     def state(self) -> str:
-        """How it is: running, paused (by an operator), held (by its file), open, half_open, or busy."""
-        return self._gate.state(time.monotonic())
+        """How it is: running, paused (by an operator), held (by its file), quiet, open, half_open, or busy."""
+        now = time.monotonic()
+        self._look_at_clock(now)
+        return self._gate.state(now)
+
+    def _look_at_clock(self, now: float) -> None:
+        if self.plan.quiet is not None:
+            left = self.plan.quiet.active_for(time.time())
+            self._gate.quiet_until = now + left if left else 0.0
 
     def take(self) -> bool:
         """Say whether a new delivery may be born sending, and keep a place for it if so."""
-        if self.plan.unknown != "retry" or not self._gate.is_clear or not self._is_running:
+        if self.plan.unknown != "retry" or self.plan.quiet or not self._gate.is_clear or not self._is_running:
             return False
         if len(self._ready) + self._reserved >= _READY:
             return False
@@ -148,6 +155,7 @@ class Dispatcher:
             self._put_back()
             return
         now, wait = time.monotonic(), 0.0
+        self._look_at_clock(now)
         while self._ready and len(self._tasks) < self.plan.concurrency and len(self._chores) < _UNRECORDED:
             wait = self._gate.wait(now, len(self._tasks))
             if wait > 0:

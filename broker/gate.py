@@ -1,4 +1,4 @@
-"""This module says when a destination may be sent to: breaker, rate, what it asked for, and an operator's hand.
+"""This module says when a destination may be sent to: breaker, rate, quiet hours, what it asked for, and an operator.
 
 It holds no clock: all times are passed in, of one monotonic clock, in seconds.
 """
@@ -32,6 +32,7 @@ class Gate:
         self._breaker = Breaker(policy)
         self._bucket = Bucket(rate, now) if rate is not None else None
         self._asked_until = 0.0
+        self.quiet_until = 0.0  # as the last look at the clock on the wall has it
 
     @property
     def is_clear(self) -> bool:
@@ -41,6 +42,7 @@ class Gate:
             or self._asked_until
             or self.is_paused
             or self._held
+            or self.quiet_until
             or self._bucket is not None
             or self._breaker.state != CLOSED
         )
@@ -51,11 +53,13 @@ class Gate:
         return self._breaker.state != CLOSED
 
     def state(self, now: float) -> str:
-        """Return how it is: running, paused (by an operator), held (by its file), open, half_open, or busy."""
+        """Return how it is: running, paused (by an operator), held (by its file), quiet, open, half_open, or busy."""
         if self.is_paused:
             return "paused"
         if self._held:
             return "held"
+        if self.quiet_until > now:
+            return "quiet"
         if self._breaker.state != CLOSED:
             return HALF_OPEN if self._breaker.state == HALF_OPEN else OPEN
         return "busy" if self._asked_until > now else "running"
@@ -75,7 +79,7 @@ class Gate:
     def _wait(self, now: float, under_way: int) -> float:
         if self.is_paused or self._held:
             return _FOREVER
-        return max(self._breaker.wait(now, under_way), self._asked_until - now, 0.0)
+        return max(self._breaker.wait(now, under_way), self._asked_until - now, self.quiet_until - now, 0.0)
 
     def room(self, now: float, free: int) -> int:
         """Return how many of ``free`` sends may be claimed for."""

@@ -7,7 +7,7 @@ import datetime as dt
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -19,6 +19,7 @@ from broker.spec import Seconds, Spec
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY: Final = 1440  # minutes
 _FIELDS: Final = 5  # of a cron expression; with a sixth, seconds, cronsim knows nothing of summer time
+_AGAIN: Final = 30.0  # seconds until hours are looked at again whose end comes twice, or not at all, that night
 _STEPS: Final = 1000  # due times that are looked at, or days that are stepped over, before it is called never
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -59,6 +60,7 @@ def _zone(value: str) -> str:
 
 
 Clock = Annotated[str, AfterValidator(_clock), WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,2}:[0-9]{2}$"})]
+Zone = Annotated[str, AfterValidator(_zone)]
 
 
 class ActiveSpec(Spec):
@@ -76,6 +78,15 @@ class ActiveSpec(Spec):
             raise ValueError("`from` and `to` leave no time between them")
         return self
 
+    def hours(self, zone: str) -> "Schedule":
+        """Return these hours in a time zone, as a schedule in which nothing is due."""
+        return Schedule(
+            zone=ZoneInfo(zone),
+            begin=_minutes(self.begin),
+            end=_minutes(self.end),
+            weekdays=frozenset(_DAYS.index(day) for day in self.days),
+        )
+
 
 class ScheduleSpec(Spec):
     """When something is due."""
@@ -86,7 +97,7 @@ class ScheduleSpec(Spec):
     cron: Annotated[str, AfterValidator(_cron)] | None = Field(
         default=None, description="Instead of `every`: minute, hour, day, month and weekday, such as `0 6 * * 1-5`."
     )
-    zone: Annotated[str, AfterValidator(_zone)] = Field(
+    zone: Zone = Field(
         default="UTC", description="The time zone of `cron`, `active` and `holidays`, such as `Europe/Berlin`."
     )
     active: ActiveSpec | None = Field(
@@ -104,16 +115,8 @@ class ScheduleSpec(Spec):
 
     def schedule(self) -> "Schedule":
         """Return the schedule."""
-        active = self.active or ActiveSpec()
-        return Schedule(
-            every=self.every,
-            cron=self.cron or "",
-            zone=ZoneInfo(self.zone),
-            begin=_minutes(active.begin),
-            end=_minutes(active.end),
-            weekdays=frozenset(_DAYS.index(day) for day in active.days),
-            holidays=frozenset(self.holidays),
-        )
+        hours = (self.active or ActiveSpec()).hours(self.zone)
+        return replace(hours, every=self.every, cron=self.cron or "", holidays=frozenset(self.holidays))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +153,17 @@ class Schedule:
         for due in self._within(after, until):
             found = due
         return found
+
+    def active_for(self, moment: float) -> float:
+        """Return the seconds for which the active hours that hold at a moment go on; 0 where none hold."""
+        if not self._is_active(moment):
+            return 0.0
+        local = dt.datetime.fromtimestamp(moment, self.zone)
+        past_midnight = self.begin >= self.end and local.hour * 60 + local.minute >= self.begin
+        days, minutes = divmod(self.end, _DAY)
+        day = local.date() + dt.timedelta(days=days + past_midnight)
+        closing = dt.datetime.combine(day, dt.time(*divmod(minutes, 60)), self.zone).timestamp()
+        return max(closing - moment, _AGAIN)
 
     def _within(self, after: float, until: float) -> Iterator[float]:
         due = self.after(after)

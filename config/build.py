@@ -105,6 +105,7 @@ def _route(plan: DeliverPlan, tools: Tools) -> RoutePlan:
         breaker=plan.sending.breaker.policy(),
         fallback=plan.sending.fallback,
         held=plan.sending.hold,
+        quiet=quiet.hours(quiet.zone) if (quiet := plan.sending.quiet_hours) is not None else None,
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from broker.breaker import BreakerPolicy
 from broker.rate import Rate
 from broker.retry import RetryPolicy
+from broker.schedule import ActiveSpec, Zone
 from broker.spec import Seconds, Spec
 from config.wording import NAME_PATTERN
 
@@ -95,6 +96,18 @@ def _full(value: Any) -> Any:
     return {"limit": value} if isinstance(value, str) else value
 
 
+class QuietSpec(ActiveSpec):
+    """When nobody is to be disturbed; hours that end before they begin go past midnight."""
+
+    zone: Zone = Field(description="Whose clock that is: a time zone such as America/Chicago, of those who get it.")
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if "begin" not in self.model_fields_set or "end" not in self.model_fields_set:
+            raise ValueError("needs `from` and `to`, such as {from: '21:00', to: '08:00', zone: America/Chicago}")
+        return self
+
+
 class SendingSpec(Spec):
     """How deliveries leave for a destination, whatever its kind."""
 
@@ -110,6 +123,9 @@ class SendingSpec(Spec):
     fallback: Annotated[str, Field(pattern=NAME_PATTERN)] | None = Field(
         default=None,
         description="The destination that gets what this one refused, what ran out of attempts, and what expired.",
+    )
+    quiet_hours: QuietSpec | None = Field(
+        default=None, description="The time of day in which nothing leaves; what comes then waits for its end."
     )
     hold: bool = Field(default=False, description="Whether everything waits until this is taken away again.")
     recipient: str = Field(

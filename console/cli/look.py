@@ -150,6 +150,7 @@ def status(ctx: click.Context, /, *, as_json: bool) -> None:
 _STATES = {
     "paused": "paused",
     "held": "held by its channel file",
+    "quiet": "quiet hours",
     "open": "fails; left alone for a while",
     "half_open": "fails; one delivery tries",
     "busy": "asked for time",

@@ -125,7 +125,13 @@ def make_templates() -> Environment:
     return environment
 
 
-_STATES: Final = {"held": "held by its file", "open": "left alone", "half_open": "left alone", "busy": "asked for time"}
+_STATES: Final = {
+    "held": "held by its file",
+    "quiet": "quiet hours",
+    "open": "left alone",
+    "half_open": "left alone",
+    "busy": "asked for time",
+}
 
 
 def troubles(destinations: Sequence[Mapping[str, Any]]) -> str:

@@ -51,6 +51,20 @@ def test_breaker_has_defaults_and_a_long_first_time_lifts_the_longest() -> None:
     assert BreakerSpec.model_validate({"first": "5m"}).policy().longest == 300.0
 
 
+@pytest.mark.parametrize(
+    ("hours", "told"),
+    [
+        ({"from": "21:00", "to": "08:00"}, "zone"),
+        ({"from": "21:00", "zone": "UTC"}, "needs `from` and `to`"),
+        ({"from": "21:00", "to": "21:00", "zone": "UTC"}, "leave no time"),
+        ({"from": "21:00", "to": "08:00", "zone": "patient"}, "is not a time zone"),
+    ],
+)
+def test_quiet_hours_need_a_beginning_an_end_and_a_clock(hours: dict[str, str], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        SendingSpec.model_validate({"quiet_hours": hours})
+
+
 def test_concurrency_of_the_destination_overrides_that_of_its_kind() -> None:
     """The kind opens as many connections."""
     assert getattr(plan().spec, "concurrency", None) == 8

@@ -37,6 +37,16 @@ def test_paused_and_held_wait_for_somebody() -> None:
     assert (held.wait(9.0, 0), held.state(9.0)) == (FOREVER, "held")
 
 
+def test_quiet_hours_let_nothing_go_until_they_are_over() -> None:
+    one = gate()
+    one.quiet_until = 50.0
+    assert (one.wait(20.0, 0), one.wait_to_claim(20.0, 0), one.state(20.0)) == (30.0, 30.0, "quiet")
+    assert not one.is_clear
+    assert (one.wait(50.0, 0), one.state(50.0)) == (0.0, "running")
+    one.is_paused = True
+    assert one.state(20.0) == "paused"
+
+
 def test_circuit_opens_probes_and_closes() -> None:
     one = gate()
     assert one.judge([Unknown("")], 0.0) == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from broker.schedule import Schedule, ScheduleSpec
+from broker.schedule import ActiveSpec, Schedule, ScheduleSpec
 
 BERLIN = "Europe/Berlin"
 
@@ -32,6 +32,34 @@ def dues(given: Schedule, since: str, count: int, zone: str = "UTC") -> list[str
         found.append(dt.datetime.fromtimestamp(due, ZoneInfo(zone)).isoformat()[:16])
         moment = due
     return found
+
+
+@pytest.mark.parametrize(
+    ("hours", "moment", "hours_left"),
+    [
+        ({"from": "21:00", "to": "08:00"}, "2026-11-28T20:59", 0),
+        ({"from": "21:00", "to": "08:00"}, "2026-11-28T21:00", 11),
+        ({"from": "21:00", "to": "08:00"}, "2026-11-29T06:00", 2),
+        ({"from": "21:00", "to": "08:00"}, "2026-11-29T08:00", 0),
+        ({"from": "12:00", "to": "14:00"}, "2026-11-28T13:00", 1),
+        ({"from": "20:00", "to": "24:00"}, "2026-11-28T22:00", 2),
+        ({"from": "21:00", "to": "08:00", "days": ["sat"]}, "2026-11-29T06:00", 2),  # Sunday: of the night before
+        ({"from": "21:00", "to": "08:00", "days": ["sat"]}, "2026-11-29T22:00", 0),
+        ({"from": "21:00", "to": "08:00"}, "2026-03-28T23:00", 8),  # summer time begins: an hour is skipped
+        ({"from": "21:00", "to": "08:00"}, "2026-10-24T23:00", 10),  # it ends: an hour comes twice
+    ],
+)
+def test_hours_go_on_until_their_end_by_the_clock(hours: dict[str, Any], moment: str, hours_left: float) -> None:
+    assert ActiveSpec.model_validate(hours).hours(BERLIN).active_for(at(moment, BERLIN)) == hours_left * 3600
+
+
+def test_hours_whose_end_comes_twice_or_never_are_looked_at_again() -> None:
+    hours = ActiveSpec.model_validate({"from": "21:00", "to": "02:30"}).hours(BERLIN)
+    second = dt.datetime(2026, 10, 25, 2, 15, fold=1, tzinfo=ZoneInfo(BERLIN)).timestamp()
+    assert hours.active_for(second) == 30.0
+    assert hours.active_for(second + 900) == 0.0
+    assert hours.active_for(at("2026-03-29T01:59", BERLIN)) > 0
+    assert hours.active_for(at("2026-03-29T03:31", BERLIN)) == 0.0
 
 
 def test_interval_is_due_at_the_same_times_whenever_it_is_asked() -> None:
