@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.conftest import Need
-from tests.functional.running import Running, free_port
+from tests.functional.running import Running
+from tests.ports import free_port
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "howto" / "take-requests.md"
 FENCE: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

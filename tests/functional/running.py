@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,17 +12,11 @@ from typing import Any, Final, Self
 
 from console.cli.client import Client
 from tests.laid import lay_out
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 HANDOFF: Final = Path(sys.executable).with_name("handoff")
 _START: Final = 30.0
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Running:
@@ -52,8 +45,12 @@ class Running:
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
+        """Start it; nothing is left of one that does not."""
+        try:
+            self.start()
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

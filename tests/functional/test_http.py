@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from broker.ids import show
 from tests.fhir_resources import resource
-from tests.functional.running import Running, free_port
+from tests.functional.running import Running
+from tests.ports import free_port
 
 CHANNEL: Final = """\
 channel: portal

@@ -17,7 +17,8 @@ from hl7apy.mllp import AbstractHandler, MLLPServer
 from hl7apy.parser import parse_message
 
 from broker.wire.er7 import Message
-from tests.functional.running import Running, free_port
+from tests.functional.running import Running
+from tests.ports import free_port
 
 CHANNEL: Final = """\
 channel: mercy-adt

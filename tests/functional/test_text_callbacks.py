@@ -10,8 +10,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
-from tests.functional.running import Running, free_port
+from tests.functional.running import Running
 from tests.functional.test_texts import register, until_reply
+from tests.ports import free_port
 
 URL: Final = "https://hooks.example.org/texts"
 TOKEN: Final = "sandbox"

@@ -27,8 +27,8 @@ from broker.parts import Tools
 from config.gateways import AnyGateway
 from dispatch.sms import SmsSpec
 from tests.conftest import Need
-from tests.functional.running import free_port
 from tests.npm import node_modules
+from tests.ports import free_port
 
 VENDORS: Final = Path(__file__).parents[2] / "../shared/vendor-specs"
 _START: Final = 60.0

@@ -5,10 +5,8 @@ import contextlib
 import ctypes
 import json
 import os
-import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,24 +17,13 @@ from typing import Any, Final, Self
 
 from tests.faults.harness.feed import CANARIES
 from tests.laid import lay_out
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[3]
 _START: Final = 30.0  # seconds until the engine accepts connections
 _STOP: Final = 30.0
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
-# Below the range from which systems take ports for outgoing connections, so that nobody takes ours between two starts.
-_PORTS: Final = range(20_000, 32_000)
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that stays free while nothing listens on it."""
-    dice = random.SystemRandom()
-    while True:
-        port = dice.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class Engine:
