@@ -165,7 +165,7 @@ class HttpListener(HttpService):
         except MessageError as error:
             exchanges.quarantine(str(error), body)
             raise Refusal(400, str(error), location=error.location) from None
-        exchange = exchanges.begin(body, header)
+        exchange = exchanges.begin(body, header, alone=False)  # a request has one answer, at its end
         if exchange.promise is not None:
             seconds = self._http.answer.timeout if self._http.answer.waits else None
             await asyncio.wait([exchange.promise], timeout=seconds)
