@@ -5,7 +5,6 @@ delivery is one transaction, so until its COMMIT is sent it surely has no effect
 """
 
 import datetime as dt
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 import orjson
 from pydantic import Field, StringConstraints, model_validator
 
+from broker.databases import bound_names, open_engine
 from broker.errors import StepError
 from broker.spec import DestinationSpec, Seconds
-from dispatch.database_pool import Database, open_engine
+from dispatch.database_pool import Database
 from dispatch.database_rows import Call, Plan, Statement, Table
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from broker.parts import Destination, Renderer, Tools
 
 _IDENTIFIER: Final = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
-_BOUND: Final = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")  # as SQLAlchemy reads a statement
-_CAST: Final = re.compile(r"(?<![:\w\\])(:\w+)::")
 DELIVERY_KEY: Final = "delivery_key"  # the name under which statements and procedures get the idempotency key
 
 Column = Annotated[str, StringConstraints(pattern=f"^{_IDENTIFIER}$")]
@@ -97,9 +95,7 @@ class DatabaseOutSpec(DestinationSpec):
         return self
 
     def _check_statement(self, statement: str) -> None:
-        if cast := _CAST.search(statement):
-            raise ValueError(f"`statement` has {cast[0]}, which cannot be told from a name; write CAST({cast[1]} AS …)")
-        bound = set(_BOUND.findall(statement))
+        bound = bound_names("statement", statement)
         unknown = sorted(bound - {*self.values, DELIVERY_KEY})
         if unknown:
             raise ValueError(f"`statement` wants :{unknown[0]}, which has no value; add it to `values`")

@@ -5,65 +5,19 @@ was sent leaves the outcome unknown. What the database says of values stays out 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
+from broker.databases import CONNECT, error_kind
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
-from broker.errors import ConfigError
-from broker.places import reveal
 from broker.threads import NotBegun, Threads
 from dispatch.database_rows import Plan, Unfit, Unprepared
-from dispatch.named import find_named
 
-_CONNECT: Final = 10  # seconds
 _DATA: Final = ("22", "23", "P0", "44")  # classes of SQLSTATE: data, integrity, raised by a procedure, view's check
 _AWAY: Final = ("08", "57")  # the connection, the server
 _NOT_BEGUN: Final = ("42883", "42501", "3F000")  # there is no such procedure, or we may not call it
 _BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL")  # SQLite has not committed then
-_DRIVERS: Final = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
-
-
-def open_engine(settings: Any, name: str, channel: str, connections: int, timeout: float) -> Any:
-    """Return a SQLAlchemy engine for a database of the settings, not connected yet; raise `ConfigError` without one."""
-    import sqlalchemy as sa  # noqa: PLC0415 - costs 300 ms, which reading a channel file must not
-
-    database = find_named(settings.databases, name, f"channel {channel}", "database", "databases")
-    where = f"handoff.yaml, databases.{name}.url"
-    try:
-        url = sa.engine.make_url(database.url)
-        url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
-        if database.password is not None:
-            url = url.set(password=reveal(database.password))
-        if url.get_backend_name() == "sqlite" and url.database not in {None, "", ":memory:"}:
-            url = url.set(database=str((getattr(settings, "root", None) or Path()) / str(url.database)))
-        return sa.create_engine(
-            url,
-            pool_size=connections,
-            max_overflow=0,
-            pool_pre_ping=True,
-            pool_timeout=timeout,
-            hide_parameters=True,
-            connect_args=_connect_args(url, timeout),
-            execution_options={"preserve_rowcount": True},
-        )
-    except (sa.exc.ArgumentError, ValueError) as error:
-        raise ConfigError(f"{where}: {_first_line(error)}") from None
-    except ImportError as error:
-        driver = error.name or "its driver"
-        raise ConfigError(f"{where}: the library {driver} is not installed; install it with pip") from None
-
-
-def _first_line(error: Exception) -> str:
-    told = str(error).partition("\n")[0]
-    return told if "plugin" in told else "this is no URL that SQLAlchemy knows"  # others repeat the URL
-
-
-def _connect_args(url: Any, timeout: float) -> dict[str, Any]:
-    if url.drivername == "postgresql+psycopg":
-        return {"connect_timeout": _CONNECT, "options": f"-c statement_timeout={int(timeout * 1000)}"}
-    return {"timeout": timeout} if url.get_backend_name() == "sqlite" else {}
 
 
 class Database:
@@ -96,7 +50,7 @@ class Database:
             raise RuntimeError(message)
         try:
             # The database's own limit comes first, and says for sure; this one is for a connection that went silent.
-            return await self._threads.run(lambda: self._apply(delivery), self._timeout + _CONNECT)
+            return await self._threads.run(lambda: self._apply(delivery), self._timeout + CONNECT)
         except NotBegun:
             return Retry(f"{self._peer}: other deliveries took all the time allowed, and this one was not begun")
         except TimeoutError:
@@ -109,7 +63,7 @@ class Database:
         try:
             connection = self._engine.connect()
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            return Retry(f"{self._peer}: no connection ({_named(error)})")
+            return Retry(f"{self._peer}: no connection ({error_kind(error)})")
         with connection:
             return self._in_transaction(connection, values, delivery.key)
 
@@ -144,7 +98,7 @@ def judged(error: Exception, peer: str, *, committing: bool, commits: bool) -> O
 
     original = getattr(error, "orig", None)
     state = str(getattr(original, "sqlstate", None) or "")
-    reason = f"{peer}: {_named(error)}"
+    reason = f"{peer}: {error_kind(error)}"
     if state[:2] in _DATA if state else isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
         return Rejected(f"{reason}: the database does not take these values", location=_place(original))
     busy = str(getattr(original, "sqlite_errorname", "")).startswith(_BUSY)
@@ -152,13 +106,6 @@ def judged(error: Exception, peer: str, *, committing: bool, commits: bool) -> O
     if lost or (commits and state not in _NOT_BEGUN):
         return Unknown(f"{reason}, and the work may have been committed before")
     return Retry(reason)
-
-
-def _named(error: Exception) -> str:
-    """Return the kind of an error with its SQLSTATE: its text may repeat values."""
-    original = getattr(error, "orig", None) or error
-    state = getattr(original, "sqlstate", None)
-    return type(original).__name__ + (f", SQLSTATE {state}" if state else "")
 
 
 def _place(original: Any) -> str:

@@ -15,11 +15,11 @@ from pydantic import Field
 
 from broker.delivery import Delivery, Outcome
 from broker.errors import StepError
+from broker.named import find_named
 from broker.spec import DestinationSpec, Seconds, Template
 from dispatch.mail.address import read_address
 from dispatch.mail.compose import Mail
 from dispatch.mail.server import MailServer, submit
-from dispatch.named import find_named
 
 if TYPE_CHECKING:
     from broker.message import Document

@@ -14,13 +14,13 @@ from typing import Any, Final
 import orjson
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
+from broker.named import find_named
 from broker.places import reveal
 from dispatch.auth import Fixed, authorised_exchange, build_credentials
 from dispatch.ehr_profile import EhrProfile, find_profile, with_statement
 from dispatch.fhir_answer import Match, classed, named, read_matches
 from dispatch.fhir_bundle import BUNDLE, bundle_outcome
 from dispatch.http import Answer, Exchange, Failure, web_address, witnessed
-from dispatch.named import find_named
 from dispatch.turns import Turns
 
 MEDIA_TYPE: Final = "application/fhir+json"

@@ -15,11 +15,11 @@ from pydantic import Field
 
 from broker.delivery import Delivered, Delivery, Outcome, Retry, Suppressed
 from broker.errors import NotAccepted, NotReady, StepError, StoreError
+from broker.named import find_named
 from broker.notices_texts import TextSent
 from broker.spec import DestinationSpec, Seconds, Template
 from broker.wire.gsm import cut
 from dispatch.http import witnessed
-from dispatch.named import find_named
 from dispatch.patients.consents import Consents
 from dispatch.texts.arrivals import Arrivals
 from dispatch.texts.gateway import Gateway, Text

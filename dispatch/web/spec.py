@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from broker.errors import ConfigError
+from broker.named import find_named
 from broker.places import reveal
 from broker.spec import DestinationSpec, Seconds
 from dispatch.auth import build_credentials
 from dispatch.http import Exchange, web_address
-from dispatch.named import find_named
 from dispatch.web.destination import System, WebSystem
 from dispatch.web.preset import Name, OperationSpec, PresetSpec, fill
 from dispatch.web.rendering import RequestRenderer

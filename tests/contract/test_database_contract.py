@@ -297,7 +297,7 @@ async def test_database_wants_to_be_opened_and_a_silent_one_is_unknown(monkeypat
     destination = build("sqlite:///x.db", table="visit")
     with pytest.raises(RuntimeError, match="before open"):
         await destination.send([Delivery(id=1, route=1, key="k", request=b"{}")])
-    monkeypatch.setattr("dispatch.database_pool._CONNECT", 0)
+    monkeypatch.setattr("dispatch.database_pool.CONNECT", 0)
     silent = threading.Event()
     destination = build("sqlite:///x.db", table="visit", timeout="50ms")
     monkeypatch.setattr(destination, "_apply", lambda _: silent.wait(10))
