@@ -32,6 +32,9 @@ POINTS: Final = (
     "file.noted",
     "file.committed",
     "file.moved",
+    "poll.read",
+    "poll.committed",
+    "poll.settled",
 )
 
 _NAME, _, _HIT = os.environ.get("HANDOFF_CRASH", "").partition(":")

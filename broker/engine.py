@@ -12,6 +12,7 @@ from broker.dispatcher import Dispatcher
 from broker.errors import HandoffError, NotFound, StoreError
 from broker.ids import Ids
 from broker.intake import Door, StoreIntake
+from broker.marks import StoreMarks
 from broker.notices import (
     Cancelled,
     Discarded,
@@ -83,6 +84,7 @@ class Engine:
         self.ids = Ids()
         self.pressure = pressure or Pressure()
         self.intake = StoreIntake(store, sealer, self.ids, notify, self.pressure)
+        self.marks = StoreMarks(store, sealer)
         self.running: dict[str, Running] = {}
         self.started_at = 0.0
         self._workers = list(workers)

@@ -43,6 +43,11 @@ def unpack(data: bytes) -> tuple[int, ...]:
     return struct.unpack(f">{len(data) // 8}q", data)
 
 
+def replace_setting(connection: Connection, name: str, value: bytes) -> None:
+    """Let the store keep a value of itself, instead of the one of this name if there is one."""
+    connection.run(_NOTE, (name, value))
+
+
 class Keys:
     """The keys of accepted messages: the newest in memory, the others in the store. Used by the writer only."""
 
@@ -81,7 +86,7 @@ class Keys:
         """Write the keys in memory to their tables; call `forget` once that is committed."""
         connection.bulk(*_KEYS, sorted((sender, digest, found) for found, sender, digest, _ in self._recent))
         connection.bulk(*_SEARCH, sorted((value, found) for found, _, _, hashes in self._recent for value in hashes))
-        connection.run(_NOTE, (_NAME, self._recent[-1][0].to_bytes(8)))
+        replace_setting(connection, _NAME, self._recent[-1][0].to_bytes(8))
 
     def forget(self) -> None:
         """Let go of what `sort` wrote."""

@@ -80,6 +80,16 @@ class Destination(Protocol):
         """Let go of connections."""
 
 
+class Marks(Protocol):
+    """What the store remembers for ways in: up to where each has read what it does not change."""
+
+    async def read(self, name: str) -> bytes | None:
+        """Return the mark of this name, None where there is none yet. Raises `StoreError`."""
+
+    async def write(self, name: str, value: bytes) -> None:
+        """Return once the mark is committed; raise `StoreError`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What the engine lends to a part when it is built. Nothing else of the engine is within a part's reach."""
@@ -91,3 +101,4 @@ class Tools:
     format: Format = field(default_factory=Hl7)  # reads messages, takes files apart
     presets: Mapping[str, Any] = field(default_factory=dict)  # what is known of systems, by the names in handoff.yaml
     pressure: Pressure = field(default_factory=Pressure)  # whether more may be read
+    marks: Marks | None = None  # none where there is no store, as in a check

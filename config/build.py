@@ -1,6 +1,7 @@
 """This module builds what was read: channels for the engine, and for a worker process what it runs over messages."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,7 @@ from broker.formats.reading import Format, Index, no_index
 from broker.ids import DELIVERIES
 from broker.message import Document
 from broker.notices import Notice
-from broker.parts import Intake, Tools
+from broker.parts import Intake, Marks, Tools
 from broker.pressure import Pressure
 from config.channel import ChannelPlan, DeliverPlan, PurePlan, load_pure
 from config.presets import load_presets
@@ -64,17 +65,16 @@ def build_channels(
     intake: Intake,
     notify: Callable[[Notice], None],
     pressure: Pressure | None = None,
+    marks: Marks | None = None,
 ) -> list[Channel]:
     """Build channels for the engine. Raises `ConfigError` when a part cannot be built."""
-    pressure = pressure or Pressure()
-    return [_build_channel(plan, settings, intake, notify, pressure) for plan in plans]
+    lent = Tools("", intake, notify, settings, pressure=pressure or Pressure(), marks=marks)
+    return [_build_channel(plan, settings, lent) for plan in plans]
 
 
-def _build_channel(
-    plan: ChannelPlan, settings: "Settings", intake: Intake, notify: Callable[[Notice], None], pressure: Pressure
-) -> Channel:
+def _build_channel(plan: ChannelPlan, settings: "Settings", lent: Tools) -> Channel:
     form = plan.format.spec.build(plan.listen.charset)
-    tools = Tools(plan.name, intake, notify, settings, form, load_presets(plan.presets), pressure)
+    tools = replace(lent, channel=plan.name, format=form, presets=load_presets(plan.presets))
     return Channel(
         name=plan.name,
         revision=plan.revision,

@@ -101,6 +101,7 @@ LISTENERS: Final[Parts[ListenerSpec]] = Parts(
         "webhook": "listeners.webhook:WebhookSpec",
         "callbacks": "listeners.callbacks:CallbacksSpec",
         "timer": "listeners.timer:TimerSpec",
+        "database": "listeners.database:DatabaseInSpec",
     },
 )
 STEPS: Final[Parts[StepSpec]] = Parts(

@@ -120,7 +120,8 @@ class _Process:
         return 0
 
     def _build(self, channels: Sequence[ChannelPlan]) -> list[Any]:
-        return build_channels(channels, self._settings, self._engine.intake, self._report, self._engine.pressure)
+        engine = self._engine
+        return build_channels(channels, self._settings, engine.intake, self._report, engine.pressure, engine.marks)
 
     def _started(self, console: str, sandbox: str) -> Started:
         return Started(console, sandbox, {one.channel: one.endpoints for one in self._engine.status()})

@@ -16,7 +16,7 @@ _SETTINGS: Final[dict[str, type[Spec]]] = {
     "databases": DatabaseSpec,
 }
 _KINDS: Final = ("mllp", "files", "sftp", "s3", "channel", "database", "answer")
-_WAYS_IN: Final = ("timer",)
+_WAYS_IN: Final = ("timer", "database")
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"), (0.001, "ms"))
 
 

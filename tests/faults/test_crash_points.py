@@ -36,8 +36,12 @@ ON_POSTGRESQL: Final = (
 pytestmark = pytest.mark.timeout(120)
 
 
-# Places that a plain feed does not come to: `test_sending` and `test_files` have what leads there.
-ELSEWHERE: Final = ("fallback.born", "act.applied", *[point for point in POINTS if point.startswith("file.")])
+# Places that a plain feed does not come to: `test_sending`, `test_files` and `test_polls` have what leads there.
+ELSEWHERE: Final = (
+    "fallback.born",
+    "act.applied",
+    *[point for point in POINTS if point.startswith(("file.", "poll."))],
+)
 
 
 def test_every_place_belongs_to_a_stage() -> None:
