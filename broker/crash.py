@@ -32,7 +32,6 @@ POINTS: Final = (
     "file.noted",
     "file.committed",
     "file.moved",
-    "poll.read",
     "poll.committed",
     "poll.settled",
 )

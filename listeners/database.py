@@ -213,7 +213,6 @@ class DatabaseListener:
                 await self._pause(_AGAIN)
                 continue
             page: Page = await self._run(lambda: self._reading.read(self._engine, self._spec.batch))
-            crash_point("poll.read")
             if page.rows:
                 if not await self._hand_over(page.rows):
                     return
