@@ -192,9 +192,6 @@ class DatabaseListener:
             self._tools.notify(Bug(where=f"poll {self._tools.channel}", error=type(error).__name__))
             self._complain(f"reading it failed ({type(error).__name__}), which is a mistake of ours")
         else:
-            if self._failures:
-                self._tools.notify(PollRecovered(channel=self._tools.channel, database=self._spec.database))
-            self._failures = 0
             return True
         return False
 
@@ -204,6 +201,12 @@ class DatabaseListener:
             notice = PollFailed(channel=self._tools.channel, database=self._spec.database, reason=reason)
             self._tools.notify(notice)
         self._failures += 1
+
+    def _recover(self) -> None:
+        """Tell that the database was read again, if it was told that it could not be."""
+        if self._failures:
+            self._tools.notify(PollRecovered(channel=self._tools.channel, database=self._spec.database))
+        self._failures = 0
 
     async def _poll(self) -> None:
         """Read page after page until nothing is left, or a stop comes."""
@@ -219,6 +222,7 @@ class DatabaseListener:
                 crash_point("poll.committed")
                 await self._settle(page.rows)
                 crash_point("poll.settled")
+            self._recover()
             if page.is_last:
                 return
 
@@ -255,7 +259,8 @@ class DatabaseListener:
         promises: list[asyncio.Future[Receipt]] = []
         for row in rows:
             promises.append(self._tools.intake.accept(self._inbound(row)))
-            if promises[-1].done() and promises[-1].exception():
+            refusal = promises[-1].exception() if promises[-1].done() else None
+            if isinstance(refusal, NotAccepted) and refusal.is_ours:
                 break  # those behind it come after it
         answers = await asyncio.gather(*promises, return_exceptions=True)
         for place, (row, told) in enumerate(zip(rows, answers, strict=False)):

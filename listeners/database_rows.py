@@ -47,7 +47,7 @@ class Reading(Protocol):
     """How rows are read, and how the database or we know which were."""
 
     def read(self, engine: Any, most: int) -> Page:
-        """Return at most so many rows that were not settled; raise `Unfit`."""
+        """Return about so many rows that were not settled; raise `Unfit`."""
 
     def settle(self, engine: Any, rows: Sequence[Row]) -> None:
         """Note that these rows, the first of a page, are committed; raise `Unfit`."""
@@ -81,6 +81,8 @@ class Beyond:
         # The driver gave the mark its type, and knows better than a cast what the column takes.
         mark = sa.bindparam("handoff_mark", self._mark, type_=sa.types.NullType())
         chosen: Any = sa.select(sa.literal_column("*")).select_from(rows).where(column >= mark).order_by(column)
+        # Rows at the mark are read over for each page. Where they are many, pages grow, so that they are so for few.
+        most = max(most, len(self._at_mark))
         asked = most + len(self._at_mark)
         with engine.connect() as connection:
             found = _Found(connection, chosen.limit(asked), self._key, self._column)

@@ -24,7 +24,7 @@ from broker.notices_polls import PollFailed, PollRecovered
 from broker.parts import Marks, Tools
 from broker.retry import RetryPolicy
 from broker.store import Store
-from listeners import database
+from listeners import database, database_rows
 from listeners.database import DatabaseInSpec, DatabaseListener
 from tests.contract.test_database_contract import run
 from tests.filling import SEALER
@@ -255,6 +255,41 @@ async def test_what_does_not_fit_is_told_once(url: str, options: dict[str, Any],
     [notice] = kept.told(PollFailed)
     assert told in notice.reason
     assert "Okafor" not in notice.reason
+
+
+async def test_many_rows_at_the_mark_and_large_ones_are_read_page_by_page(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(url, *range(1, 101))
+    kept = Kept()
+    pages: list[int] = []
+    monkeypatch.setattr(
+        database, "crash_point", lambda point: pages.append(kept.tries) if "committed" in point else None
+    )
+    async with polling(url, kept, **CHANGED):
+        await until(lambda: len(kept.messages) == 100)
+        await until(lambda: len(pages) == 7)
+    assert pages == [3, 6, 12, 24, 48, 96, 100]
+    monkeypatch.setattr(database_rows, "_PAGE", 1)
+    kept, pages[:] = Kept(), []
+    async with polling(url, kept, **{**OUTBOX, "query": "SELECT * FROM visit WHERE taken = 0 AND id < 4"}):
+        await until(lambda: taken(url) == [1, 2, 3])
+    assert len(pages) == 3
+
+
+@pytest.mark.usefixtures("quick")
+async def test_nothing_is_read_while_too_much_waits_for_the_store(url: str) -> None:
+    insert(url, 1)
+    kept = Kept()
+    async with polling(url, kept, **OUTBOX) as listener:
+        await until(lambda: taken(url) == [1])
+        listener._tools.pressure.is_high = True
+        insert(url, 2)
+        await asyncio.sleep(1.1)
+        assert kept.ids() == [1]
+        listener._tools.pressure.is_high = False
+        await until(lambda: taken(url) == [1, 2])
+    await listener.stop()
 
 
 @pytest.mark.usefixtures("quick")

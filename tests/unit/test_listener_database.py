@@ -58,6 +58,14 @@ def test_database_that_is_not_declared_is_told() -> None:
         DatabaseInSpec.model_validate({**GIVEN, "outbox": OUTBOX}).build(tools)
 
 
+def test_password_comes_from_its_reference() -> None:
+    nothing: Any = None
+    given = SimpleNamespace(url="postgresql://handoff@ward.invalid/ward", password="s3cret")
+    tools = Tools("visits", nothing, lambda _: None, SimpleNamespace(databases={"ward": given}))
+    listener = DatabaseInSpec.model_validate({**GIVEN, "outbox": OUTBOX}).build(tools)
+    assert listener._engine.url.password == "s3cret"
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
