@@ -2,136 +2,32 @@
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import psycopg
 import pytest
 
-from broker.delivery import Report
 from broker.errors import NotAccepted
-from broker.formats.tree import Json
-from broker.marks import StoreMarks
-from broker.message import Conclusion, Inbound, Receipt
-from broker.migrate import migrate
-from broker.notices import Bug, MessageRefused, Notice
+from broker.notices import Bug, MessageRefused
 from broker.notices_polls import PollFailed, PollRecovered
-from broker.parts import Marks, Tools
 from broker.retry import RetryPolicy
-from broker.store import Store
 from listeners import database, database_rows
-from listeners.database import DatabaseInSpec, DatabaseListener
+from tests.contract.poll_rig import (
+    CHANGED,
+    OUTBOX,
+    TABLE,
+    WATERMARK,
+    Kept,
+    Remembered,
+    build,
+    insert,
+    polling,
+    taken,
+    until,
+)
 from tests.contract.test_database_contract import run
-from tests.filling import SEALER
 from tests.postgres import Cluster
-
-TABLE = """CREATE TABLE visit (id integer PRIMARY KEY, changed timestamp, ward varchar(20), weight numeric(6,2),
-    born date, photo {blob}, taken integer DEFAULT 0)"""
-WATERMARK: dict[str, Any] = {"watermark": {"column": "id", "start": 0}}
-CHANGED: dict[str, Any] = {"watermark": {"column": "changed", "start": "2026-03-01 00:00:00"}}
-OUTBOX: dict[str, Any] = {
-    "query": "SELECT * FROM visit WHERE taken = 0 ORDER BY id",
-    "outbox": {"mark": "UPDATE visit SET taken = 1 WHERE id = :id"},
-}
-
-
-class Kept:
-    """An intake that knows messages by key and bytes, as the engine's does, and fails when told to."""
-
-    def __init__(self) -> None:
-        self.messages: dict[tuple[bytes, bytes], Inbound] = {}
-        self.notices: list[Notice] = []
-        self.refusals: list[Exception] = []
-        self.quarantined: list[bytes] = []
-        self.tries = 0
-        self.on_accept: Callable[[], None] = lambda: None
-
-    def accept(self, inbound: Inbound) -> "asyncio.Future[Receipt]":
-        self.tries += 1
-        promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        if self.refusals:
-            promise.set_exception(self.refusals.pop(0))
-            return promise
-        known = (inbound.key, inbound.body)
-        is_known = known in self.messages
-        self.messages.setdefault(known, inbound)
-        promise.set_result(Receipt(message_id=1, duplicate=is_known))
-        self.on_accept()
-        return promise
-
-    async def conclude(self, *_asked: object) -> Conclusion:
-        raise NotImplementedError
-
-    def report(self, report: Report) -> "asyncio.Future[None]":
-        raise NotImplementedError
-
-    def quarantine(self, _channel: str, _peer: str, _reason: str, data: bytes) -> None:
-        self.quarantined.append(data)
-
-    def ids(self) -> list[int]:
-        return [orjson.loads(message.body)["id"] for message in self.messages.values()]
-
-    def told(self, kind: type[Notice]) -> list[Any]:
-        return [notice for notice in self.notices if isinstance(notice, kind)]
-
-
-class Remembered:
-    """Marks in memory."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
-
-    async def read(self, name: str) -> bytes | None:
-        return self.kept.get(name)
-
-    async def write(self, name: str, value: bytes) -> None:
-        self.kept[name] = value
-
-
-def build(url: str, kept: Kept, marks: Marks | None = None, **options: Any) -> DatabaseListener:
-    settings = SimpleNamespace(root=Path("/"), databases={"ward": SimpleNamespace(url=url, password=None)})
-    tools = Tools("visits", kept, kept.notices.append, settings, Json(), marks=marks)
-    given = {
-        "database": "ward",
-        "schedule": {"every": "1s"},
-        "query": "SELECT * FROM visit",
-        "key": ["id"],
-        "batch": 3,
-        "timeout": "5s",
-        **options,
-    }
-    return DatabaseInSpec.model_validate(given).build(tools)
-
-
-@asynccontextmanager
-async def polling(url: str, kept: Kept, marks: Marks | None = None, **options: Any) -> AsyncIterator[DatabaseListener]:
-    listener = build(url, kept, marks, **options)
-    await listener.start()
-    try:
-        yield listener
-    finally:
-        await listener.stop()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
-
-
-def insert(url: str, *ids: int, changed: str = "2026-03-18 14:15:00") -> None:
-    rows = ", ".join(f"({each}, '{changed}', 'W{each}')" for each in ids)
-    run(url, f"INSERT INTO visit (id, changed, ward) VALUES {rows}")
-
-
-def taken(url: str) -> list[int]:
-    return [int(row[0]) for row in run(url, "SELECT id FROM visit WHERE taken = 1 ORDER BY id")]
 
 
 @pytest.fixture
@@ -404,19 +300,3 @@ async def test_database_that_goes_silent_is_away(url: str, monkeypatch: pytest.M
     assert not await listener._attempt()
     silent.set()
     assert "no answer" in kept.told(PollFailed)[0].reason
-
-
-async def test_store_keeps_marks_sealed(store_urls: str) -> None:
-    migrate(store_urls)
-    store = Store(store_urls, SEALER, lambda _notice: None)
-    await store.open()
-    try:
-        marks = StoreMarks(store, SEALER)
-        assert await marks.read("visits") is None
-        for value in (b"first", b"Okafor"):
-            await marks.write("visits", value)
-            assert await marks.read("visits") == value
-        assert await marks.read("others") is None
-        assert b"Okafor" not in b"".join(bytes(row[0]) for row in run(store_urls, "SELECT value FROM setting"))
-    finally:
-        await store.close()
