@@ -79,7 +79,7 @@ class PlaceSpec(Spec):
 
 
 class DatabaseSpec(Spec):
-    """A database of somebody else, that destinations write to."""
+    """A database of somebody else, that channels write to or read from."""
 
     url: Annotated[str, AfterValidator(_url)] = Field(
         description="URL of SQLAlchemy without the password, such as postgresql://user@host/database."
