@@ -119,7 +119,7 @@ class StoreIntake:
             peer=inbound.peer,
             # What has no key is the same as nothing else: to take two for one would lose one.
             sender=self._sealer.sender_hash(door.name.encode(), *(key or (identifier.to_bytes(8),))),
-            digest=self._sealer.digest(body),
+            digest=self._sealer.digest(b"" if inbound.key_decides else body),
             body=body,
             hashes=(
                 hashes(door.name, "control_id", control_id),

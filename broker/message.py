@@ -23,6 +23,7 @@ class Inbound:
     waits: bool = False  # the receipt is due when the steps have ended, not at the commit
     on_stored: "Callable[[Receipt], None] | None" = field(default=None, repr=False)  # where it waits: at the commit
     key: bytes = b""  # what makes it the same as one that came before, where the listener knows that better
+    key_decides: bool = False  # what has this key is the same, even if its bytes are not: a sender counts its attempts
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,11 @@ def _brief(unit: Any) -> str:
 
 
 class NewMessage(NamedTuple):
-    """A message to commit; ``hashes`` are its search hashes."""
+    """A message to commit; ``hashes`` are its search hashes.
+
+    ``sender`` is the hash of its key, ``digest`` that of its bytes, or of none where the key alone decides what is a
+    duplicate.
+    """
 
     id: int
     channel: int

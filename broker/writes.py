@@ -31,7 +31,7 @@ _CONTENT: Final = ("content (id, data)", "bigint bytea")
 def accept(
     connection: Connection, sealer: Sealer, keys: Keys, units: Sequence[NewMessage], counts: Counts
 ) -> tuple[list[tuple[int, bool, bool]], list[NewMessage]]:
-    """Insert messages, unless the same bytes came under the same key before.
+    """Insert messages, unless one with the same key and digest came before.
 
     Returns what `broker.units.Accepted` says of each, and those that were inserted.
     """

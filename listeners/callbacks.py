@@ -102,4 +102,4 @@ class Callbacks(HttpService):
         """Keep a message of the channel; its time is when it first came, unless the gateway says another."""
         body = orjson.dumps({"gateway": self._gateway} | dict(said))
         key = "\0".join((self._gateway, str(said["kind"]), identifier, str(said.get("part", "")))).encode()
-        await self.accept(request, body, key)
+        await self.accept(request, body, key, key_decides=True)

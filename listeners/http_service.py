@@ -235,10 +235,13 @@ class HttpService:
         """Return what a refusal is answered with."""
         return problem(refusal)
 
-    async def accept(self, request: Request, body: bytes, key: bytes = b"", peer: str = "") -> Receipt:
+    async def accept(
+        self, request: Request, body: bytes, key: bytes = b"", peer: str = "", *, key_decides: bool = False
+    ) -> Receipt:
         """Return once a message is committed. Raises `Refusal`; one that is wrong itself is kept in quarantine."""
         channel, peer = self.tools.channel, peer or request.peer
-        inbound = Inbound(channel=channel, body=body, peer=peer, received_at=time.time(), key=key)
+        now = time.time()
+        inbound = Inbound(channel=channel, body=body, peer=peer, received_at=now, key=key, key_decides=key_decides)
         try:
             return await self.tools.intake.accept(inbound)
         except NotAccepted as error:

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
@@ -38,7 +38,9 @@ class StampSpec(Spec):
 
     header: str = Field(description="The header, in lower case.")
     prefix: str = Field(default="", description="What stands before the time in one item of the header.")
-    unit: Literal["seconds", "milliseconds", "iso"] = Field(default="seconds", description="How the time is written.")
+    unit: Literal["seconds", "milliseconds", "iso"] = Field(
+        default="seconds", description="How the time is written; `iso` without a zone is UTC."
+    )
 
 
 class SignatureSpec(Spec):
@@ -131,7 +133,8 @@ class SignatureSpec(Spec):
     def _is_near(self, stamp: str, now: float) -> bool:
         try:
             if self.timestamp is not None and self.timestamp.unit == "iso":
-                at = datetime.fromisoformat(stamp).timestamp()
+                moment = datetime.fromisoformat(stamp)
+                at = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
             else:
                 at = int(stamp) / (1000 if self.timestamp and self.timestamp.unit == "milliseconds" else 1)
         except (ValueError, OverflowError):
@@ -257,6 +260,11 @@ class PresetSpec(Spec):
     key: list[str] = Field(
         default=[],
         description="What makes an event the same as one before: fields (`data.id`), or headers (`header:x-id`).",
+    )
+    key_decides: bool = Field(
+        default=False,
+        description="The first of `key` is an id: where it is there, events with the same `key` are one, "
+        "whatever else they hold; else their bodies must be the same as well.",
     )
     account: str = Field(default="", description="Where it says whose account it is about, as in `key`.")
     handshake: HandshakeSpec | None = Field(default=None, description="A request that only asks whether we are there.")

@@ -114,7 +114,7 @@ class WebhookListener(HttpService):
         if handshake is not None:
             return handshake
         self._see_accounts(request, events)
-        await self._take_all(request, events)
+        await self._take_all(request, events, caller)
         return self._answered()
 
     def _handshake(self, events: list[Event], caller: Caller) -> Answer | None:
@@ -140,20 +140,21 @@ class WebhookListener(HttpService):
         if allowed and any(value_at(self._preset.account, request, event) not in allowed for _, event in events):
             raise Refusal(403, "its account is not in listen.webhook.accounts")
 
-    async def _take_all(self, request: Request, events: list[Event]) -> None:
+    async def _take_all(self, request: Request, events: list[Event], caller: Caller) -> None:
         """Return once every event is committed; else raise the first `Refusal`, ours before theirs."""
         results = await asyncio.gather(
-            *(self.accept(request, data, self._key(request, event)) for data, event in events), return_exceptions=True
+            *(self._accept(request, data, event, caller) for data, event in events), return_exceptions=True
         )
         failed = [result for result in results if not isinstance(result, Receipt)]
         failed.sort(key=lambda error: isinstance(error, Refusal) and error.status < _OURS)
         if failed:
             raise failed[0]
 
-    def _key(self, request: Request, event: Any) -> bytes:
-        """Return what makes an event the same as one that came before; nothing where it does not say."""
+    async def _accept(self, request: Request, data: bytes, event: Any, caller: Caller) -> Receipt:
+        """Return once an event is committed, or was before; one that does not say what it is, is always new."""
         values = [value_at(place, request, event) for place in self._preset.key]
-        return "\0".join((self._webhook.preset, *values)).encode() if any(values) else b""
+        key = "\0".join((self._webhook.preset, caller.name, *values)).encode() if any(values) else b""
+        return await self.accept(request, data, key, key_decides=bool(key and values[0]) and self._preset.key_decides)
 
     def _answered(self) -> Answer:
         preset = self._preset

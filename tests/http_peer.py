@@ -65,7 +65,7 @@ class Kept:
         return promise
 
     def _keep(self, inbound: Inbound, key: tuple[bytes, ...], promise: "asyncio.Future[Receipt]") -> None:
-        full = (*key, inbound.body) if key else ()
+        full = (*key, b"" if inbound.key_decides else inbound.body) if key else ()
         if full in self._known and full:
             promise.set_result(Receipt(message_id=self._known[full], duplicate=True))
             return

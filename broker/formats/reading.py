@@ -18,8 +18,9 @@ def no_index(_document: Document) -> Sequence[tuple[str, str]]:
 class Reading(NamedTuple):
     """What the intake needs to know of a message to keep it.
 
-    Two messages of one channel with the same ``key`` and the same bytes are one message that came twice; one without a
-    key is never taken for another. ``control_id`` is what its sender calls it.
+    Two messages of one channel with the same ``key`` and the same bytes are one message that came twice (with any bytes
+    where ``Inbound.key_decides``); one without a key is never taken for another. ``control_id`` is what its sender
+    calls it.
     """
 
     type: str

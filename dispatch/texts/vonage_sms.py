@@ -79,10 +79,11 @@ def _told(parts: list[dict[str, Any]], reason: str, gateway: str, response: byte
         return _refused(statuses[0], reason, gateway, response)
     if set(statuses) != {"0"}:
         return Unknown(f"{reason}: it took some parts of the text and not all", response=response)
-    reference = usable_reference(parts[0].get("message-id"))
-    if not reference:
+    # Each part of a long text has an id of its own, under which its receipt comes.
+    references = [usable_reference(part.get("message-id")) for part in parts]
+    if not all(references):
         return Unknown(f"{reason}: success without a message-id", response=response)
-    return Delivered(reference=reference, response=response)
+    return Delivered(reference=" ".join(references), response=response)
 
 
 def _refused(status: str, reason: str, gateway: str, response: bytes) -> Outcome:

@@ -1,4 +1,7 @@
-"""Callbacks of gateways keep the contract: what they sign is kept once, what nobody signed is refused."""
+"""Callbacks of gateways keep the contract: what is signed as they say is kept once, what nobody signed is refused.
+
+The requests are signed here, by the formulas that Twilio and Vonage publish; none is one that they sent.
+"""
 
 import base64
 import contextlib
@@ -46,7 +49,7 @@ def twilio(fields: dict[str, str], secret: str = SECRET) -> dict[str, Any]:
 
 
 def vonage_sms(fields: dict[str, str], secret: str = SECRET, late: float = 0) -> dict[str, Any]:
-    """Sign as Vonage's own library does (vonage 4.9.1, http_client/auth.py: sign_params)."""
+    """Sign by the formula that Vonage publishes ("Signing messages")."""
     fields = fields | {"timestamp": str(int(time.time() - late)), "nonce": str(time.time_ns())}
     hasher = hmac.new(secret.encode(), digestmod=hashlib.sha256)
     for name in sorted(fields):

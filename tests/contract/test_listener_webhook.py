@@ -161,6 +161,48 @@ async def test_what_a_system_sends_is_taken_once_and_answered_as_it_expects(pres
             json.loads(kept)
 
 
+RETRIED: Final[dict[str, tuple[bytes, bytes]]] = {  # an event, and what its sender may make of it when it tries again
+    "stripe": (b'{"id": "evt_1", "pending_webhooks": 1}', b'{"id": "evt_1", "pending_webhooks": 0}'),
+    "vonage": (b'{"message_uuid": "u", "status": "read"}', b'{"message_uuid": "u", "status": "read", "attempt": 2}'),
+    "hubspot": (b'[{"eventId": 5, "attemptNumber": 0}]', b'[{"eventId": 5, "attemptNumber": 1}]'),
+    "standard": (b'{"attempt": 1}', b'{"attempt": 2}'),
+    "zendesk": (b'{"attempt": 1}', b'{"attempt": 2}'),
+}
+
+
+@pytest.mark.parametrize("preset", RETRIED)
+async def test_an_event_with_an_id_is_the_same_even_if_its_body_is_not(preset: str) -> None:
+    async with serving(WebhookSpec, **options(preset)) as world:
+        for body in RETRIED[preset]:
+            assert (await world.ask("POST", "/", data=body, headers=signed(preset, body)))[0] == 200
+        assert len(world.kept.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("preset", "one", "other"),
+    [
+        ("vonage", b'{"status": "started", "uuid": "1"}', b'{"status": "started", "uuid": "2"}'),  # a call, no text
+        ("hubspot", b'[{"eventId": 5, "propertyValue": "a"}]', b'[{"eventId": 5, "propertyValue": "b"}]'),
+        ("zoom", b'{"event": "joined", "event_ts": 1, "who": "a"}', b'{"event": "joined", "event_ts": 1, "who": "b"}'),
+    ],
+)
+async def test_events_that_share_all_but_an_id_are_two(preset: str, one: bytes, other: bytes) -> None:
+    async with serving(WebhookSpec, **options(preset)) as world:
+        for body in (one, other):
+            assert (await world.ask("POST", "/", data=body, headers=signed(preset, body)))[0] == 200
+        assert len(world.kept.messages) == 2
+
+
+async def test_two_callers_may_use_the_same_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK_2", GUESS)
+    callers = {"one": SIGNING, "two": {"signature": {"secret": "${env:HOOK_2}"}}}
+    body = b'{"a": 1}'
+    async with serving(WebhookSpec, preset="standard", callers=callers) as world:
+        for secret in (SECRET, GUESS, SECRET):
+            assert (await world.ask("POST", "/", data=body, headers=signed("standard", body, secret)))[0] == 200
+        assert len(world.kept.messages) == 2
+
+
 @pytest.mark.parametrize("preset", NAMES)
 async def test_what_a_system_did_not_send_is_refused(preset: str) -> None:
     body, known = body_of(preset), load_preset(preset)

@@ -1,6 +1,10 @@
 """Signatures of webhooks: what the systems' own libraries signed is taken, and nothing else is."""
 
+import base64
+import hashlib
+import hmac
 import json
+import time
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -122,10 +126,6 @@ def test_standard_webhooks_example_is_taken() -> None:
 
 
 def test_hubspot_may_sign_an_address_with_fewer_characters_encoded() -> None:
-    import base64  # noqa: PLC0415
-    import hashlib  # noqa: PLC0415
-    import hmac  # noqa: PLC0415
-
     signed = b"POSThttps://x.test/a?b=c:d{}1767225600000"
     headers = {
         "X-HubSpot-Request-Timestamp": "1767225600000",
@@ -140,12 +140,26 @@ def test_a_secret_in_the_body_is_compared() -> None:
     assert not verified("zoho", "", {}, b'{"other": "s"}', ["s"])
 
 
+def test_a_time_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        for stamp in ("2026-01-01T00:00:00", "2026-01-01T00:00:00Z", "2025-12-31T19:00:00-05:00"):
+            signature = base64.b64encode(hmac.digest(b"s", f"{stamp}{{}}".encode(), "sha256")).decode()
+            headers = {"X-Zendesk-Webhook-Signature": signature, "X-Zendesk-Webhook-Signature-Timestamp": stamp}
+            assert verified("zendesk", "", headers, b"{}", ["s"])
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_is_whole(name: str) -> None:
     preset = load_preset(name)
     assert isinstance(preset, Spec)
     assert preset.source.startswith("https://")
     assert preset.note
+    assert preset.key or not preset.key_decides
     assert ("signature" in preset.callers) == (preset.signature is not None and preset.signature.kind != "tink")
     if preset.body == "json":
         assert not preset.answer or preset.answer_type

@@ -67,9 +67,10 @@ def test_form_has_only_fields_that_the_vendor_describes() -> None:
 
 
 def test_text_is_delivered_when_every_part_was_taken() -> None:
+    """Each part has a receipt of its own, so each id is kept."""
     done = sms(GOOD, GOOD | {"message-id": "0C000000217B7F03"})
     assert isinstance(done, Delivered)
-    assert done.reference == "0C000000217B7F02"
+    assert done.reference == "0C000000217B7F02 0C000000217B7F03"
 
 
 @pytest.mark.parametrize("status", sorted(vonage_sms.PERMANENT))
