@@ -266,6 +266,10 @@ class PresetSpec(Spec):
         description="The first of `key` is an id: where it is there, events with the same `key` are one, "
         "whatever else they hold; else their bodies must be the same as well.",
     )
+    tested: Literal["library", "example", "formula", "requests"] = Field(
+        description="How: with signatures that its maker's own library made or checks; with the example in its "
+        "documents; with what we signed by its documented formula; with requests of the documented shape (unsigned)."
+    )
     account: str = Field(default="", description="Where it says whose account it is about, as in `key`.")
     handshake: HandshakeSpec | None = Field(default=None, description="A request that only asks whether we are there.")
     status: Literal[200, 202, 204] = Field(default=200, description="The status that it expects.")

@@ -67,7 +67,28 @@ def _parts(kind: str) -> list[dict[str, Any]]:
             "summary": " ".join((spec.__doc__ or "").split()),
             "options": {field.alias or key: _option(field) for key, field in spec.model_fields.items()},
         }
+        | ({"presets": _webhooks()} if (kind, name) == ("listeners", "webhook") else {})
         for name, spec in parts.items()
+    ]
+
+
+def _webhooks() -> list[dict[str, Any]]:
+    """Return the presets of webhooks: who may call, what is signed, and how that was tested."""
+    from listeners.signatures import load_preset, presets  # noqa: PLC0415 - likewise
+
+    return [
+        {
+            "preset": name,
+            "title": known.title,
+            "source": known.source,
+            "callers": known.callers,
+            "signature": known.signature.kind if known.signature is not None else None,
+            "tested": known.tested,
+            "key": known.key,
+            "key_decides": known.key_decides,
+            "note": known.note,
+        }
+        for name, known in ((name, load_preset(name)) for name in presets())
     ]
 
 

@@ -112,7 +112,12 @@ def _hmac(body: bytes, secret: str, _at: float) -> dict[str, str]:
     return {"X-Signature": f"sha256={hexed(secret, body)}"}
 
 
+def _servicenow(_body: bytes, _secret: str, _at: float) -> dict[str, str]:
+    return {"Idempotency-Key": "INC0010001-2"}
+
+
 SIGNERS: Final = {
+    "servicenow": _servicenow,
     "stripe": _stripe,
     "twilio": _twilio,
     "vonage": _vonage,
@@ -140,9 +145,7 @@ def options(preset: str) -> dict[str, Any]:
     return {"preset": preset, "url": URL, "callers": {"them": SIGNING if "signature" in kinds else KEY}}
 
 
-NAMES: Final = [
-    name for name in presets() if name not in {"google_health", "servicenow", "garmin", "freshworks", "vonage_sms"}
-]
+NAMES: Final = [name for name in presets() if name not in {"google_health", "garmin", "vonage_sms"}]
 
 
 @pytest.mark.parametrize("preset", NAMES)

@@ -231,10 +231,14 @@ def test_options_of_http_are_those_that_are_read(page: str, spec: str) -> None:
 
 
 def test_presets_of_webhooks_are_those_that_there_are() -> None:
-    from listeners.signatures import presets  # noqa: PLC0415 - as above
+    from listeners.signatures import load_preset, presets  # noqa: PLC0415 - as above
 
-    rows = {name for name, row in _named("docs/reference/webhooks.md").items() if len(row) == 5}
-    assert rows - {"preset"} == set(presets())
+    columns = len(("preset", "system", "who", "same by", "comes as", "tested with"))
+    rows = {name: row for name, row in _named("docs/reference/webhooks.md").items() if len(row) == columns}
+    assert {name: row[-1] for name, row in rows.items()} == {name: load_preset(name).tested for name in presets()}
+    assert {name for name, row in rows.items() if "**" in row[3]} == {
+        name for name in presets() if load_preset(name).key_decides
+    }
 
 
 def test_dependencies_have_a_reason_each() -> None:

@@ -68,6 +68,8 @@ def verified(name: str, url: str, headers: dict[str, str], body: bytes, secrets:
 @pytest.mark.skipif(not VECTORS.exists(), reason="needs ../shared/vendor-specs/webhook-vectors.json")
 def test_every_vector_is_tried() -> None:
     assert set(vectors()) == set(OF) | DEAD
+    by_library = {OF[case][0] for case in OF if not vectors()[case]["by"].startswith("computed")}
+    assert by_library == {name for name in presets() if load_preset(name).tested == "library"}
 
 
 @pytest.mark.skipif(not VECTORS.exists(), reason="needs ../shared/vendor-specs/webhook-vectors.json")
@@ -160,6 +162,8 @@ def test_every_preset_is_whole(name: str) -> None:
     assert preset.source.startswith("https://")
     assert preset.note
     assert preset.key or not preset.key_decides
+    # A secret in the body is compared, nothing is signed.
+    assert (preset.tested == "requests") == (preset.signature is None or preset.signature.kind == "field")
     assert ("signature" in preset.callers) == (preset.signature is not None and preset.signature.kind != "tink")
     if preset.body == "json":
         assert not preset.answer or preset.answer_type
