@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Sequence
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
@@ -45,3 +46,11 @@ def _network(value: str) -> str:
 
 
 Network = Annotated[str, AfterValidator(_network)]
+
+
+def safe_place(value: str) -> str:
+    """Return the file or address of public keys. Raises `ValueError` where somebody else could answer in its place."""
+    parts = urlsplit(value)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError("needs https: whoever answers in its place could sign anything")
+    return value

@@ -1,7 +1,8 @@
-"""This module keeps the public keys by which tokens are checked (JWKS, RFC 7517), from a file or fetched."""
+"""This module keeps the public keys by which tokens and signatures are checked, from a file or fetched."""
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,14 +21,27 @@ class KeysAway(Exception):
     """The keys cannot be had now."""
 
 
-class Keys:
-    """The keys of one authorization server, by key id."""
+def read_jwks(data: bytes) -> Mapping[str, Any]:
+    """Return the keys of a JWKS (RFC 7517) that can sign, by their ids. Raises `ValueError`."""
+    try:
+        value = read_json(data, largest=_LARGEST)
+        return {key.key_id or "": key.key for key in jwt.PyJWKSet.from_dict(value).keys}
+    except Exception as error:  # noqa: BLE001 - a stranger's file; PyJWT raises of many kinds
+        raise ValueError(type(error).__name__) from None
 
-    def __init__(self, place: str, root: Path) -> None:
-        """``place`` is an https address, or a file; relative ones start at ``root``."""
+
+class Keys:
+    """The keys that one signer publishes, by key id."""
+
+    def __init__(self, place: str, root: Path, read: Callable[[bytes], Mapping[str, Any]] = read_jwks) -> None:
+        """``place`` is an https address, or a file; relative ones start at ``root``.
+
+        ``read`` returns the keys in what is there by their ids, and raises `ValueError` where there are none.
+        """
+        self._parse = read
         self._url = place if place.startswith(("https://", "http://")) else ""
         self._file = root / place
-        self._keys: dict[str, Any] = {}
+        self._keys: Mapping[str, Any] = {}
         self._stamp: Any = None
         self._asked = float("-inf")
         self._lock = asyncio.Lock()
@@ -35,7 +49,7 @@ class Keys:
     async def find(self, key_id: str) -> Any:
         """Return the key of an id (empty: the only one), or None. Raises `KeysAway` where none can be had."""
         if not self._url:
-            self._read()
+            self.load()
             return self._of(key_id)
         age = time.monotonic() - self._asked
         if (self._of(key_id) is None and age > _AGAIN) or age > _FRESH:
@@ -49,12 +63,15 @@ class Keys:
             return self._keys.get(key_id)
         return next(iter(self._keys.values())) if len(self._keys) == 1 else None
 
-    def _read(self) -> None:
+    def load(self) -> None:
+        """Read the file, where it is one and has changed. Raises `KeysAway` where none can be had."""
+        if self._url:
+            return
         try:
             found = self._file.stat()
             stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
             if stamp != self._stamp:
-                self._keys, self._stamp = _parsed(self._file.read_bytes()), stamp
+                self._keys, self._stamp = self._parse(self._file.read_bytes()), stamp
         except (OSError, ValueError) as error:
             if not self._keys:
                 raise KeysAway(f"{self._file} cannot be used ({type(error).__name__})") from None
@@ -69,10 +86,10 @@ class Keys:
                 session.get(self._url, allow_redirects=False) as answer,
             ):
                 answer.raise_for_status()
-                self._keys = _parsed(await _whole(answer.content))
+                self._keys = self._parse(await _whole(answer.content))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             if not self._keys:
-                raise KeysAway("the authorization server's keys cannot be fetched") from None
+                raise KeysAway("the signer's public keys cannot be fetched") from None
 
 
 async def _whole(content: aiohttp.StreamReader) -> bytes:
@@ -81,12 +98,3 @@ async def _whole(content: aiohttp.StreamReader) -> bytes:
     while len(data) <= _LARGEST and (piece := await content.read(_LARGEST + 1 - len(data))):
         data += piece
     return bytes(data)
-
-
-def _parsed(data: bytes) -> dict[str, Any]:
-    """Return keys by their ids; those of kinds that nobody uses for signatures are left out. Raises `ValueError`."""
-    try:
-        value = read_json(data, largest=_LARGEST)
-        return {key.key_id or "": key.key for key in jwt.PyJWKSet.from_dict(value).keys}
-    except Exception as error:  # noqa: BLE001 - a stranger's file; PyJWT raises of many kinds
-        raise ValueError(type(error).__name__) from None

@@ -4,9 +4,8 @@ A signature is the byte 1, the key's id in four bytes, and ECDSA over SHA-256 in
 """
 
 import base64
-import contextlib
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from broker.errors import MessageError
 from broker.wire.strict_json import read_json
+from listeners.http_keys import Keys
 
 _TYPE: Final = "type.googleapis.com/google.crypto.tink.EcdsaPublicKey"
 _VERSION: Final = b"\x01"
@@ -24,41 +24,30 @@ _BYTES: Final = 2  # the wire type of protocol buffers for bytes
 _LARGEST: Final = 64 * 1024
 
 
-class Keyset:
-    """The public keys in a file, by their ids; it is read again when it has changed."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._stamp: Any = None
-        self._keys: dict[bytes, ec.EllipticCurvePublicKey] = {}
-
-    def load(self) -> None:
-        """Read the file where it has changed. Raises `OSError`, or `ValueError` where it holds no such keys."""
-        found = self._file.stat()
-        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if stamp != self._stamp:
-            self._keys, self._stamp = _parsed(self._file.read_bytes()), stamp
-
-    def verify(self, signature: str, body: bytes) -> bool:
-        """Tell whether one of the keys signed a body; ``signature`` is Base64."""
-        with contextlib.suppress(OSError, ValueError):  # the keys from before are still good
-            self.load()
-        try:
-            data = base64.b64decode(signature, validate=True)
-            key = self._keys.get(data[1:_HEAD])
-            if data[:1] != _VERSION or key is None:
-                return False
-            key.verify(data[_HEAD:], body, ec.ECDSA(SHA256()))
-        except (ValueError, InvalidSignature):
-            return False
-        return True
+async def is_signed(keys: Keys, signature: str, body: bytes) -> bool:
+    """Tell whether one of some keys signed a body; ``signature`` is Base64. Raises `KeysAway`."""
+    try:
+        data = base64.b64decode(signature, validate=True)
+    except ValueError:
+        return False
+    if data[:1] != _VERSION or len(data) <= _HEAD:
+        return False
+    key = await keys.find(data[1:_HEAD].hex())
+    if key is None:
+        return False
+    try:
+        key.verify(data[_HEAD:], body, ec.ECDSA(SHA256()))
+    except InvalidSignature:
+        return False
+    return True
 
 
-def _parsed(data: bytes) -> dict[bytes, ec.EllipticCurvePublicKey]:
+def read_keyset(data: bytes) -> Mapping[str, ec.EllipticCurvePublicKey]:
+    """Return the keys of a keyset that are in use, by their ids in hexadecimal. Raises `ValueError`."""
     try:
         keys = read_json(data, largest=_LARGEST)["key"]
         found = {
-            int(key["keyId"]).to_bytes(4): _key(base64.b64decode(key["keyData"]["value"]))
+            int(key["keyId"]).to_bytes(4).hex(): _key(base64.b64decode(key["keyData"]["value"]))
             for key in keys
             if key["status"] == "ENABLED" and key["outputPrefixType"] == "TINK" and key["keyData"]["typeUrl"] == _TYPE
         }

@@ -10,13 +10,15 @@ import orjson
 from pydantic import AfterValidator, Field, model_validator
 
 from broker.errors import NotReady
+from broker.hosts import safe_place
 from broker.message import Receipt
 from broker.parts import Tools
 from listeners.http_callers import Caller, live
-from listeners.http_request import Answer, Refusal, Request
+from listeners.http_keys import Keys, KeysAway
+from listeners.http_request import RETRY_AFTER, Answer, Refusal, Request
 from listeners.http_service import HttpPortSpec, HttpService
 from listeners.signatures import PresetSpec, load_preset
-from listeners.tink import Keyset
+from listeners.tink import is_signed, read_keyset
 from listeners.webhook_events import Event, events_of, value_at
 
 _ACK: Final = (
@@ -52,8 +54,10 @@ class WebhookSpec(HttpPortSpec):
         None, description="The address that the system calls, without query; some sign it."
     )
     accounts: list[str] = Field([], description="Whose events are taken, as the system names accounts; empty: any.")
-    keyset: str | None = Field(
-        None, min_length=1, description="File with the public keys (JSON) of a system that signs with ECDSA."
+    keyset: Annotated[str, Field(min_length=1), AfterValidator(safe_place)] | None = Field(
+        None,
+        description="Public keys of a system that signs with ECDSA: a file (JSON), or an https address that is asked "
+        "when a key is new.",
     )
 
     @model_validator(mode="after")
@@ -63,7 +67,7 @@ class WebhookSpec(HttpPortSpec):
         if signature is not None and self.url is None and (signature.kind == "twilio" or "{url}" in signature.signs):
             raise ValueError(f"{known.title} signs the address that it calls: say it in `url`")
         if signature is not None and signature.kind == "tink" and self.keyset is None:
-            raise ValueError(f"{known.title} signs with keys that it publishes: name the file with them in `keyset`")
+            raise ValueError(f"{known.title} signs with keys that it publishes: say where they are in `keyset`")
         if not self.callers and not self.anonymous:
             raise ValueError(f"a webhook needs `callers` ({', '.join(known.callers)}), or a reason in `anonymous`")
         if self.accounts and not known.account:
@@ -88,14 +92,14 @@ class WebhookListener(HttpService):
         signature = self._preset.signature
         super().__init__(spec, tools, "webhook", signature.verify if signature is not None else None)
         self._webhook = spec
-        self._keyset = Keyset(self._root / spec.keyset) if spec.keyset is not None else None
+        self._keyset = Keys(spec.keyset, self._root, read_keyset) if spec.keyset is not None else None
 
     async def start(self) -> None:
         """Serve the path; raise `NotReady` when that is not possible."""
         if self._keyset is not None:
             try:
                 self._keyset.load()
-            except (OSError, ValueError):
+            except KeysAway:
                 text = f"{self.where}.keyset: {self._webhook.keyset} holds no public keyset; fetch it again"
                 raise NotReady(text) from None
         await super().start()
@@ -107,8 +111,8 @@ class WebhookListener(HttpService):
 
     async def take(self, request: Request, body: bytes, caller: Caller) -> Answer:
         """Hand in the events of a request."""
-        if self._keyset is not None and not self._keyset.verify(request.headers.get("x-healthapi-signature", ""), body):
-            raise Refusal(401, "the signature is none of the keys' of `keyset`")
+        if self._keyset is not None:
+            await self._see_signature(self._keyset, request, body)
         events = events_of(self._preset.body, self._preset.each, request, body)
         handshake = self._handshake(events, caller)
         if handshake is not None:
@@ -116,6 +120,14 @@ class WebhookListener(HttpService):
         self._see_accounts(request, events)
         await self._take_all(request, events, caller)
         return self._answered()
+
+    async def _see_signature(self, keys: Keys, request: Request, body: bytes) -> None:
+        header = self._preset.signature.header if self._preset.signature is not None else ""
+        try:
+            if not await is_signed(keys, request.headers.get(header, ""), body):
+                raise Refusal(401, "the signature is none of the keys' of `keyset`")
+        except KeysAway as error:
+            raise Refusal(503, str(error), headers={"retry-after": RETRY_AFTER}) from None
 
     def _handshake(self, events: list[Event], caller: Caller) -> Answer | None:
         """Return the answer to a request that only asks whether we are there."""

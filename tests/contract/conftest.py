@@ -1,12 +1,15 @@
-"""This module gives the tests of credentials a token endpoint, a client, and secrets in the environment."""
+"""This module gives contract tests a token endpoint, a client, secrets in the environment, and a store to fill."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
+from broker.migrate import migrate
+from broker.store import Store
 from dispatch.http import Exchange
 from tests.contract.asking import PEER
 from tests.contract.token_server import SECRET, TokenServer
+from tests.filling import SEALER, Filling
 
 
 @pytest.fixture
@@ -32,3 +35,15 @@ def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIENT_SECRET", SECRET)
     monkeypatch.setenv("REFRESH", "refresh-0")
     monkeypatch.setenv("TOKEN", "s3cret")
+
+
+@pytest.fixture
+async def filling(store_urls: str) -> AsyncIterator[Filling]:
+    """An open store on each database."""
+    migrate(store_urls)
+    store = Store(store_urls, SEALER, lambda _notice: None)
+    await store.open()
+    try:
+        yield Filling(store, await store.register("adt", "digest-1", "{}", ["prm", "ehr"]))
+    finally:
+        await store.close()

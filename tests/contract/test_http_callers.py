@@ -11,7 +11,6 @@ from typing import Any
 
 import jwt
 import pytest
-from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
@@ -20,6 +19,7 @@ from broker.notices import PeerRefused
 from listeners import http_keys
 from listeners.http import HttpSpec
 from tests.certificates import Authority
+from tests.contract.key_server import publishing
 from tests.http_peer import World, serving
 
 
@@ -106,37 +106,25 @@ async def test_tokens_are_checked_by_the_issuers_keys(tmp_path: Path) -> None:
 
 
 async def test_keys_are_fetched_kept_and_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    issuer, asked, status = Issuer(tmp_path), [0], [200]
-
-    async def answer(_request: web.Request) -> web.Response:
-        asked[0] += 1
-        return web.Response(body=(tmp_path / "jwks.json").read_bytes(), status=status[0])
-
-    application = web.Application()
-    application.router.add_get("/jwks", answer)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    place = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks"
-    declared = {"issuer": "https://auth.test", "audience": "https://us.test", "jwks": place}
-    async with serving(HttpSpec, callers={"ehr": {"jwt": declared}}, root=tmp_path) as world:
-        status[0] = 500
-        assert (await world.ask("POST", "/", data=b"1", headers=issuer.token()))[0] == 503
-        status[0] = 200
-        monkeypatch.setattr(http_keys, "_AGAIN", 0.0)
-        for _ in range(3):
+    issuer = Issuer(tmp_path)
+    async with publishing(tmp_path / "jwks.json") as published:
+        declared = {"issuer": "https://auth.test", "audience": "https://us.test", "jwks": published.place}
+        async with serving(HttpSpec, callers={"ehr": {"jwt": declared}}, root=tmp_path) as world:
+            published.status = 500
+            assert (await world.ask("POST", "/", data=b"1", headers=issuer.token()))[0] == 503
+            published.status = 200
+            monkeypatch.setattr(http_keys, "_AGAIN", 0.0)
+            for _ in range(3):
+                assert (await world.ask("POST", "/", data=b"1", headers=issuer.token()))[0] == 202
+            assert published.asked == 2
+            published.status = 500  # the keys from before stay
+            monkeypatch.setattr(http_keys, "_FRESH", 0.0)
             assert (await world.ask("POST", "/", data=b"1", headers=issuer.token()))[0] == 202
-        assert asked == [2]
-        status[0] = 500  # the keys from before stay
-        monkeypatch.setattr(http_keys, "_FRESH", 0.0)
-        assert (await world.ask("POST", "/", data=b"1", headers=issuer.token()))[0] == 202
-        monkeypatch.setattr(http_keys, "_AGAIN", 60.0)
-        before = asked[0]
-        for number in range(5):  # ids that nobody has do not make us ask each time
-            assert (await world.ask("POST", "/", data=b"1", headers=issuer.token(kid=f"k{number}")))[0] == 401
-        assert asked[0] == before
-    await runner.cleanup()
+            monkeypatch.setattr(http_keys, "_AGAIN", 60.0)
+            before = published.asked
+            for number in range(5):  # ids that nobody has do not make us ask each time
+                assert (await world.ask("POST", "/", data=b"1", headers=issuer.token(kid=f"k{number}")))[0] == 401
+            assert published.asked == before
 
 
 async def test_a_signed_request_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

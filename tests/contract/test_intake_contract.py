@@ -1,33 +1,16 @@
 """This module checks on each database what the intake takes for a message that came before."""
 
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
-
-import pytest
 
 from broker.formats.reading import no_index
 from broker.formats.tree import Json
 from broker.intake import Door, StoreIntake
 from broker.message import Inbound, Receipt
-from broker.migrate import migrate
 from broker.notices import ControlIdReused
-from broker.store import Store
 from tests.filling import SEALER, Filling
 
 if TYPE_CHECKING:
     from broker.notices import Notice
-
-
-@pytest.fixture
-async def filling(store_urls: str) -> AsyncIterator[Filling]:
-    """An open store on each database."""
-    migrate(store_urls)
-    store = Store(store_urls, SEALER, lambda _notice: None)
-    await store.open()
-    try:
-        yield Filling(store, await store.register("hooks", "digest-1", "{}", ["prm"]))
-    finally:
-        await store.close()
 
 
 async def test_key_decides_where_a_listener_says_so(filling: Filling) -> None:

@@ -6,16 +6,13 @@ import hashlib
 import hmac
 import json
 import time
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 
-from broker.errors import NotAccepted, NotReady
+from broker.errors import NotAccepted
 from listeners.signatures import load_preset, presets
 from listeners.webhook import WebhookSpec
 from tests.http_peer import serving
@@ -294,59 +291,6 @@ async def test_salesforce_gets_ack_true_or_false() -> None:
         status, answer, _ = await world.ask("POST", path, data=SOAP)
         assert (status, b"<Ack>false</Ack>" in answer) == (503, True)
         assert len(world.kept.messages) == 2
-
-
-class Google:
-    """Google Health's signing key, and the keyset that it publishes."""
-
-    def __init__(self, folder: Path, identifier: int = 77) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._identifier = identifier.to_bytes(4)
-        numbers = self._key.public_key().public_numbers()
-        x, y = numbers.x.to_bytes(33), numbers.y.to_bytes(33)  # with a leading zero, as Tink writes them
-        params = b"\x12\x06\x08\x03\x10\x02\x18\x02"
-        value = params + b"\x1a" + bytes([len(x)]) + x + b"\x22" + bytes([len(y)]) + y
-        data = {
-            "typeUrl": "type.googleapis.com/google.crypto.tink.EcdsaPublicKey",
-            "value": base64.b64encode(value).decode(),
-            "keyMaterialType": "ASYMMETRIC_PUBLIC",
-        }
-        entry = {"keyData": data, "status": "ENABLED", "keyId": identifier, "outputPrefixType": "TINK"}
-        (folder / "keyset.json").write_text(json.dumps({"primaryKeyId": identifier, "key": [entry]}))
-
-    def headers(self, body: bytes, secret: str = SECRET) -> dict[str, str]:
-        """Return the headers of a notification."""
-        signature = b"\x01" + self._identifier + self._key.sign(body, ec.ECDSA(SHA256()))
-        return {"Authorization": f"Bearer {secret}", "X-HEALTHAPI-SIGNATURE": base64.b64encode(signature).decode()}
-
-
-async def test_google_health_signs_with_a_published_key(tmp_path: Path) -> None:
-    google = Google(tmp_path)
-    callers = {"google": {"bearer": {"token": "${env:HOOK}"}}}
-    given: dict[str, Any] = {"preset": "google_health", "keyset": "keyset.json", "callers": callers, "root": tmp_path}
-    body = b'[{"data": {"healthUserId": "u", "operation": "UPSERT"}}, {"data": {"healthUserId": "v"}}]'
-    async with serving(WebhookSpec, **given) as world:
-        assert (await world.ask("POST", "/", data=body, headers=google.headers(body)))[:2] == (204, b"")
-        assert len(world.kept.messages) == 2
-        check = b'{"type": "verification"}'
-        assert (await world.ask("POST", "/", data=check, headers=google.headers(check)))[0] == 200
-        bad = [
-            google.headers(body, "guess"),
-            google.headers(b"other"),
-            google.headers(body) | {"X-HEALTHAPI-SIGNATURE": "AAAA"},
-            google.headers(body) | {"X-HEALTHAPI-SIGNATURE": "%"},
-            {"Authorization": f"Bearer {SECRET}"},
-        ]
-        for headers in bad:
-            assert (await world.ask("POST", "/", data=body, headers=headers))[0] == 401
-        renewed = Google(tmp_path, 78)
-        assert (await world.ask("POST", "/", data=body, headers=renewed.headers(body)))[0] == 204
-        assert (await world.ask("POST", "/", data=body, headers=google.headers(body)))[0] == 401
-        assert len(world.kept.messages) == 4
-    (tmp_path / "keyset.json").write_text('{"key": []}')
-    with pytest.raises(NotReady, match="no public keyset"):
-        async with serving(WebhookSpec, **given):
-            pass
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"a": 1, "a": 2}', b"\xff", b"[" * 1000])

@@ -1,17 +1,12 @@
 """This module checks on each database that what a gateway reports is found with the delivery that it is about."""
 
 import time
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from broker import queries
 from broker.delivery import Report
 from broker.intake import StoreIntake
-from broker.migrate import migrate
 from broker.notices_texts import DeliveryReported
-from broker.store import Store
 from broker.units import Recorded
 from broker.writes_reports import note_reports
 from tests.committing import record
@@ -19,18 +14,6 @@ from tests.filling import SEALER, Filling
 
 if TYPE_CHECKING:
     from broker.notices import Notice
-
-
-@pytest.fixture
-async def filling(store_urls: str) -> AsyncIterator[Filling]:
-    """An open store on each database."""
-    migrate(store_urls)
-    store = Store(store_urls, SEALER, lambda _notice: None)
-    await store.open()
-    try:
-        yield Filling(store, await store.register("adt", "digest-1", "{}", ["prm", "ehr"]))
-    finally:
-        await store.close()
 
 
 async def sent(filling: Filling, reference: str) -> int:
