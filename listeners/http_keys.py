@@ -51,11 +51,12 @@ class Keys:
         if not self._url:
             self.load()
             return self._of(key_id)
-        age = time.monotonic() - self._asked
-        if (self._of(key_id) is None and age > _AGAIN) or age > _FRESH:
-            async with self._lock:
+        if self._of(key_id) is None or time.monotonic() - self._asked > _FRESH:
+            async with self._lock:  # whoever needs what another request is asking for waits for that
                 if time.monotonic() - self._asked > _AGAIN:
                     await self._fetch()
+        if not self._keys:
+            raise KeysAway("the signer's public keys cannot be fetched")
         return self._of(key_id)
 
     def _of(self, key_id: str) -> Any:
@@ -88,8 +89,7 @@ class Keys:
                 answer.raise_for_status()
                 self._keys = self._parse(await _whole(answer.content))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-            if not self._keys:
-                raise KeysAway("the signer's public keys cannot be fetched") from None
+            return
 
 
 async def _whole(content: aiohttp.StreamReader) -> bytes:
