@@ -1,5 +1,6 @@
 """This module runs a real engine in a folder of its own and measures it from outside."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -133,8 +134,9 @@ def children(pid: int) -> list[int]:
     """Return the processes that a process started."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *children(int(child))]
+        with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
+            for child in (task / "children").read_text().split():
+                found += [int(child), *children(int(child))]
     return found
 
 

@@ -1,12 +1,20 @@
 """This module measures files as a way in: a large table that streams through, and many small files over SFTP."""
 
+import os
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any, Final
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from bench.engine import Engine, resident
 from broker.sql import connect
+from tests.sshd import Sshd
 
+FILES: Final = 1000
+_FILE_ROWS: Final = 50  # ten kilobytes
 ROWS: Final = 200_000
 _ROW_BYTES: Final = 200  # 5 million rows are a gigabyte
 _SAMPLE: Final = 0.2  # seconds between two looks at memory
@@ -22,6 +30,19 @@ steps:
 deliver:
   patient-store:
     prm: {}
+"""
+_SMALL: Final = """\
+channel: small
+description: Many small files of a server
+listen:
+  sftp: {{place: partner, folder: {folder}, pattern: "*.csv", settled: 0, poll: 100ms}}
+format:
+  csv: {{columns: [mrn, last_name, first_name, dob, notes]}}
+steps:
+  - filter: row.mrn == 'nobody'
+deliver:
+  patient-store:
+    prm: {{}}
 """
 
 
@@ -71,3 +92,50 @@ def large(rows: int = ROWS) -> dict[str, Any]:
         }
     finally:
         engine.stop()
+
+
+def small(files: int = FILES) -> Any:
+    """Measure the seconds until files of ten kilobytes on OpenSSH's server are read, processed and moved away."""
+    program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        return "skipped: sshd of OpenSSH is not installed"
+    server = Sshd(program)
+    engine = Engine("  patient-store:\n    prm: {}\n", settings={"places": {"partner": {"sftp": _login(server)}}})
+    folder = server.folder / "files" / "inbox"
+    folder.mkdir()
+    folder.chmod(0o777)
+    (engine.folder / "channels" / "small.yaml").write_text(_SMALL.format(folder=folder))
+    try:
+        server.start()
+        engine.start()
+        size = 0
+        for number in range(files):
+            path = engine.folder / f"{number:04}.csv"
+            size += table(path, _FILE_ROWS)
+            path.chmod(0o666)
+        began = time.perf_counter()
+        for number in range(files):
+            (engine.folder / f"{number:04}.csv").rename(folder / f"{number:04}.csv")
+        while not (folder / "done").is_dir() or len(list((folder / "done").iterdir())) < files:
+            time.sleep(_SAMPLE)
+        moved = time.perf_counter() - began
+        connection = connect(f"sqlite:///{engine.folder}/var/handoff.db", writer=False)
+        while connection.rows("SELECT 1 FROM message WHERE state = 'received' LIMIT 1"):
+            time.sleep(_SAMPLE)
+        took = time.perf_counter() - began
+        ((count,),) = connection.rows("SELECT count(*) FROM message")
+        connection.close()
+        assert count == files * _FILE_ROWS, f"{count} messages"
+        return {"files": files, "bytes": size, "moved_seconds": round(moved, 2), "end_to_end_seconds": round(took, 2)}
+    finally:
+        engine.stop()
+        server.remove()
+
+
+def _login(server: Sshd) -> dict[str, Any]:
+    known = " ".join(server.host_key.export_public_key().decode().split()[:2])
+    key = server.folder / "client"
+    key.touch(0o600)
+    key.write_text(server.key.export_private_key().decode())
+    login = {"host": "127.0.0.1", "port": server.port, "user": server.user}
+    return login | {"private_key": f"${{file:{key}}}", "host_key": known}

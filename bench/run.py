@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import (
     connections,
     fhir_create,
+    files,
     mllp_out,
     reading_back,
     reading_canonical,
@@ -227,8 +228,10 @@ def main() -> None:
     parser.add_argument("--waiting", type=int, default=WAITING, help="deliveries behind an outage")
     parser.add_argument(
         "--only",
-        default="reading,sqlite,postgresql,latency,fhir_create,memory,hanging,outage,start,partner,web,idle,tls,loris",
+        default="reading,sqlite,postgresql,latency,fhir_create,memory,hanging,outage,start,partner,web,idle,tls,loris,"
+        "files,sftp",
     )
+    parser.add_argument("--rows", type=int, default=files.ROWS, help="of a large table; 5 million are a gigabyte")
     args = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
         "reading": reading,
@@ -245,6 +248,8 @@ def main() -> None:
         "idle": lambda: connections.idle(10_000, args.seconds / 3),
         "tls": lambda: connections.tls(args.seconds),
         "loris": lambda: connections.loris(1000, min(args.seconds, 8)),
+        "files": lambda: files.large(args.rows),
+        "sftp": files.small,
     }
     found: dict[str, Any] = {"machine_before": machine()}
     found |= {name: parts[name]() for name in args.only.split(",")}

@@ -10,6 +10,7 @@ from config.channel import ChannelPlan, ChannelSpec, Draft, read_channel
 from config.compiling import CheckingKit, Compiling
 from config.ehr_check import check_writes
 from config.findings import Finding, did_you_mean, has_errors, in_order, shown
+from config.folders import FolderOf, check_folders
 from config.marks import Keys, Marks, show
 from config.overrides import Override, apply_to_channels
 from config.presets import ReadPreset, check_templates, preset_files, read_preset
@@ -73,6 +74,8 @@ def check(settings: Settings) -> Checked:
         _check_file(file, settings, presets)
     findings += _clashes(readable, settings)
     findings += check_relays([Relaying(file.name, file.draft, file.marks) for file in readable if file.draft])
+    listening = [FolderOf(file.name, file.draft.listen, file.marks) for file in readable if file.draft]
+    findings += check_folders(listening, settings)
     findings += _unread_replies(readable, settings)
     for file in files:
         findings += file.findings
@@ -255,9 +258,6 @@ def _clashes(files: list[_File], settings: Settings) -> Iterator[Finding]:
 
 def _taken_endpoint(file: _File, taken: list[_Taken]) -> Iterator[Finding]:
     listen = file.draft.listen if file.draft else None
-    if listen is not None and listen.kind == "files":
-        yield from _taken_folder(file, listen.spec, taken)
-        return
     endpoint: Any = getattr(listen.spec, "endpoint", None) if listen else None
     if listen is None or not isinstance(endpoint, str):
         return
@@ -290,17 +290,6 @@ def _apart(spec: Any, theirs: Any) -> str:
         return " "
     why = spec.same_port(theirs)
     return f"; to share it: {why}" if why else ""
-
-
-def _taken_folder(file: _File, spec: Any, taken: list[_Taken]) -> Iterator[Finding]:
-    """Report a folder that another channel reads by the same pattern: each file would go to one of them, by chance."""
-    wanted = f"{spec.folder.rstrip('/')}/{spec.pattern}"
-    owner = next((owner for owner, other, _ in taken if other == wanted), None)
-    if owner is not None:
-        text = f"listen.files.folder: {owner} reads these files already"
-        mark = file.marks.value(("listen", "files", "folder"))
-        yield mark.finding("E304", text, "choose another folder or another pattern")
-    taken.append((f"channel {file.name}", wanted, spec))
 
 
 def _same(one: str, other: str) -> bool:

@@ -118,8 +118,11 @@ class SftpInbox:
             return
         self._make(files, posixpath.dirname(folder))
         if not _is_there(files, folder):
-            with contextlib.suppress(OSError):  # another connection of ours was first; else what needs it says so
+            try:
                 files.mkdir(folder, 0o700)
+            except OSError:
+                if not _is_there(files, folder):  # else another connection of ours was first
+                    raise
         self._made.add(folder)
 
     def fetch(self, seen: Seen) -> BinaryIO | None:

@@ -16,7 +16,7 @@ _SETTINGS: Final[dict[str, type[Spec]]] = {
     "databases": DatabaseSpec,
 }
 _KINDS: Final = ("mllp", "files", "sftp", "s3", "channel", "database", "answer")
-_WAYS_IN: Final = ("timer", "database")
+_WAYS_IN: Final = ("timer", "database", "files", "sftp")
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"), (0.001, "ms"))
 
 
@@ -49,6 +49,8 @@ def _rows(spec: type[Spec], before: str) -> list[str]:
 def _default(value: Any, schema: dict[str, Any]) -> str:
     if value is None or value in ("", [], {}):
         return ""
+    if isinstance(value, Spec):
+        return ""  # its own options follow
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, float) and "pattern" in str(schema):

@@ -59,13 +59,18 @@ class Running:
 
     def start(self) -> None:
         """Start it, and return when it says what to do next."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen([HANDOFF, "run"], env=self.environment, stdout=log, stderr=log)
+        self.spawn()
+        assert self.process is not None
         until = time.monotonic() + _START
         while "next " not in self.log.read_text():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < until, self.log.read_text()
             time.sleep(0.02)
+
+    def spawn(self) -> None:
+        """Start it, and wait for nothing."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([HANDOFF, "run"], env=self.environment, stdout=log, stderr=log)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop it, and return its exit code."""
