@@ -207,7 +207,7 @@ class FileReading:
         while len(self._open) > most:
             handed = self._open.popleft()
             taken = await self._outcome(handed)
-            if self._ended.is_stopped:
+            if taken is None:
                 return
             self._settled += 1
             if taken:
@@ -215,8 +215,8 @@ class FileReading:
         if self._settled - self._noted >= _NOTED:
             await self._note()
 
-    async def _outcome(self, handed: _Handed) -> bool:
-        """Return whether a message was committed; False also when a stop came first."""
+    async def _outcome(self, handed: _Handed) -> bool | None:
+        """Return whether a message was committed; None when a stop came first."""
         if handed.promise is None:
             self._refuse(handed.inbound, handed.reason, 207)
             return False
@@ -224,7 +224,7 @@ class FileReading:
             self._count(await handed.promise)
         except NotAccepted as refusal:
             if refusal.is_ours:
-                return await self._again(handed.inbound)
+                return await self._again(handed.inbound) or None
             self._refuse(handed.inbound, str(refusal), refusal.condition)
             return False
         return True

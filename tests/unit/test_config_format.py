@@ -7,7 +7,7 @@ import pytest
 
 from config.build import build_channels, build_program
 from config.settings import load
-from tests.project import Project
+from tests.project import SETTINGS, Project
 
 ROSTER: Final = """\
 channel: feed
@@ -105,3 +105,27 @@ def test_two_channels_do_not_read_the_same_files(project: Project) -> None:
     assert "channel feed reads these files already" in told
     project.channel(ROSTER.replace("channel: feed", "channel: other").replace("*.csv", "*.txt"), "other")
     assert project.told() == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        ("files: {folder: inbox}", "files: {folder: ./inbox/, pattern: [a, b]}", "reads these files already"),
+        ("files: {folder: in, recursive: true}", "files: {folder: in/sub}", "what is below its folder"),
+        ("files: {folder: in/sub}", "files: {folder: in, recursive: true}", "a folder in it"),
+        ("files: {folder: in}", "files: {folder: in/sub}", ""),
+        ("files: {folder: in, pattern: '*.a'}", "files: {folder: in, pattern: '*.b'}", ""),
+        ("files: {folder: /in}", "sftp: {place: partner, folder: /in}", ""),
+        ("files: {folder: /in}", "sftp: {place: partnr, folder: /in}", 'did you mean "partner"'),
+    ],
+)
+def test_folders_of_channels_keep_apart(project: Project, one: str, other: str, told: str) -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIq2QgnZg2dYuHzlSpcT2EvnCD2HTDX2RRRQDNCBn2wM"
+    place = f"  partner: {{sftp: {{host: h, user: u, password: '${{env:T:-sandbox}}', host_key: {key}}}}}\n"
+    project.write("handoff.yaml", f"{SETTINGS}places:\n{place}")
+    mine = 'files: {folder: inbox, pattern: "*.csv"}'
+    project.channel(ROSTER.replace(mine, one))
+    project.channel(ROSTER.replace(mine, other).replace("channel: feed", "channel: other"), "other")
+    found = [line for line in project.told() if "error" in line]
+    assert len(found) == bool(told), found
+    assert told in "".join(found)

@@ -1,6 +1,7 @@
 """This module shows how one file is handed to the intake: all of it, in order, once, whatever the store does."""
 
 import asyncio
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,37 @@ async def test_reading_goes_on_where_it_was_when_it_is_stopped(tmp_path: Path, k
     assert 700 < len(kept.messages) < 3000
     first = len(kept.messages)
     ended = await read(path, kept)
-    assert (ended.messages, ended.duplicates, len(kept.messages)) == (3000, first, 3000)
+    assert (ended.messages, len(kept.messages)) == (3000, 3000)
+    assert ended.duplicates < first
+
+
+async def test_large_file_goes_on_near_where_it_was(
+    tmp_path: Path, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners.file_reading, "_NOTED", 500)
+    monkeypatch.setattr(listeners.file_reading, "_SKIPPED", 400)
+    path = roster(tmp_path, 5000)
+    ended = await read(path, kept, lambda: len(kept.messages) > 4000)
+    assert ended.is_stopped
+    ended = await read(path, kept)
+    assert (ended.messages, ended.duplicates, len(kept.messages)) == (5000, 1, 5000)  # one, for the store to confirm
+
+
+async def test_position_counts_for_nothing_where_the_store_does_not_know_it(tmp_path: Path, kept: Kept) -> None:
+    path = roster(tmp_path, 3000)
+    await read(path, kept, lambda: len(kept.messages) > 2000)
+    kept.messages.clear()  # the store was set back to an older copy
+    ended = await read(path, kept)
+    assert (ended.messages, len(kept.messages)) == (3000, 3000)
+
+
+async def test_packed_file_gives_nothing_away_when_it_is_damaged(tmp_path: Path, kept: Kept) -> None:
+    whole = gzip.compress(b"id,name\n" + b"".join(b"%d,x\n" % number for number in range(9000)))
+    (tmp_path / "a.csv.gz").write_bytes(whole[:-4])
+    ended = await read(tmp_path / "a.csv.gz", kept)
+    assert (ended.messages, "not whole" in ended.reason) == (0, True)
+    (tmp_path / "a.csv.gz").write_bytes(whole)
+    assert (await read(tmp_path / "a.csv.gz", kept)).messages == 9000
 
 
 async def test_row_is_handed_over_again_when_the_store_is_away(tmp_path: Path, kept: Kept) -> None:
@@ -194,6 +225,9 @@ async def test_pieces_that_are_no_message_are_told_and_few_are_kept(tmp_path: Pa
         {"folder": "x", "pattern": ".*"},
         {"folder": "x", "poll": 0},
         {"folder": "x", "after": "burn"},
+        {"folder": "x", "pattern": ()},
+        {"folder": "x", "done": "."},
+        {"folder": "/x", "failed": "/x"},
     ],
 )
 def test_declaration_is_refused_when_it_cannot_be_meant(options: dict[str, Any]) -> None:

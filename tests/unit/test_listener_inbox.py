@@ -8,7 +8,7 @@ import pytest
 
 from broker.errors import NotReady
 from listeners.inbox import Inbox
-from listeners.source import Seen
+from listeners.source import Refused, Seen
 
 
 @pytest.fixture
@@ -132,3 +132,72 @@ def test_folder_is_refused_when_another_engine_has_it_or_it_is_missing(inbox: In
     (tmp_path / "x" / "done").write_text("in the way")
     with pytest.raises(NotReady, match="cannot be made"):
         make(tmp_path / "x").open()
+
+
+def test_folders_below_are_read_but_none_of_ours_and_none_through_a_link(tmp_path: Path) -> None:
+    made = Inbox(
+        tmp_path,
+        ("*.csv",),
+        working=tmp_path / ".w",
+        done=tmp_path / "done",
+        failed=tmp_path / "failed",
+        recursive=True,
+    )
+    made.open()
+    for name in ("a.csv", "sub/b.csv", "sub/deep/c.csv", "done/d.csv", "failed/e.csv", ".hidden/f.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link").symlink_to("sub")
+    found = {seen.name: seen for seen in made.waiting()}
+    assert set(found) == {"a.csv", "sub/b.csv", "sub/deep/c.csv"}
+    seen = found["sub/deep/c.csv"]
+    assert made.claim(seen)
+    assert [each.name for each in made.begun()] == ["sub/deep/c.csv"]
+    made.end(seen, well=True)
+    assert (tmp_path / "done/sub/deep/c.csv").read_text() == "sub/deep/c.csv"
+    assert not list((tmp_path / ".w" / "claimed").iterdir())
+
+
+def test_folder_that_became_a_link_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.csv").write_text("secret")
+    made = Inbox(tmp_path / "in", ("*",), working=tmp_path / "in/.w", done=None, failed=None, recursive=True)
+    made.open()
+    os.link(tmp_path / "other" / "a.csv", tmp_path / "in" / "sub" / "a.csv")  # even the same file
+    [seen] = made.waiting()
+    (tmp_path / "in" / "sub").rename(tmp_path / "away")
+    (tmp_path / "in" / "sub").symlink_to(tmp_path / "other")
+    with pytest.raises(Refused):
+        made.claim(seen)
+    assert (tmp_path / "other" / "a.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["..csv", "a\nb.csv", "n" * 251 + ".csv", "a\udce9.csv", "-rf.csv", "a b'\".csv"])
+def test_names_of_any_kind_are_taken_as_they_are(inbox: Inbox, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("x")
+    if name.startswith("."):
+        assert not inbox.waiting()
+        return
+    for _ in range(2):
+        (tmp_path / name).write_text("x")
+        seen = claim(inbox)
+        assert seen is not None
+        inbox.end(seen, well=True)
+    assert len(list((tmp_path / "done").iterdir())) == 2
+
+
+def test_kept_file_is_not_read_when_it_is_another_now(tmp_path: Path) -> None:
+    made = Inbox(tmp_path, ("*.csv",), working=tmp_path / ".w", done=None, failed=None, claims=False)
+    made.open()
+    (tmp_path / "a.csv").write_text("x")
+    [seen] = made.waiting()
+    assert read(made, seen) == "x"
+    assert made.begun() == []
+    (tmp_path / "a.csv").write_text("longer")
+    assert made.fetch(seen) is None
+    (tmp_path / "a.csv").unlink()
+    assert made.fetch(seen) is None
+    (tmp_path / "a.csv").symlink_to("/etc/passwd")
+    with pytest.raises(Refused):
+        made.fetch(seen)
