@@ -7,7 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from tests.functional.running import HANDOFF, Running, free_port
+from tests.functional.running import HANDOFF, Running
+from tests.ports import free_port
 
 HOWTO: Final = Path(__file__).parents[2] / "docs" / "howto"
 FENCE: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
