@@ -51,7 +51,7 @@ def check_folders(channels: Sequence[FolderOf], settings: Settings) -> Iterator[
 
 def _no_server(place: str, keys: Keys, marks: Marks, settings: Settings) -> Iterator[Finding]:
     servers = [name for name, each in settings.places.items() if each.sftp is not None]
-    if place not in servers:
+    if place in settings.places and place not in servers:  # one that is not there at all is told of elsewhere
         text = f'{".".join(map(str, keys))} names "{place}", which is no SFTP server of handoff.yaml'
         hint = did_you_mean(place, servers) or f"add `places: {{{place}: {{sftp: …}}}}` to handoff.yaml"
         yield marks.value(keys).finding("E301", text, hint)
