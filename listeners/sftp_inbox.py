@@ -130,13 +130,12 @@ class SftpInbox:
         path = posixpath.join(self._claimed if self._claims else self._folder, seen.name)
 
         def copy(files: Any) -> BinaryIO | None:
-            status = files.lstat(path)
-            if not stat.S_ISREG(status.st_mode or 0) or (not self._claims and _seen(seen.name, status) != seen):
-                return None
             with contextlib.ExitStack() as unless_whole:
                 copied = unless_whole.enter_context(tempfile.TemporaryFile(dir=self._local))
-                size = _copy(files, path, status.st_size, copied)
-                if size != status.st_size or _seen("", files.lstat(path)) != _seen("", status):
+                with files.open(path, "rb") as opened:
+                    size = _copy(opened, seen.size, copied)
+                    status = opened.stat()
+                if size != seen.size or _seen(seen.name, status) != seen:
                     return None
                 copied.seek(0)
                 unless_whole.pop_all()
@@ -262,19 +261,18 @@ def _is_there(files: Any, path: str) -> bool:
     return True
 
 
-def _copy(files: Any, path: str, size: int, copied: BinaryIO) -> int:
+def _copy(opened: Any, size: int, copied: BinaryIO) -> int:
     """Copy what is in a file of the server, with many requests under way; return how many bytes that was."""
-    with files.open(path, "rb") as opened:
-        if size > _CHUNK:
-            opened.prefetch(size, _REQUESTS)
-        got = 0
-        while got < size and (data := opened.read(min(_CHUNK, size - got))):
-            try:
-                got += copied.write(data)
-            except OSError as error:
-                why = (error.strerror or "it failed").lower()
-                raise Away(f"the copy of a file cannot be written on this machine ({why})") from None
-        return got
+    if size > _CHUNK:
+        opened.prefetch(size, _REQUESTS)
+    got = 0
+    while got < size and (data := opened.read(min(_CHUNK, size - got))):
+        try:
+            got += copied.write(data)
+        except OSError as error:
+            why = (error.strerror or "it failed").lower()
+            raise Away(f"the copy of a file cannot be written on this machine ({why})") from None
+    return got
 
 
 def _why(error: OSError) -> str:

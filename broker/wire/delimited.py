@@ -5,6 +5,7 @@ it had, and how to go on behind one that is broken.
 """
 
 import csv
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from broker.errors import MessageError
 from broker.wire.text_lines import Line
 
 DELIMITERS: Final = (",", ";", "\t", "|")
+_LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _LEAST: Final = 4096  # characters that are looked through for the end of a quote, however many were open before
 _SNIFFED: Final = 50  # records that are looked at
 _LARGEST_FIELD: Final = 64 * 1024**2  # of the csv module, for the whole process; records are bounded before
@@ -159,13 +161,7 @@ def read_fields(text: str, dialect: Dialect) -> list[list[str]]:
 
 def _ended(text: str) -> Iterator[str]:
     # Lines as files have them: str.splitlines would also end one at a form feed.
-    start = 0
-    for at, letter in enumerate(text) if "\r" in text or text.find("\n") not in {-1, len(text) - 1} else ():
-        if letter == "\n" or (letter == "\r" and text[at + 1 : at + 2] != "\n"):
-            yield text[start : at + 1]
-            start = at + 1
-    if start < len(text):
-        yield text[start:]
+    return (found[0] for found in _LINE.finditer(text))
 
 
 def sniff_delimiter(text: str, dialect: Dialect) -> str:
