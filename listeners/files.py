@@ -1,7 +1,7 @@
 """This module lets messages in from files in a folder of this machine, be it local or mounted."""
 
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from pydantic import Field
 
@@ -16,6 +16,8 @@ _AHEAD: Final = 4  # files that are made ready while one is read
 
 class FilesSpec(FolderSpec):
     """Files in a local folder; each is read once it is whole, and then moved away."""
+
+    word: ClassVar[str] = "files"
 
     folder: str = Field(min_length=1, description="Where files arrive; relative to the folder of handoff.yaml.")
 

@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -38,7 +38,9 @@ Pattern = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 
 
 class FolderSpec(ListenerSpec):
-    """What every listener of files has in common."""
+    """What every listener of files has in common; ``word`` is the listener's, in channels."""
+
+    word: ClassVar[str]
 
     folder: str = Field(min_length=1, description="Where files arrive.")
     pattern: Pattern | tuple[Pattern, ...] = Field(
@@ -80,7 +82,7 @@ class FolderListener:
         self._source = source
         self._notes = notes
         self._keeps = spec.after == "keep"
-        self._word = "sftp" if hasattr(spec, "place") else "files"
+        self._word = spec.word
         self._seen: dict[str, tuple[Seen, float]] = {}  # how a file was, and since when (monotonic)
         self._left: dict[str, Seen] = {}  # files that stay where they are, as they were when that was told
         self._task: asyncio.Task[None] | None = None

@@ -1,6 +1,7 @@
 """This module lets messages in from files on an SFTP server, by the rules of files in a local folder."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -13,6 +14,8 @@ from listeners.notes import Notes
 
 class SftpSpec(FolderSpec):
     """Files on an SFTP server; each is copied once it is whole, read here, and then moved away there."""
+
+    word: ClassVar[str] = "sftp"
 
     place: str = Field(min_length=1, description="Name of the server, as under `places:` in handoff.yaml.")
     folder: str = Field(min_length=1, description="Where files arrive; relative to where the user begins there.")
