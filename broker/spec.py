@@ -143,6 +143,8 @@ class DestinationSpec(Spec):
     unknown: ClassVar[str] = "retry"
     # Whether what it takes leaves us for somebody else, and so belongs into an accounting of disclosures.
     discloses: ClassVar[bool] = True
+    # By which medium it reaches people, as consent names it (sms, email); empty: any may be behind it; None: nobody.
+    medium: ClassVar[str | None] = None
 
     def unknown_policy(self) -> str:
         """Return what happens by default when nobody knows whether a delivery took effect: ``retry`` or ``hold``."""

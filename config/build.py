@@ -16,6 +16,7 @@ from broker.notices import Notice
 from broker.parts import Intake, Marks, Tools
 from broker.pressure import Pressure
 from config.channel import ChannelPlan, DeliverPlan, PurePlan, load_pure
+from config.consenting import ask_for_consent, guard_by_consent
 from config.presets import load_presets
 from config.profiles import load_profile
 from config.program import Compiled, Exit, Program
@@ -56,7 +57,8 @@ def _split(plan: PurePlan, form: Format) -> Split | None:
 def _exit(kit: Kit, plan: DeliverPlan, every: Sequence[DeliverPlan]) -> Exit:
     when = kit.expression(plan.when) if plan.when is not None else None
     instead = frozenset(place for place, other in enumerate(every) if other.sending.fallback == plan.name)
-    return Exit(f"deliver.{plan.name}", when, plan.spec.build_renderer(kit), instead)
+    render = ask_for_consent(plan, plan.spec.build_renderer(kit))
+    return Exit(f"deliver.{plan.name}", when, render, instead)
 
 
 def build_channels(
@@ -93,7 +95,7 @@ def _route(plan: DeliverPlan, tools: Tools) -> RoutePlan:
     destination = plan.spec.build(tools)
     return RoutePlan(
         name=plan.name,
-        destination=destination,
+        destination=guard_by_consent(plan, destination, tools),
         policy=plan.retry,
         after=plan.after,
         on_dead=plan.on_dead,

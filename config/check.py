@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from config.channel import ChannelPlan, ChannelSpec, Draft, read_channel
 from config.compiling import CheckingKit, Compiling
+from config.consenting import check_consents
 from config.ehr_check import check_writes
 from config.findings import Finding, did_you_mean, has_errors, in_order, shown
 from config.folders import FolderOf, check_folders
@@ -150,6 +151,7 @@ def _check_file(file: _File, settings: Settings, presets: Mapping[str, ReadPrese
         Compiling(file.draft, file.marks, file.findings, kit).compile()
         file.files = kit.files
     _check_named(file, file.draft, settings)
+    file.findings += check_consents(file.draft, file.marks)
     for plan in file.draft.deliver:
         file.findings += check_writes(plan, file.files, settings, file.marks)
         found = presets.get(getattr(plan.spec, "system", ""))

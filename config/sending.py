@@ -11,6 +11,7 @@ from broker.retry import RetryPolicy
 from broker.schedule import ActiveSpec, Zone
 from broker.spec import Seconds, Spec
 from config.wording import NAME_PATTERN
+from dispatch.consent import ConsentSpec
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _LIMIT: Final = re.compile(r"([0-9]{1,7})/([smhd])")
@@ -126,6 +127,9 @@ class SendingSpec(Spec):
     )
     quiet_hours: QuietSpec | None = Field(
         default=None, description="The time of day in which nothing leaves; what comes then waits for its end."
+    )
+    consent: ConsentSpec | None = Field(
+        default=None, description="What patients must have agreed to, as the patient store has it when this is sent."
     )
     hold: bool = Field(default=False, description="Whether everything waits until this is taken away again.")
     recipient: str = Field(

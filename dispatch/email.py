@@ -34,6 +34,7 @@ class EmailSpec(DestinationSpec):
     """An e-mail through a mail server of ``handoff.yaml``."""
 
     unknown: ClassVar[str] = "hold"
+    medium: ClassVar[str | None] = "email"
 
     mail_server: str = Field(description="Name of the mail server, as under `mail_servers:` in handoff.yaml.")
     to: Template = Field(description="The recipient's address, usually a hole such as `{{ patient.email }}`.")

@@ -37,6 +37,7 @@ class SmsSpec(DestinationSpec):
     """A text message through a gateway of ``handoff.yaml``."""
 
     unknown: ClassVar[str] = "hold"
+    medium: ClassVar[str | None] = "sms"
 
     gateway: str = Field(description="Name of the gateway, as under `gateways:` in handoff.yaml.")
     to: Template = Field(description="The recipient's number, usually a hole such as `{{ patient.mobile }}`.")

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 from pydantic import AfterValidator, Field
 
-from broker.canonical.model import BY_TELEPHONE, WITHOUT_PATIENT, Appointment, Encounter, Event, Identifier, Patient
+from broker.canonical.model import (
+    BY_TELEPHONE,
+    WITHOUT_PATIENT,
+    Appointment,
+    Consent,
+    Encounter,
+    Event,
+    Identifier,
+    Patient,
+)
 from broker.errors import StepError
 from broker.message import Document
 from broker.spec import Expression, StepSpec
@@ -69,6 +78,11 @@ class CanonicalSpec(StepSpec):
         default={},
         description="Fields of the appointment, each with an expression that replaces the standard mapping.",
     )
+    consent: Annotated[dict[str, Expression], AfterValidator(partial(_check_names, Consent))] = Field(
+        default={},
+        description="What the patient allows or forbids, each field with an expression: `decision` (permit, deny), "
+        "`purpose`, `channel` (sms, email, phone; nothing: any) and others. Without a decision nothing is said.",
+    )
     strict: bool = Field(
         default=False,
         description="Whether a date or time that is none fails the message; else event.unread names its place.",
@@ -81,6 +95,7 @@ class CanonicalSpec(StepSpec):
             tuple(_override(Patient, name, kit.expression(text)) for name, text in self.patient.items()),
             tuple(_override(Encounter, name, kit.expression(text)) for name, text in self.encounter.items()),
             tuple(_override(Appointment, name, kit.expression(text)) for name, text in self.appointment.items()),
+            tuple(_override(Consent, name, kit.expression(text)) for name, text in self.consent.items()),
             frozenset(self.patient),
             self.strict,
         )
@@ -125,6 +140,7 @@ class Canonical:
     patient: tuple[Override, ...] = ()
     encounter: tuple[Override, ...] = ()
     appointment: tuple[Override, ...] = ()
+    consent: tuple[Override, ...] = ()
     own: frozenset[str] = frozenset()  # the fields of the patient that are overridden
     strict: bool = False
 
@@ -146,6 +162,8 @@ class Canonical:
             result.event = event = _replaced(event, "encounter", event.encounter, self.encounter, result)
         if self.appointment and event.appointment is not None:
             result.event = event = _replaced(event, "appointment", event.appointment, self.appointment, result)
+        if self.consent:
+            result.event = event = _with_consent(event, self.consent, result)
         if isinstance(self.mapping, RowMapping):
             result.event = completed(event, document)
         elif not _is_known(event):
@@ -172,6 +190,14 @@ def _replaced(event: Event, part: str, owner: Any, overrides: tuple[Override, ..
     values = {override.field: override.value(owner, document) for override in overrides}
     cleared = tuple(name for name in event.cleared if name.removeprefix(f"{part}.") not in values)
     return dataclasses.replace(event, cleared=cleared, **{part: dataclasses.replace(owner, **values)})
+
+
+def _with_consent(event: Event, overrides: tuple[Override, ...], document: Document) -> Event:
+    changed = _replaced(event, "consent", event.consent or Consent(), overrides, document)
+    decision = changed.consent.decision if changed.consent is not None else None
+    if decision not in {None, "permit", "deny"}:
+        raise StepError("consent.decision: the expression must give permit or deny, or nothing", step="canonical")
+    return event if decision is None else changed
 
 
 def _override(kind: type, field: str, expression: Compiled) -> Override:

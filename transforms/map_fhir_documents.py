@@ -21,6 +21,8 @@ from transforms.map_fhir_results import first_person
 
 # v3-ActReason -> the word that a channel's `consent:` uses; any other purpose stays as it was sent.
 _PURPOSES: Final = {"TREAT": "treatment", "HMARKT": "marketing", "HRESCH": "research", "HPAYMT": "payment"}
+# What a consent that names no purpose is of by its scope; only one about privacy in general is about all of them.
+_SCOPES: Final = {"treatment": "treatment", "research": "research", "adr": "advance-directive"}
 
 
 def map_document(reader: Reader, document: Node) -> ClinicalDocument:
@@ -97,7 +99,7 @@ def map_consent(reader: Reader, consent: Node) -> Consent:
         decision=text(rule, "type") or _decision(consent),
         scope=concept(node(consent, "scope")),
         category=concept(node(consent, "category")),
-        purpose=_PURPOSES.get(purpose, purpose) if purpose else None,
+        purpose=_PURPOSES.get(purpose, purpose) if purpose else _SCOPES.get(code(node(consent, "scope")) or ""),
         given_at=text(consent, "dateTime"),
         starts_at=text(period, "start"),
         ends_at=text(period, "end"),

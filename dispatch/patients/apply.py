@@ -13,6 +13,7 @@ from broker.delivery import Delivered, Delivery, Outcome, Rejected
 from broker.sql import Connection
 from dispatch.patients import identity, records, writes
 from dispatch.patients.consents import apply_consents, is_consent
+from dispatch.patients.permissions import write_permissions
 from dispatch.patients.records import Record
 from dispatch.patients.said import Key, Said, merged_said, read
 
@@ -131,6 +132,9 @@ class Batch:
         written = {record.id: record for record in who.values()}
         writes.write_records(self._connection, list(written.values()), self._now)
         writes.write_events(self._connection, rows)
+        write_permissions(
+            self._connection, [(who.id, said.delivery_id, said.permission) for who, said in told], self._now
+        )
         self._created.difference_update(written)
 
     def _meant(self, keys: set[Key]) -> identity.Found:

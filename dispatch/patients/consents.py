@@ -1,15 +1,15 @@
 """This module keeps what people said about being sent texts, by their telephone number, and answers who may not be.
 
 A number may belong to several patients, and who answers a text says nothing but STOP: so consent to texts is the
-number's, and holds for everybody who is reached there.
+number's, and holds for everybody who is reached there. What a patient allows is another matter: see `permissions`.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -18,6 +18,9 @@ from broker.delivery import Delivery
 from broker.ids import show
 from broker.sql import Connection, connect
 from dispatch.patients.migrate import migrate
+from dispatch.patients.times import moment
+
+T = TypeVar("T")
 
 _HEAD: Final = b'{"consent":'
 _SMS: Final = "sms"
@@ -38,10 +41,9 @@ def frame_consent(event: Event) -> bytes | None:
     said, patient = event.consent, event.patient
     if said is None or patient.mrn is not None or not patient.mobile:
         return None
-    at = said.given_at or event.occurred_at
-    moment = datetime.fromisoformat(at).astimezone(UTC).timestamp() if at else None
     decision = "deny" if event.kind == "consent.withdrawn" else "permit"
-    row = (patient.mobile, said.channel or _SMS, said.purpose or "", decision, moment)
+    at = moment(said.given_at or event.occurred_at)
+    row = (patient.mobile, said.channel or _SMS, said.purpose or "", decision, at)
     return _HEAD + orjson.dumps(row) + b"}"
 
 
@@ -71,12 +73,21 @@ class Withdrawal:
 
     def __str__(self) -> str:
         """Return it as a reason."""
-        at = datetime.fromtimestamp(self.said_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        return f"the recipient opted out of texts at {at} (delivery {show(self.delivery)})"
+        return f"the recipient opted out of texts at {clock(self.said_at)} (delivery {show(self.delivery)})"
+
+
+def clock(at: float) -> str:
+    """Return POSIX seconds as a time of UTC, for a reason."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _withdrawal(connection: Connection, number: str) -> Withdrawal | None:
+    found = connection.rows(_WITHDRAWN, (number, _SMS))
+    return Withdrawal(*found[0]) if found else None
 
 
 class Consents:
-    """Answers who may not be sent texts, from one patient store; a thread of its own waits for the database."""
+    """Answers who may not be sent what, from one patient store; a thread of its own waits for the database."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -89,18 +100,21 @@ class Consents:
 
     async def withdrawal(self, number: str) -> Withdrawal | None:
         """Return the withdrawal that holds for a number in E.164, or None. Raises `StoreError` or `NotReady`."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._look, number)
+        return await self.ask(_withdrawal, number)
 
-    def _look(self, number: str) -> Withdrawal | None:
+    async def ask(self, function: Callable[..., T], *args: object) -> T:
+        """Return ``function(connection, *args)`` of the store. Raises `StoreError` or `NotReady`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._look, function, args)
+
+    def _look(self, function: Callable[..., T], args: tuple[object, ...]) -> T:
         if self._connection is None:
             migrate(self._url)
             self._connection = connect(self._url, writer=False)
         try:
-            found = self._connection.rows(_WITHDRAWN, (number, _SMS))
+            return function(self._connection, *args)
         except BaseException:
             self._drop()
             raise
-        return Withdrawal(*found[0]) if found else None
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

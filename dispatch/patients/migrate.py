@@ -6,7 +6,7 @@ from typing import Final
 
 from broker.migrate import bring_up
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 VERSION_TABLE: Final = "alembic_version_patients"
 _ONE: Final = Lock()  # the writer and those who ask for consent may find an old store at the same moment
 SCRIPTS: Final = Path(__file__).parent / "migrations"

@@ -15,6 +15,7 @@ import orjson
 from broker.canonical.codec import part_as_json
 from broker.canonical.model import Event, Identifier
 from broker.delivery import Delivery, Rejected
+from dispatch.patients.permissions import Permission, permission_of
 
 Key = tuple[str, str, str]  # value, system and type of a medical record number: what identifies a patient, alone
 VisitKey = tuple[str, str]  # value and system of a visit number
@@ -101,6 +102,7 @@ class Said:
     visit_digest: str  # of the encounter and of what the kind does to it
     cleared: Sequence[str]
     retired: Key | None  # the medical record number that ceases to be
+    permission: Permission | None  # what the patient allows or forbids
     body: bytes = field(repr=False)
     _event: dict[str, Any] | None = field(default=None, repr=False)
 
@@ -135,6 +137,7 @@ def frame(event: Event) -> bytes:
         _digest(b"[%s,%s]" % (orjson.dumps(kind if kind in ENCOUNTER_KINDS else ""), said), "encounter.", cleared),
         cleared,
         _retired(event),
+        *_permitted(event),
     )
     body: dict[str, Any] = {"kind": kind, "source": part_as_json(source), "patient": orjson.Fragment(patient)}
     if event.occurred_at is not None:
@@ -163,6 +166,12 @@ def _told(part: Any) -> bytes:
     return found[1]
 
 
+def _permitted(event: Event) -> tuple[tuple[Any, ...], ...]:
+    """Return what an event says of consent, if anything: most say nothing, and then the head has no place for it."""
+    said = permission_of(event)
+    return () if said is None else (tuple(said),)
+
+
 def _retired(event: Event) -> Key | None:
     """Return the medical record number that ceases to be; one that was changed lives on in the new one."""
     merge = event.merge
@@ -184,7 +193,8 @@ def read(delivery: Delivery) -> Said | Rejected:
 
 
 def _said(delivery_id: int, head: Sequence[Any], body: bytes) -> Said:
-    kind, occurred_at, application, facility, key, digest, visit, visit_digest, cleared, retired = head
+    kind, occurred_at, application, facility, key, digest, visit, visit_digest, cleared, retired, *more = head
+    permission = more[0] if more else None  # an older revision of ours said nothing of it
     return Said(
         delivery_id,
         kind,
@@ -197,6 +207,7 @@ def _said(delivery_id: int, head: Sequence[Any], body: bytes) -> Said:
         visit_digest,
         cleared,
         (retired[0], retired[1], retired[2]) if retired else None,
+        Permission(*permission) if permission else None,
         body,
     )
 

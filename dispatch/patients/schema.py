@@ -195,6 +195,20 @@ consent = Table(  # what people said about being contacted, by where they are re
     Column("delivery_id", BigInteger, nullable=False),
 )
 
+permission = Table(  # what a patient allows and forbids us to do, whoever is reached
+    "permission",
+    metadata,
+    _patient(),
+    Column("delivery_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("medium", Text, nullable=False),  # sms, email, phone …; empty: any
+    Column("purpose", Text, nullable=False),  # appointment, marketing …; empty: any
+    Column("decision", Text, nullable=False),  # permit, deny
+    Column("said_at", Double, nullable=False),
+    Column("starts_at", Double),
+    Column("ends_at", Double),
+    Column("recorded_at", Double, nullable=False),
+)
+
 applied = Table(  # a delivery that stands here took effect, and takes none again
     "applied",
     metadata,

@@ -1,7 +1,7 @@
 """This module declares `http`: a request to a system of ``handoff.yaml``, by a preset's operation or one's own."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 class HttpSpec(DestinationSpec):
     """A request to a system on the web: a CRM, a help desk, a webhook."""
+
+    medium: ClassVar[str | None] = ""  # it may call people, or push to their apps
 
     system: str = Field(description="Name of the system, as under `systems:` in handoff.yaml.")
     operation: str | None = Field(

@@ -328,6 +328,11 @@ def test_consent_is_given_or_withdrawn_and_a_draft_is_neither() -> None:
     assert told("Consent", status="inactive").kind == "consent.withdrawn"
     out = coded("OPTOUT", "http://terminology.hl7.org/CodeSystem/v3-ActCode")
     assert told("Consent", provision=None, policyRule=out).kind == "consent.withdrawn"
+    of_research = told("Consent", scope={"coding": [{"code": "research"}]}, provision={"type": "deny"}).consent
+    in_general = told("Consent", provision={"type": "deny"}).consent
+    assert of_research
+    assert in_general
+    assert (of_research.purpose, in_general.purpose) == ("research", None)
     with pytest.raises(StepError, match=r"Consent\.status: a consent that is a draft"):
         told("Consent", status="draft")
 

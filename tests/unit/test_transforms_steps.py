@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from broker.canonical.model import Event, Identifier, Patient, Source
+from broker.canonical.model import Consent, Event, Identifier, Patient, Source
 from broker.errors import StepError
 from broker.message import Document, Filtered
 from broker.wire.er7 import Message
@@ -333,3 +333,20 @@ def test_canonical_field_names_are_checked(part: str, field: str, says: str) -> 
     with pytest.raises(ValidationError) as caught:
         CanonicalSpec.model_validate({part: {field: "PID-5.1"}})
     assert says in str(caught.value)
+
+
+def with_consent(kit: Kit, **fields: str) -> Event:
+    """Map a message whose ZCN-2 says yes or no."""
+    told = CanonicalSpec.model_validate({"consent": fields}).build(kit)(document(RAW + b"ZCN|1|Y\r"))
+    assert isinstance(told, Document)
+    assert told.event is not None
+    return told.event
+
+
+def test_canonical_takes_consent_from_where_a_hospital_writes_it(kit: Kit) -> None:
+    event = with_consent(kit, decision="{'Y': 'permit', 'N': 'deny'}[ZCN-2]", purpose="'appointment'", channel="'sms'")
+    assert event.kind == "patient.updated"
+    assert event.consent == Consent(decision="permit", purpose="appointment", channel="sms")
+    assert with_consent(kit, decision="ZCN-9", purpose="'appointment'").consent is None
+    with pytest.raises(StepError, match="must give permit or deny"):
+        with_consent(kit, decision="ZCN-2")
