@@ -18,7 +18,6 @@ _RELEASE: Final = 2  # reading goes on when so many times less waits than made i
 _HARD: Final = 2  # times the limit at which even what was read is refused
 _WARNING: Final = 4  # times the limit of free space at which it is told that there is little
 _SLACK: Final = 1.1  # times the limit that must be free again
-RETRY_AFTER: Final = 10.0  # seconds after which a sender that was refused may try again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,6 +111,10 @@ def mrg(given: Merge, survivor: Patient) -> str:
     """Return MRG."""
     every = given.identifiers if given.mrn in given.identifiers else (given.mrn, *given.identifiers)
     numbers, others = _told_apart(given.mrn, every)
+    # A bare number in MRG-1 is read as one of the survivor's authority; in MRG-2 it stays what it is.
+    bare = next((n for n, each in enumerate(numbers) if each != given.mrn and not (each.system or each.type)), None)
+    if bare is not None and choose_record_number(numbers[:bare]) == given.mrn:
+        numbers, others = numbers[:bare], numbers[bare:]
     fields = {
         1: repeated(map(identifier, numbers)),
         2: repeated(map(identifier, others)),

@@ -82,6 +82,17 @@ def test_message_reads_back_as_the_same_event_whatever_it_holds(kind: str) -> No
     holds()
 
 
+def test_bare_number_of_a_merged_record_does_not_get_the_survivors_authority() -> None:
+    mrn = Identifier(value="7", system="MERCY", type="MR")
+    numbers = (mrn, Identifier(value="8"), Identifier(value="9", system="L"))
+    merged = event(kind="patient.merged", merge=Merge(identifiers=numbers, mrn=mrn))
+    message = to_hl7(merged, "ADT^A40", at=AT)
+    assert segments(message, "MRG")[0].split("|")[1:3] == ["7^^^MERCY^MR", "8~9^^^L"]
+    read = map_message(Message.parse(message)).merge
+    assert read is not None
+    assert read.identifiers == numbers
+
+
 @SLOW
 @given(events_with("encounter", "related_people", "coverage", "allergies"), st.sampled_from(["ADT^A08", "ADT^A03"]))
 def test_no_value_breaks_out_of_its_place(found: Event, kind: str) -> None:
