@@ -21,6 +21,7 @@ POINTS: Final = (
     "claim.committed",
     "send.begun",
     "send.returned",
+    "batch.renamed",
     "fallback.born",
     "record.updated",
     "record.committed",

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import time
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class FilesOutSpec(FileOutSpec):
         root = getattr(tools.settings, "root", None) or Path()
         folder = root / self.folder
         temporary = folder / self.temporary if self.temporary else folder
-        return Filing(Folder(folder, temporary, int(self.mode, 8)), self, time.time)
+        return Filing(Folder(folder, temporary, int(self.mode, 8)), self, time.time, tools.marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,14 @@ class Folder:
         except OSError as error:
             return _refused(error, self.peer)
         return self._kept(file)
+
+    def digest(self, name: str) -> str | None:
+        """Return the SHA-256 of the file of a name, None where there is none; raise `OSError` when nobody can say."""
+        try:
+            with (self.folder / name).open("rb") as opened:
+                return hashlib.file_digest(opened, "sha256").hexdigest()
+        except FileNotFoundError:
+            return None
 
     def _found(self, target: Path, file: File, exists: Exists) -> Outcome | None:
         same = _holds(target, file.content)

@@ -5,27 +5,33 @@ frozen with the message, so an attempt that is repeated finds what an earlier on
 content is delivered already.
 """
 
+import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
+from broker.crash import crash_point
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
-from broker.errors import ConfigError, StepError
+from broker.errors import ConfigError, StepError, StoreError
 from broker.ids import show
 from broker.spec import DestinationSpec, Escape, Seconds, Spec, Template
 from broker.threads import NotBegun, Threads
+from dispatch.batch_notes import BatchNotes, Noted
 from dispatch.file_batch import Batching, Gathering
 from dispatch.hl7_payload import encoded
 from dispatch.original import ORIGINAL, original
 
 if TYPE_CHECKING:
     from broker.message import Document
-    from broker.parts import Renderer
+    from broker.parts import Marks, Renderer
 
 LONGEST_NAME: Final = 255  # bytes, of most file systems
+_UNRECORDED: Final = 256  # deliveries whose end may not be in the store yet, besides those under way
 _BELOW_BLANK: Final = re.compile(r"[\x00-\x1f\x7f]")
 _ENDINGS: Final = {"hl7": ".hl7", "json": ".json", "fhir": ".json", "cda": ".xml"}
 
@@ -175,6 +181,9 @@ class Place(Protocol):
     def put(self, file: File, exists: Exists) -> Outcome:
         """Write one file, whole or not at all."""
 
+    def digest(self, name: str) -> str | None:
+        """Return the SHA-256 of the file of a name, None where there is none; raise `OSError` when nobody can say."""
+
     def close(self) -> None:
         """Let go of connections."""
 
@@ -192,7 +201,9 @@ def there_already(file: File, exists: Exists, peer: str, *, same: bool) -> Outco
 class Filing:
     """The sending half; see `broker.parts.Destination`. Files are written in threads of its own."""
 
-    def __init__(self, place: Place, spec: FileOutSpec, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, place: Place, spec: FileOutSpec, clock: Callable[[], float], marks: "Marks | None" = None
+    ) -> None:
         self._place = place
         self._spec = spec
         self._threads: Threads | None = None
@@ -200,6 +211,9 @@ class Filing:
         envelope = Batching(batch.sending, batch.receiving, clock) if batch is not None else None
         self._gathering = Gathering(batch.most, batch.wait, self._write_batch) if batch is not None else None
         self._envelope = envelope
+        self._notes = BatchNotes(marks, 2 * (spec.concurrency + _UNRECORDED))
+        self._looking = asyncio.Lock()
+        self._looked: dict[str, bool] = {}  # whether files that an earlier attempt may have written are there
 
     async def open(self) -> None:
         """Get ready to write."""
@@ -215,15 +229,49 @@ class Filing:
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """Write one file after the other, or gather messages for a batch."""
         if self._gathering is not None:
-            return [await self._gathering.add(delivery) for delivery in deliveries]
+            return [await self._gathered(delivery, self._gathering) for delivery in deliveries]
         return [await self._write(file_of(delivery)) for delivery in deliveries]
+
+    async def _gathered(self, delivery: Delivery, gathering: Gathering) -> Outcome:
+        earlier = await self._earlier(delivery) if delivery.attempt > 1 else None
+        return await gathering.add(delivery) if earlier is None else earlier
+
+    async def _earlier(self, delivery: Delivery) -> Outcome | None:
+        """Return what became of the file that an earlier attempt was in; None where there is no such file."""
+        try:
+            noted = await self._notes.of(delivery)
+            if noted is None or not (noted.is_written or await self._is_there(noted)):
+                return None
+        except (OSError, StoreError, NotBegun):  # a TimeoutError is an OSError
+            return Unknown(f"{self._place.peer}: whether an earlier batch file is there cannot be told now")
+        return Delivered(reference=noted.name)
+
+    async def _is_there(self, noted: Noted) -> bool:
+        assert self._threads is not None  # noqa: S101 - it is open
+        async with self._looking:  # all that are in the file come at once, and one look is enough
+            if noted.name not in self._looked:
+                found = await self._threads.run(lambda: self._place.digest(noted.name), self._spec.timeout)
+                self._looked[noted.name] = found == noted.digest
+        return self._looked[noted.name]
 
     async def _write_batch(self, deliveries: Sequence[Delivery]) -> Outcome:
         assert self._envelope is not None  # noqa: S101 - only a batch gathers
-        first = show(deliveries[0].id)
+        route, again = deliveries[0].route, max(delivery.attempt for delivery in deliveries)
+        # What is gathered anew holds others than the first time, so it is another file.
+        stem = show(deliveries[0].id) + (f"-{again}" if again > 1 else "")
         messages = [delivery.request.partition(b"\n")[2] for delivery in deliveries]
-        content = self._envelope.build(messages, first)
-        return await self._write(File(f"{first}.hl7", f".{first}.part", content))
+        content = self._envelope.build(messages, stem)
+        noted = Noted(f"{stem}.hl7", sha256(content).hexdigest(), frozenset(delivery.id for delivery in deliveries))
+        try:
+            await self._notes.begin(route, noted)
+        except StoreError as error:
+            return Retry(f"{self._place.peer}: the batch could not be noted ({error})")
+        outcome = await self._write(File(noted.name, f".{stem}.part", content))
+        if isinstance(outcome, Delivered):
+            crash_point("batch.renamed")
+            with contextlib.suppress(StoreError):  # the file is there, which a look will tell
+                await self._notes.written(route, noted)
+        return outcome
 
     async def _write(self, file: File) -> Outcome:
         if self._threads is None:

@@ -9,6 +9,7 @@ import posixpath
 import threading
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -39,7 +40,7 @@ class SftpOutSpec(FileOutSpec):
         where = f"channel {tools.channel}: sftp.place"
         login = find_login(tools.settings, self.place, where, self.connect, self.timeout)
         temporary = posixpath.join(self.folder, self.temporary) if self.temporary else self.folder
-        return Filing(Server(login, self.folder, temporary), self, time.time)
+        return Filing(Server(login, self.folder, temporary), self, time.time, tools.marks)
 
 
 class Server:
@@ -84,6 +85,22 @@ class Server:
             if last or not reused:
                 break
         return Retry(f"{self.peer}: the connection ended before the file was given its name")
+
+    def digest(self, name: str) -> str | None:
+        """Return the SHA-256 of the file of a name, None where there is none; raise `OSError` when nobody can say."""
+        import paramiko  # noqa: PLC0415 - as above
+
+        try:
+            with (
+                contextlib.closing(Session(self._login)) as session,
+                session.files.open(posixpath.join(self._folder, name), "rb") as opened,
+            ):
+                opened.prefetch()
+                return sha256(opened.read()).hexdigest()
+        except FileNotFoundError:
+            return None
+        except (paramiko.SSHException, EOFError) as error:
+            raise OSError(what_kept_out(error)) from None
 
     def _written(self, writing: "Writing", exists: Exists) -> Outcome | None:
         """Write, and keep the connection for the next file; None when it ended."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,6 +12,7 @@ import asyncssh
 import pytest
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry
+from broker.errors import StoreError
 from broker.ids import show
 from broker.parts import Destination, Tools
 from dispatch.files import FilesOutSpec
@@ -34,10 +35,11 @@ class Rig:
     folder: Path
     settings: Any
     options: dict[str, Any]
+    marks: Any = None
 
     def build(self, **options: Any) -> Destination:
         nothing = cast("Any", None)
-        tools = Tools(channel="adt", intake=nothing, notify=lambda _: None, settings=self.settings)
+        tools = Tools("adt", nothing, lambda _: None, self.settings, marks=self.marks)
         spec = FilesOutSpec if self.kind == "folder" else SftpOutSpec
         return spec.model_validate({"timeout": "10s", **self.options, **options}).build(tools)
 
@@ -47,6 +49,15 @@ class Rig:
         outcomes = [(await destination.send([each]))[0] for each in deliveries]
         await destination.close()
         return outcomes
+
+    async def gather(self, deliveries: Sequence[Delivery], most: int) -> list[Outcome]:
+        """Send deliveries at a time, in batches."""
+        destination = self.build(batch={"most": most, "wait": "10s"})
+        await destination.open()
+        sending = [asyncio.create_task(destination.send([each])) for each in deliveries]
+        await asyncio.wait(sending, timeout=0.5)
+        await destination.close()
+        return [(await one)[0] for one in sending]
 
     def files(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.folder.iterdir() if path.is_file()}
@@ -198,3 +209,54 @@ async def test_batch_holds_messages_of_many_deliveries_and_counts_them(rig: Rig)
     assert [line[:5] for line in second] == [b"FHS|^", b"BHS|^", b"MSH|3", b"MSH|4", b"BTS|2", b"FTS|1", b""]
     assert first[0].split(b"|")[2:6] == [b"HANDOFF", b"", b"REGISTRY", b"STATE"]
     assert first[0].split(b"|")[10] == show(NUMBER).encode()
+
+
+class Kept:
+    """Marks that outlive an engine; `may_write` goes down with each write, and below nothing the store refuses."""
+
+    def __init__(self) -> None:
+        self.marks: dict[str, bytes] = {}
+        self.may_write = 1000
+
+    async def read(self, name: str) -> bytes | None:
+        return self.marks.get(name)
+
+    async def write(self, name: str, value: bytes) -> None:
+        self.may_write -= 1
+        if self.may_write < 0:
+            raise StoreError("store: away")
+        self.marks[name] = value
+
+
+@pytest.mark.parametrize("writes", [2, 1], ids=["before its end is recorded", "before its name is noted"])
+async def test_no_message_is_in_two_batch_files_when_the_engine_dies_after_the_rename(rig: Rig, writes: int) -> None:
+    rig.marks = Kept()
+    rig.marks.may_write = writes
+    some = [delivery(".hl7", b"MSH|%d\r" % number, NUMBER + 64 * number) for number in range(3)]
+    await rig.gather(some, most=3)  # and nobody hears of it
+    rig.marks.may_write = 1000
+    again = [replace(each, attempt=2) for each in some[::-1]]
+    more = [delivery(".hl7", b"MSH|%d\r" % number, NUMBER + 64 * number) for number in (3, 4)]
+    outcomes = await rig.gather([again[0], more[0], *again[1:], more[1]], most=2)
+    assert outcomes[0] == outcomes[2] == outcomes[3] == Delivered(reference=f"{show(NUMBER)}.hl7")
+    assert outcomes[1] == outcomes[4] == Delivered(reference=f"{show(NUMBER + 3 * 64)}.hl7")
+    assert [data.count(b"MSH|") for data in rig.files().values()] in ([3, 2], [2, 3])
+
+
+async def test_batch_whose_file_never_got_its_name_is_gathered_anew(rig: Rig) -> None:
+    rig.marks = Kept()
+    some = [delivery(".hl7", b"MSH|%d\r" % number, NUMBER + 64 * number) for number in range(2)]
+    await rig.gather(some, most=2)
+    (rig.folder / f"{show(NUMBER)}.hl7").unlink()
+    rig.marks.marks = {name: value.replace(b"true", b"false") for name, value in rig.marks.marks.items()}
+    outcomes = await rig.gather([replace(each, attempt=2) for each in some], most=2)
+    assert set(outcomes) == {Delivered(reference=f"{show(NUMBER)}-2.hl7")}
+    assert [data.count(b"MSH|") for data in rig.files().values()] == [2]
+
+
+async def test_batch_that_cannot_be_noted_is_not_written(rig: Rig) -> None:
+    rig.marks = Kept()
+    rig.marks.may_write = 0
+    (outcome,) = await rig.gather([delivery(".hl7", b"MSH|0\r")], most=1)
+    assert isinstance(outcome, Retry)
+    assert rig.files() == {}

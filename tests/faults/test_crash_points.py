@@ -36,11 +36,11 @@ ON_POSTGRESQL: Final = (
 pytestmark = pytest.mark.timeout(120)
 
 
-# Places that a plain feed does not come to: `test_sending`, `test_files` and `test_polls` have what leads there.
+# Places that a plain feed does not come to: the tests named after them have what leads there.
 ELSEWHERE: Final = (
     "fallback.born",
     "act.applied",
-    *[point for point in POINTS if point.startswith(("file.", "poll."))],
+    *[point for point in POINTS if point.startswith(("batch.", "file.", "poll."))],
 )
 
 

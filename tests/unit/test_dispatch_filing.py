@@ -246,14 +246,14 @@ def test_name_that_may_not_be_on_disk_is_unknown(
 
 
 async def test_destination_wants_to_be_opened(tmp_path: Path) -> None:
-    tools: Any = SimpleNamespace(settings=SimpleNamespace(root=tmp_path), channel="adt")
+    tools: Any = SimpleNamespace(settings=SimpleNamespace(root=tmp_path), channel="adt", marks=None)
     destination = FilesOutSpec.model_validate({"folder": "."}).build(tools)
     with pytest.raises(RuntimeError, match="before open"):
         await destination.send([Delivery(id=1, route=1, key="k", request=b"a\nb")])
 
 
 async def test_folder_that_hangs_is_unknown(tmp_path: Path) -> None:
-    tools: Any = SimpleNamespace(settings=SimpleNamespace(root=tmp_path), channel="adt")
+    tools: Any = SimpleNamespace(settings=SimpleNamespace(root=tmp_path), channel="adt", marks=None)
     destination = FilesOutSpec.model_validate({"folder": ".", "name": "x", "timeout": "50ms"}).build(tools)
     os.mkfifo(tmp_path / ".0000000000001.part")  # opening it to write waits for a reader
     await destination.open()
