@@ -127,6 +127,14 @@ class Session:
         """Whether the connection stands, as far as we know."""
         return bool(self._transport.is_active()) and not self._channel.closed
 
+    @property
+    def peer(self) -> Any:
+        """The name of the socket's other end; None where there is none any more."""
+        try:
+            return self._transport.getpeername()
+        except OSError:
+            return None
+
     def close(self) -> None:
         """Close it."""
         with contextlib.suppress(Exception):

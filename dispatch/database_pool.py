@@ -4,15 +4,19 @@ Before COMMIT is sent nothing has taken effect, so whatever fails may be tried a
 was sent leaves the outcome unknown. What the database says of values stays out of reasons: it repeats them.
 """
 
+import os
+import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from broker.databases import CONNECT, error_kind
-from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
+from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown, Via
 from broker.threads import NotBegun, Threads
 from dispatch.database_rows import Plan, Unfit, Unprepared
+from dispatch.way import address_of
 
 _DATA: Final = ("22", "23", "P0", "44")  # classes of SQLSTATE: data, integrity, raised by a procedure, view's check
 _AWAY: Final = ("08", "57")  # the connection, the server
@@ -65,7 +69,8 @@ class Database:
         except (sa.exc.SQLAlchemyError, OSError) as error:
             return Retry(f"{self._peer}: no connection ({error_kind(error)})")
         with connection:
-            return self._in_transaction(connection, values, delivery.key)
+            via = _via(connection)
+            return replace(self._in_transaction(connection, values, delivery.key), via=via)
 
     def _in_transaction(self, connection: Any, values: dict[str, Any], key: str) -> Outcome:
         import sqlalchemy as sa  # noqa: PLC0415 - as above
@@ -87,6 +92,17 @@ class Database:
         except sa.exc.SQLAlchemyError as error:
             return judged(error, self._peer, committing=committing, commits=self._plan.commits)
         return Delivered(reference="called" if rows < 0 else f"{rows} rows")
+
+
+def _via(connection: Any) -> Via | None:
+    """Return whom a connection reaches: by its socket where the driver shows it, else as the URL says."""
+    url, driver = connection.engine.url, connection.connection.driver_connection
+    try:
+        with socket.socket(fileno=os.dup(driver.fileno())) as same:
+            address = address_of(same.getpeername())
+    except (AttributeError, OSError):
+        address = f"{url.host}:{url.port}" if url.host and url.port else ""
+    return Via(address) if address else None
 
 
 def judged(error: Exception, peer: str, *, committing: bool, commits: bool) -> Outcome:

@@ -20,6 +20,7 @@ from broker.spec import DestinationSpec, Seconds, Template
 from dispatch.mail.address import read_address
 from dispatch.mail.compose import Mail
 from dispatch.mail.server import MailServer, submit
+from dispatch.way import witnessed
 
 if TYPE_CHECKING:
     from broker.message import Document
@@ -146,7 +147,7 @@ class Mails:
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """Send one mail after the other."""
-        return [await self._send(delivery) for delivery in deliveries]
+        return [await witnessed(self._send(delivery)) for delivery in deliveries]
 
     async def _send(self, delivery: Delivery) -> Outcome:
         said = orjson.loads(delivery.request)

@@ -20,8 +20,9 @@ from dispatch.auth import Fixed, authorised_exchange, build_credentials
 from dispatch.ehr_profile import EhrProfile, find_profile, with_statement
 from dispatch.fhir_answer import Match, classed, named, read_matches
 from dispatch.fhir_bundle import BUNDLE, bundle_outcome
-from dispatch.http import Answer, Exchange, Failure, web_address, witnessed
+from dispatch.http import Answer, Exchange, Failure, web_address
 from dispatch.turns import Turns
+from dispatch.way import witnessed
 
 MEDIA_TYPE: Final = "application/fhir+json"
 PATCH_TYPE: Final = "application/json-patch+json"

@@ -6,8 +6,8 @@ never hold a URL's query, a body or an identifier.
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -116,30 +116,6 @@ def _what_broke(error: BaseException) -> str:
     if type(error).__name__ in {"ServerDisconnectedError", "ClientPayloadError"}:
         return "the connection ended before the answer was complete"
     return f"the answer could not be read ({type(error).__name__})"
-
-
-async def witnessed(work: Awaitable[Outcome]) -> Outcome:
-    """Await an outcome, and add whom the last exchange on the way to it reached, unless it says so itself.
-
-    For a destination that needs several exchanges for one delivery, or classes answers by rules of its own.
-    """
-
-    async def only() -> Sequence[Outcome]:
-        return [await work]
-
-    return (await witnessed_all(only()))[0]
-
-
-async def witnessed_all(work: Awaitable[Sequence[Outcome]]) -> Sequence[Outcome]:
-    """Do the same for the outcomes of deliveries that went together."""
-    way = Way()
-    token = CURRENT.set(way)
-    try:
-        outcomes = await work
-    finally:
-        CURRENT.reset(token)
-    via = way.via
-    return [replace(each, via=via) if each.via is None and via is not None else each for each in outcomes]
 
 
 class Exchange:

@@ -22,6 +22,7 @@ from dispatch.filing import Content, Exists, File, file_of, file_renderer, there
 from dispatch.http import Answer, Exchange, Failure, by_status, web_address
 from dispatch.original import ORIGINAL
 from dispatch.sigv4 import Signer
+from dispatch.way import witnessed
 
 if TYPE_CHECKING:
     from broker.parts import Destination, Renderer, Tools
@@ -128,7 +129,7 @@ class Bucket:
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """Put one object after the other."""
-        return [await self._put(file_of(delivery)) for delivery in deliveries]
+        return [await witnessed(self._put(file_of(delivery))) for delivery in deliveries]
 
     async def _put(self, file: File) -> Outcome:
         digest = hashlib.sha256(file.content).hexdigest()

@@ -8,16 +8,17 @@ import contextlib
 import posixpath
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from broker.delivery import Delivered, Outcome, Retry, Unknown
+from broker.delivery import Delivered, Outcome, Retry, Unknown, Via
 from broker.spec import Seconds
 from broker.ssh import Login, Session, find_login, what_kept_out
 from dispatch.filing import Exists, File, FileOutSpec, Filing, there_already
+from dispatch.way import address_of
 
 if TYPE_CHECKING:
     from broker.parts import Destination, Tools
@@ -76,12 +77,13 @@ class Server:
                 session = session or Session(self._login)
             except (paramiko.SSHException, EOFError, OSError) as error:
                 return Retry(f"{self.peer}: {what_kept_out(error)}")
+            via = _via(session)
             writing = Writing(session, file, self._folder, self._temporary, self.peer)
             outcome = self._written(writing, exists)
             if outcome is not None:
-                return outcome
+                return replace(outcome, via=via)
             if writing.renaming:
-                return Unknown(f"{self.peer}: the connection ended while the file was given its name")
+                return Unknown(f"{self.peer}: the connection ended while the file was given its name", via=via)
             if last or not reused:
                 break
         return Retry(f"{self.peer}: the connection ended before the file was given its name")
@@ -198,6 +200,11 @@ class Writing:
             with contextlib.suppress(FileNotFoundError):
                 files.remove(target)  # a server without that extension: for a moment there is no such file
             files.rename(temporary, target)
+
+
+def _via(session: Session) -> Via | None:
+    address = address_of(session.peer)
+    return Via(address) if address else None
 
 
 def _why(error: BaseException) -> str:

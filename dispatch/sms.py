@@ -19,12 +19,12 @@ from broker.named import find_named
 from broker.notices_texts import TextSent
 from broker.spec import DestinationSpec, Seconds, Template
 from broker.wire.gsm import cut
-from dispatch.http import witnessed
 from dispatch.patients.consents import Consents
 from dispatch.texts.arrivals import Arrivals
 from dispatch.texts.gateway import Gateway, Text
 from dispatch.texts.number import e164
 from dispatch.texts.segments import SegmentsSpec, counted
+from dispatch.way import witnessed
 
 if TYPE_CHECKING:
     from broker.message import Document

@@ -1,16 +1,17 @@
-"""This module watches which connection an exchange gets: whether it has one, and who is at its other end.
+"""This module notes whom an attempt reaches: whether there is a connection, and who is at its other end.
 
 aiohttp tells neither to whoever asks for a URL, and lets go of the connection together with the last byte. So its
 connector notes both, the moment it hands a connection out, for the task that asked.
 """
 
+from collections.abc import Awaitable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from broker.delivery import Via
+from broker.delivery import Outcome, Via
 
 if TYPE_CHECKING:
     import aiohttp
@@ -55,13 +56,26 @@ def _connector() -> "type[aiohttp.TCPConnector]":
     return Connector
 
 
+def note_via(via: Via | None) -> None:
+    """Note whom an attempt has reached, for who watches it."""
+    way = CURRENT.get()
+    if way is not None and via is not None:
+        way.via = via
+
+
+def address_of(peer: Any) -> str:
+    """Return the name of a socket's other end as people write it; nothing where it is no host and port."""
+    if not isinstance(peer, tuple):
+        return ""
+    host = f"[{peer[0]}]" if ":" in str(peer[0]) else peer[0]
+    return f"{host}:{peer[1]}"
+
+
 def via_of(transport: Any) -> Via | None:
     """Return who is at the other end of a transport of asyncio; None when it is gone or does not say."""
-    peer = transport.get_extra_info("peername") if transport is not None else None
-    if not isinstance(peer, tuple):
+    address = address_of(transport.get_extra_info("peername") if transport is not None else None)
+    if not address:
         return None
-    host = f"[{peer[0]}]" if ":" in str(peer[0]) else peer[0]
-    address = f"{host}:{peer[1]}"
     tls = transport.get_extra_info("ssl_object")
     if tls is None:
         return Via(address)
@@ -80,3 +94,27 @@ def _of_certificate(data: bytes) -> tuple[str, str]:
     except ValueError:  # TLS took it, whatever it holds; the fingerprint says which it was
         subject = ""
     return subject[:_LONGEST], sha256(data).hexdigest()
+
+
+async def witnessed(work: Awaitable[Outcome]) -> Outcome:
+    """Await an outcome, and add whom the last exchange on the way to it reached, unless it says so itself.
+
+    For a destination that needs several exchanges for one delivery, or classes answers by rules of its own.
+    """
+
+    async def only() -> Sequence[Outcome]:
+        return [await work]
+
+    return (await witnessed_all(only()))[0]
+
+
+async def witnessed_all(work: Awaitable[Sequence[Outcome]]) -> Sequence[Outcome]:
+    """Do the same for the outcomes of deliveries that went together."""
+    way = Way()
+    token = CURRENT.set(way)
+    try:
+        outcomes = await work
+    finally:
+        CURRENT.reset(token)
+    via = way.via
+    return [replace(each, via=via) if each.via is None and via is not None else each for each in outcomes]

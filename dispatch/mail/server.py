@@ -13,6 +13,7 @@ from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
 from broker.places import reveal
 from dispatch.mail.address import Mailbox
 from dispatch.mail.compose import Mail, compose, message_id
+from dispatch.way import note_via, via_of
 
 if TYPE_CHECKING:
     from aiosmtplib import SMTP, SMTPResponseException
@@ -59,6 +60,7 @@ async def submit(server: MailServer, mail: Mail, *, seconds: float, notify: str 
     sending = False
     try:
         await client.connect()
+        note_via(via_of(client.transport))
         if client.is_ehlo_or_helo_needed:
             await client.ehlo()
         if server.account:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from broker.errors import MessageError
 from broker.wire import smpp
 from broker.wire.smpp import Decoder, Pdu, next_sequence, status_name
+from dispatch.way import note_via, via_of
 
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 10.0  # that a bind or an enquire_link may take
@@ -67,6 +68,7 @@ class Link:
                 self._reader, self._writer = await asyncio.open_connection(access.host, access.port, ssl=access.tls)
         except (OSError, TimeoutError) as error:
             raise NotBound(_what_kept_out(error)) from None
+        self._via = via_of(self._writer.transport)
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
         self._spawn(self._read())
@@ -104,6 +106,7 @@ class Link:
         self._sequence = number = next_sequence(self._sequence)
         future: asyncio.Future[Pdu] = self._loop.create_future()
         self._pending[number] = future
+        note_via(self._via)
         self._writer.write(Pdu(command, 0, number, body).encode())
         try:
             async with asyncio.timeout(timeout):

@@ -9,8 +9,9 @@ from urllib.parse import quote, urlsplit
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from dispatch.auth import Credentials, with_query
-from dispatch.http import Answer, Exchange, Failure, witnessed, witnessed_all
+from dispatch.http import Answer, Exchange, Failure
 from dispatch.turns import Turns
+from dispatch.way import witnessed, witnessed_all
 from dispatch.web import bulk, odata
 from dispatch.web.answers import Reader, Refresh, Verdict, fits, look, parsed
 from dispatch.web.preset import FindSpec, OperationSpec, PresetSpec

@@ -16,7 +16,7 @@ import orjson
 import psycopg
 import pytest
 
-from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
+from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown, Via
 from broker.errors import ConfigError
 from broker.parts import Destination, Tools
 from dispatch.database import DatabaseOutSpec
@@ -87,6 +87,11 @@ async def test_row_is_inserted_and_then_updated_by_its_key(url: str) -> None:
     assert visits(url) == [("0012", "O'Hara\"; DROP --")]
     assert isinstance(await send(url, VALUES, **options, on_match="keep"), Delivered)
     assert visits(url) == [("0012", "O'Hara\"; DROP --")]
+
+
+async def test_attempt_says_whom_it_reached(url: str) -> None:
+    via = (await send(url, VALUES, table="visit")).via
+    assert via == (None if url.startswith("sqlite") else Via(f"127.0.0.1:{urlsplit(url).port}"))
 
 
 async def test_delivery_that_comes_twice_is_inserted_once(url: str) -> None:

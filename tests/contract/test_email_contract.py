@@ -12,7 +12,7 @@ import orjson
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope
 
-from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
+from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown, Via
 from broker.parts import Tools
 from config.mail_servers import MailServerSpec
 from dispatch.email import EmailSpec, Mails
@@ -95,6 +95,7 @@ async def test_peer_takes_a_mail() -> None:
     async with served(inbox) as port:
         outcome = await sent(port)
     assert outcome == Delivered(reference=f"<{'k' * 32}@example.org>", response=b"250 2.0.0 queued as 4711")
+    assert outcome.via == Via(f"127.0.0.1:{port}")
     (envelope,) = inbox.mails
     assert (envelope.mail_from, envelope.rcpt_tos) == ("clinic@example.org", ["ada@example.com"])
     message = message_from_bytes(cast("bytes", envelope.content), policy=policy.default)
@@ -141,7 +142,10 @@ async def test_tls_is_what_is_spoken_by_default(certificates: Authority, monkeyp
         refused = await sent(port, plain="")  # an authority that nobody knows
         assert refused == Retry("mail server office: TLS could not be set up (certificate or protocol refused)")
         monkeypatch.setattr(ssl, "create_default_context", certificates.client)
-        assert isinstance(await sent(port, plain=""), Delivered)
+        taken = await sent(port, plain="")
+        assert isinstance(taken, Delivered)
+        assert taken.via is not None
+        assert (taken.via.address, taken.via.tls[:4]) == (f"127.0.0.1:{port}", "TLSv")
     async with served(inbox, implicit=certificates.server()) as port:
         assert isinstance(await sent(port, plain="", tls="implicit"), Delivered)
     async with served(inbox) as port:

@@ -37,6 +37,12 @@ class Rig:
     options: dict[str, Any]
     marks: Any = None
 
+    @property
+    def address(self) -> str:
+        """Return where the server is; nothing for a folder."""
+        found = getattr(self.settings, "places", {}).get("partner")
+        return f"127.0.0.1:{found.sftp.port}" if found else ""
+
     def build(self, **options: Any) -> Destination:
         nothing = cast("Any", None)
         tools = Tools("adt", nothing, lambda _: None, self.settings, marks=self.marks)
@@ -130,7 +136,9 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
 
 async def test_file_is_there_whole_under_its_name(rig: Rig) -> None:
     content = os.urandom(300_000)
-    assert await rig.send(delivery("a%2Fb.hl7", content)) == [Delivered(reference="a%2Fb.hl7")]
+    (outcome,) = await rig.send(delivery("a%2Fb.hl7", content))
+    assert outcome == Delivered(reference="a%2Fb.hl7")
+    assert (outcome.via.address if outcome.via else "") == rig.address
     assert rig.files() == {"a%2Fb.hl7": content}
 
 

@@ -10,7 +10,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
+from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown, Via
 from broker.errors import ConfigError
 from broker.ids import show
 from broker.parts import Destination, Tools
@@ -99,6 +99,7 @@ async def test_object_is_put_under_its_name(store: Store) -> None:
     content = bytes(range(256)) * 1000
     (outcome,) = await send(store.known, delivery("Jos%C3%A9 a+b.hl7", content), prefix="adt/mercy/")
     assert outcome == Delivered(reference="inbox/adt/mercy/Jos%C3%A9 a+b.hl7")
+    assert outcome.via == Via(store.base.removeprefix("http://"))
     assert store.objects() == {"adt/mercy/Jos%C3%A9 a+b.hl7": content}
     (outcome,) = await send(store.known, delivery(".hl7"), encryption="AES256", content_type="text/plain")
     assert outcome == Delivered(reference=f"inbox/{show(NUMBER)}.hl7")

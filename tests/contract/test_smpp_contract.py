@@ -8,7 +8,7 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from broker.delivery import Delivered, Rejected, Retry, Unknown
+from broker.delivery import Delivered, Rejected, Retry, Unknown, Via
 from broker.errors import ConfigError
 from broker.wire import smpp
 from broker.wire.smpp import Pdu, ShortMessage, address_of
@@ -92,6 +92,11 @@ async def test_outcome_is_retry_when_tls_cannot_be_set_up(strange: Misbehaving, 
     outcome = await rig.send()
     assert isinstance(outcome, Retry)
     assert not strange.told(smpp.BIND_TRANSCEIVER)
+
+
+async def test_attempt_says_whom_it_reached(strange: Misbehaving, start: Start) -> None:
+    outcome = await (await start(strange.port)).send()
+    assert outcome.via == Via(f"127.0.0.1:{strange.port}")
 
 
 async def test_text_that_was_taken_in_part_is_unknown(strange: Misbehaving, start: Start) -> None:

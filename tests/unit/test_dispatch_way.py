@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from broker.delivery import Delivered, Outcome, Rejected, Via
-from dispatch.http import witnessed
-from dispatch.way import CURRENT, via_of
+from dispatch.way import CURRENT, via_of, witnessed
 
 
 class Transport:
