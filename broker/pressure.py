@@ -5,10 +5,10 @@ While the disk is nearly full the intake refuses, so that what was taken before 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from broker.errors import NotAccepted
+from broker.limits import Limits
 from broker.notices import Notice
 from broker.notices_pressure import IntakeResumed, IntakeStopped, SpaceLow
 
@@ -18,15 +18,6 @@ _RELEASE: Final = 2  # reading goes on when so many times less waits than made i
 _HARD: Final = 2  # times the limit at which even what was read is refused
 _WARNING: Final = 4  # times the limit of free space at which it is told that there is little
 _SLACK: Final = 1.1  # times the limit that must be free again
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bytes: of messages that wait for their commit, of messages that are half read, and of space that must be free."""
-
-    waiting: int = 64 * 1024**2
-    unfinished: int = 256 * 1024**2
-    free_space: int = 256 * 1024**2
 
 
 class Pressure:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from config.channel import DeliverPlan, Draft
 from config.findings import Finding
 from config.marks import Keys, Marks, show
-from dispatch.consent import ConsentGate, ConsentRenderer
+from dispatch.consent import ConsentRenderer
 
 if TYPE_CHECKING:
     from broker.parts import Destination, Renderer, Tools
@@ -22,7 +22,8 @@ def ask_for_consent(plan: DeliverPlan, renderer: "Renderer") -> "Renderer":
 
 def guard_by_consent(plan: DeliverPlan, destination: "Destination", tools: "Tools") -> "Destination":
     """Return a destination that sends what patients agreed to; one that reaches nobody as it is."""
-    from dispatch.patients.consents import Consents  # noqa: PLC0415 - a worker process asks nobody
+    from dispatch.consent_gate import ConsentGate  # noqa: PLC0415 - neither settings nor workers ask anybody
+    from dispatch.patients.consents import Consents  # noqa: PLC0415 - as above
 
     if plan.spec.medium is None:
         return destination

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from broker.pressure import Limits
+from broker.limits import Limits
 from broker.spec import Bytes, Spec
 
 

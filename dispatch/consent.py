@@ -1,32 +1,24 @@
-"""This module asks the patient store, at the moment of sending, whether the patient agreed to being sent this.
+"""This module declares what patients must have agreed to, and notes in a request whose consent it needs.
 
 The request of a destination with ``consent:`` begins with whose consent it needs; what is behind that line are the
-bytes that every attempt sends. Consent is looked up before each attempt, so that a *no* which came meanwhile counts.
+bytes that every attempt sends. `dispatch.consent_gate` asks the patient store.
 """
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 from pydantic import Field
 
-from broker.delivery import Delivery, Outcome, Rejected, Retry, Suppressed
-from broker.errors import NotReady, StepError, StoreError
+from broker.errors import StepError
 from broker.spec import Spec
-from dispatch.patients.consents import Consents
-from dispatch.patients.permissions import Needs, read_standing, refusal
 
 if TYPE_CHECKING:
     from broker.message import Document
-    from broker.parts import Destination, Renderer
+    from broker.parts import Renderer
 
 _HEAD: Final = b"\0consent of "  # no request begins so by itself: texts, JSON, forms and mail hold no zero bytes
-_NOBODY: Final = Rejected(
-    "it was prepared before this destination asked for consent, so nobody knows whose it needs; have the message sent "
-    "again"
-)
+Needs = Literal["given", "not_withdrawn"]
 
 
 class ConsentSpec(Spec):
@@ -60,61 +52,7 @@ class ConsentRenderer:
         return _HEAD + orjson.dumps([mrn.value, mrn.system, mrn.type]) + b"\n" + self.inner(document)
 
 
-class ConsentGate:
-    """Lets through to a destination what patients agreed to, and takes off what is known of them.
-
-    Without a ``consent`` it takes that off only: the channel may have asked for consent until a moment ago.
-    """
-
-    def __init__(self, inner: "Destination", consent: ConsentSpec | None, medium: str, consents: Consents) -> None:
-        self._inner = inner
-        self._consent = consent
-        self._medium = medium
-        self._consents = consents
-
-    async def open(self) -> None:
-        """Get ready to ask and to send."""
-        self._consents.open()
-        await self._inner.open()
-
-    async def close(self) -> None:
-        """Let go of connections."""
-        await self._inner.close()
-        await self._consents.close()
-
-    async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Send those that may be sent; the others end without anything having left."""
-        outcomes: dict[int, Outcome] = {}
-        allowed: list[Delivery] = []
-        for delivery in deliveries:
-            key, request = _parted(delivery.request)
-            stopped = await self._stopped(key)
-            if stopped is None:
-                allowed.append(delivery if key is None else replace(delivery, request=request))
-            else:
-                outcomes[delivery.id] = stopped
-        sent = await self._inner.send(allowed) if allowed else ()
-        outcomes |= {delivery.id: outcome for delivery, outcome in zip(allowed, sent, strict=True)}
-        return [outcomes[delivery.id] for delivery in deliveries]
-
-    async def _stopped(self, key: list[str] | None) -> Outcome | None:
-        """Return why a delivery may not be sent; None where it may."""
-        consent = self._consent
-        if consent is None:
-            return None
-        if key is None:
-            return _NOBODY
-        try:
-            standing = await self._consents.ask(read_standing, key, self._medium, consent.purpose)
-        except (StoreError, NotReady) as error:
-            return Retry(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, nothing was sent
-            return Retry(f"patient store: consent cannot be looked up ({type(error).__name__})")
-        reason = refusal(standing, self._medium, consent.purpose, consent.needs, time.time())
-        return Suppressed(reason) if reason else None
-
-
-def _parted(request: bytes) -> tuple[list[str] | None, bytes]:
+def parted(request: bytes) -> tuple[list[str] | None, bytes]:
     """Return whose consent a request needs, as value, system and type of a record number, and what is to be sent."""
     if not request.startswith(_HEAD):
         return None, request

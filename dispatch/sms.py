@@ -14,12 +14,12 @@ import orjson
 from pydantic import Field
 
 from broker.delivery import Delivered, Delivery, Outcome, Retry, Suppressed
-from broker.errors import NotAccepted, NotReady, StepError, StoreError
+from broker.errors import NotAccepted, StepError
 from broker.named import find_named
 from broker.notices_texts import TextSent
 from broker.spec import DestinationSpec, Seconds, Template
 from broker.wire.gsm import cut
-from dispatch.patients.consents import Consents
+from dispatch.patients.consents import Consents, withdrawal_of
 from dispatch.texts.arrivals import Arrivals
 from dispatch.texts.gateway import Gateway, Text
 from dispatch.texts.number import e164
@@ -123,12 +123,9 @@ class Texts:
 
     async def _send(self, delivery: Delivery) -> Outcome:
         request = orjson.loads(delivery.request)
-        try:
-            withdrawal = await self._consents.withdrawal(request["to"])
-        except (StoreError, NotReady) as error:  # who may have opted out is not sent a text on the off chance
-            return Retry(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, nothing was sent
-            return Retry(f"patient store: consent cannot be looked up ({type(error).__name__})")
+        withdrawal = await self._consents.ask_or_wait(withdrawal_of, request["to"])
+        if isinstance(withdrawal, Retry):
+            return withdrawal
         if withdrawal is not None:
             return Suppressed(str(withdrawal))
         outcome = await self._gateway.send(Text(request["to"], request["text"], delivery.key))

@@ -14,7 +14,8 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from broker.canonical.model import Event
-from broker.delivery import Delivery
+from broker.delivery import Delivery, Retry
+from broker.errors import NotReady, StoreError
 from broker.ids import show
 from broker.sql import Connection, connect
 from dispatch.patients.migrate import migrate
@@ -81,7 +82,8 @@ def clock(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _withdrawal(connection: Connection, number: str) -> Withdrawal | None:
+def withdrawal_of(connection: Connection, number: str) -> Withdrawal | None:
+    """Return the withdrawal that holds for a number in E.164, or None."""
     found = connection.rows(_WITHDRAWN, (number, _SMS))
     return Withdrawal(*found[0]) if found else None
 
@@ -98,13 +100,18 @@ class Consents:
         """Get ready; nothing is connected yet."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="consent")
 
-    async def withdrawal(self, number: str) -> Withdrawal | None:
-        """Return the withdrawal that holds for a number in E.164, or None. Raises `StoreError` or `NotReady`."""
-        return await self.ask(_withdrawal, number)
-
     async def ask(self, function: Callable[..., T], *args: object) -> T:
         """Return ``function(connection, *args)`` of the store. Raises `StoreError` or `NotReady`."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._look, function, args)
+
+    async def ask_or_wait(self, function: Callable[..., T], *args: object) -> T | Retry:
+        """Do the same for a delivery: whom nobody can ask about is sent nothing on the off chance, and tried again."""
+        try:
+            return await self.ask(function, *args)
+        except (StoreError, NotReady) as error:
+            return Retry(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing was sent
+            return Retry(f"patient store: consent cannot be looked up ({type(error).__name__})")
 
     def _look(self, function: Callable[..., T], args: tuple[object, ...]) -> T:
         if self._connection is None:

@@ -6,15 +6,14 @@ nothing in particular.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from broker.canonical.model import Event
 from broker.ids import show
 from broker.sql import Connection
+from dispatch.consent import Needs
 from dispatch.patients.consents import clock
 from dispatch.patients.times import moment
-
-Needs = Literal["given", "not_withdrawn"]
 
 _SAID: Final = (
     "INSERT INTO permission (patient_id, delivery_id, medium, purpose, decision, said_at, starts_at, ends_at, "

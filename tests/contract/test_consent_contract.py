@@ -11,7 +11,7 @@ from broker.delivery import Delivered, Delivery
 from broker.errors import StoreError
 from broker.message import Document
 from broker.sql import Connection, connect
-from dispatch.patients.consents import Consents, frame_consent
+from dispatch.patients.consents import Consents, frame_consent, withdrawal_of
 from dispatch.patients.migrate import migrate
 from dispatch.prm import render
 from tests.prm_events import apply, mrn, told
@@ -51,35 +51,35 @@ def said(number: int, kind: str, at: str | None, channel: str = "sms", purpose: 
 
 
 async def test_who_opted_out_is_known_until_they_opt_in(store: Connection, consents: Consents) -> None:
-    assert await consents.withdrawal(NUMBER) is None
+    assert await consents.ask(withdrawal_of, NUMBER) is None
     assert apply(store, said(1, "withdrawn", "2026-11-28T01:00:00Z")) == [Delivered()]
-    withdrawal = await consents.withdrawal(NUMBER)
+    withdrawal = await consents.ask(withdrawal_of, NUMBER)
     assert withdrawal is not None
     assert str(withdrawal).startswith("the recipient opted out of texts at 2026-11-28T01:00:00Z (delivery ")
-    assert await consents.withdrawal("+12025550124") is None
+    assert await consents.ask(withdrawal_of, "+12025550124") is None
     apply(store, said(2, "given", "2026-11-28T02:00:00+00:00"))
-    assert await consents.withdrawal(NUMBER) is None
+    assert await consents.ask(withdrawal_of, NUMBER) is None
 
 
 async def test_what_was_said_last_counts_whatever_comes_last(store: Connection, consents: Consents) -> None:
     apply(store, said(1, "given", "2026-11-28T03:00:00Z"), said(2, "withdrawn", "2026-11-28T02:00:00Z"))
-    assert await consents.withdrawal(NUMBER) is None
+    assert await consents.ask(withdrawal_of, NUMBER) is None
     apply(store, said(3, "withdrawn", "2026-11-28T01:00:00Z"))
-    assert await consents.withdrawal(NUMBER) is None
+    assert await consents.ask(withdrawal_of, NUMBER) is None
     apply(store, said(4, "withdrawn", "2026-11-28T04:00:00Z"))
     apply(store, said(3, "withdrawn", "2026-11-28T01:00:00Z"), said(1, "given", "2026-11-28T03:00:00Z"))
-    assert await consents.withdrawal(NUMBER) is not None
+    assert await consents.ask(withdrawal_of, NUMBER) is not None
 
 
 async def test_consent_to_one_purpose_or_medium_is_another_matter(store: Connection, consents: Consents) -> None:
     apply(store, said(1, "withdrawn", None, purpose="marketing"), said(2, "withdrawn", None, channel="email"))
-    assert await consents.withdrawal(NUMBER) is None
+    assert await consents.ask(withdrawal_of, NUMBER) is None
 
 
 async def test_consents_and_events_go_through_one_batch(store: Connection, consents: Consents) -> None:
     outcomes = apply(store, told(1, "0012", family="Okafor"), said(2, "withdrawn", None), told(3, "0013"))
     assert outcomes == [Delivered()] * 3
-    assert await consents.withdrawal(NUMBER) is not None
+    assert await consents.ask(withdrawal_of, NUMBER) is not None
     assert store.rows("SELECT count(*) FROM patient")[0][0] == 2
 
 
@@ -93,13 +93,13 @@ async def test_store_that_fails_is_asked_again(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'patients.db'}"
     asking = Consents(url)
     asking.open()
-    assert await asking.withdrawal(NUMBER) is None  # an empty store is made where there is none
+    assert await asking.ask(withdrawal_of, NUMBER) is None  # an empty store is made where there is none
     connection = await asyncio.to_thread(connect, url)
     connection.run("ALTER TABLE consent RENAME TO mislaid")
     with pytest.raises(StoreError):
-        await asking.withdrawal(NUMBER)
+        await asking.ask(withdrawal_of, NUMBER)
     connection.run("ALTER TABLE mislaid RENAME TO consent")
     connection.close()
-    assert await asking.withdrawal(NUMBER) is None
+    assert await asking.ask(withdrawal_of, NUMBER) is None
     await asking.close()
     await asking.close()

@@ -10,7 +10,8 @@ from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Suppr
 from broker.errors import StoreError
 from broker.message import Document
 from broker.sql import Connection, connect
-from dispatch.consent import ConsentGate, ConsentRenderer, ConsentSpec
+from dispatch.consent import ConsentRenderer, ConsentSpec
+from dispatch.consent_gate import ConsentGate
 from dispatch.patients.consents import Consents
 from dispatch.patients.migrate import migrate
 from tests.prm_events import deliver, delivery, merged, mrn, told
@@ -178,7 +179,7 @@ async def test_text_waits_while_consent_cannot_be_looked_up(
     def failing(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("dispatch.consent.read_standing", failing)
+    monkeypatch.setattr("dispatch.consent_gate.read_standing", failing)
     (outcome,) = await gate.send([text("0012")])
     assert isinstance(outcome, Retry)
     assert "called" not in outcome.reason

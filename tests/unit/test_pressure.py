@@ -10,8 +10,9 @@ import pytest
 
 from broker import space
 from broker.errors import NotAccepted
+from broker.limits import Limits
 from broker.notices_pressure import IntakeResumed, IntakeStopped, SpaceLow
-from broker.pressure import Limits, Pressure
+from broker.pressure import Pressure
 from broker.wire.mllp import frame
 from tests.mllp_bench import Bench, message, turn
 
