@@ -71,7 +71,7 @@ class Callbacks(HttpService):
 
     def url(self, request: Request) -> str:
         """Return the address that the gateway called, as it signs it."""
-        return f"{self._called}?{request.query}" if request.query else self._called
+        return request.called(self._called)
 
     async def take(self, request: Request, body: bytes, caller: Caller) -> Answer:  # noqa: ARG002 - all may do the same
         """Keep what a request says; return once it is committed."""

@@ -20,7 +20,6 @@ from listeners.http_callers import Caller
 from listeners.http_request import Answer, Refusal, Request
 from listeners.http_service import SIGNATURE, HttpPortSpec, HttpService, SignatureName, idempotency_key, signed_by
 
-_OURS: Final = 500
 _AT_ONCE: Final = 64  # entries of a batch that wait for their commit
 _MOST: Final = 10_000
 _READABLE: Final = (
@@ -125,7 +124,7 @@ class FhirListener(HttpService):
         try:
             return await self.accept(request, body, key)
         except Refusal as refusal:
-            if refusal.status >= _OURS:
+            if refusal.is_ours:
                 raise
             _tell_faults(sent)
             raise

@@ -1,8 +1,6 @@
 """This module lets messages in over HTTP: a body, a form, a file, or HL7 v2, each answered once it is committed."""
 
 import asyncio
-import itertools
-import time
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
@@ -20,11 +18,9 @@ from listeners.http_callers import Caller
 from listeners.http_files import Counted, File, in_groups, read_parts
 from listeners.http_request import RETRY_AFTER, Answer, Refusal, Request
 from listeners.http_service import SIGNATURE, HttpPortSpec, HttpService, SignatureName, idempotency_key, signed_by
-from listeners.mllp_exchange import Exchanges, Manner
+from listeners.mllp_exchange import Exchanges, Manner, control_id
 from listeners.tls import Certificates
 
-_BEGAN: Final = f"{time.time_ns() // 1_000_000:X}"
-_COUNTER: Final = itertools.count(1)
 _SHOWN: Final = 20  # faults in one answer
 _HL7: Final = frozenset({"application/hl7-v2", "application/hl7-v2+er7", "x-application/hl7-v2+er7"})
 _NO_BODY: Final = 204
@@ -132,7 +128,7 @@ class HttpListener(HttpService):
             if isinstance(result, Receipt):
                 counted.messages += 1
                 counted.duplicates += result.duplicate
-            elif isinstance(result, Refusal) and result.status < 500:  # noqa: PLR2004 - the message's fault
+            elif isinstance(result, Refusal) and not result.is_ours:
                 counted.faults.append(f"{name}{f' line {piece.line}' if piece.line else ''}: {result}")
             else:
                 raise result
@@ -157,7 +153,7 @@ class HttpListener(HttpService):
     async def _take_hl7(self, request: Request, body: bytes) -> Answer:
         """Hand in an HL7 v2 message; its acknowledgment is the answer."""
         manner = Manner(original=False, blocks=False, waits=self._http.answer.waits)
-        exchanges = Exchanges(self.tools, request.peer, _control_id, manner)
+        exchanges = Exchanges(self.tools, request.peer, control_id, manner)
         if self._speakers is not None:
             exchanges.speaker = self._speakers.speaker(request.certificate)
         try:
@@ -186,10 +182,6 @@ def _status(answer: bytes) -> int:
     separator = answer[3:4]
     code = answer.partition(b"\rMSA" + separator)[2][:2]
     return _STATUS.get(code, 200)
-
-
-def _control_id() -> str:
-    return f"{_BEGAN}H{next(_COUNTER):07X}"
 
 
 def _name(request: Request) -> str:

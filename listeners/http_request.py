@@ -9,7 +9,8 @@ import orjson
 from broker.errors import NotAccepted
 
 RETRY_AFTER: Final = "5"  # seconds until a sender may try again what we could not do
-_OURS: Final = 503
+_OURS: Final = 500  # statuses from here on are our fault
+_LATER: Final = 503
 _THEIRS: Final = 422
 _UNREADABLE: Final = 400
 
@@ -22,6 +23,11 @@ class Refusal(Exception):
         self.status = status
         self.location = location
         self.headers = dict(headers or {})
+
+    @property
+    def is_ours(self) -> bool:
+        """Say whether the request is at no fault: it may come again as it is (RFC 9110, 15.6)."""
+        return self.status >= _OURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,10 @@ class Request:
         """The peer's address without its port."""
         return self.peer.rpartition(":")[0]
 
+    def called(self, base: str) -> str:
+        """Return an address with the query of this request behind it."""
+        return f"{base}?{self.query}" if self.query else base
+
     @property
     def content_type(self) -> str:
         """The media type, in lower case and without parameters."""
@@ -69,7 +79,7 @@ class Request:
 def refused(error: NotAccepted) -> Refusal:
     """Return the refusal of a message that the intake did not take: our fault (503) or the message's (422)."""
     if error.is_ours:
-        return Refusal(_OURS, str(error), headers={"retry-after": RETRY_AFTER})
+        return Refusal(_LATER, str(error), headers={"retry-after": RETRY_AFTER})
     status = _UNREADABLE if error.code == "AR" and not error.location else _THEIRS
     return Refusal(status, str(error), location=error.location)
 

@@ -22,7 +22,6 @@ from listeners.signatures import load_preset, presets
 from listeners.tls import TlsSpec
 
 _LONGEST_KEY: Final = 255
-_OURS: Final = 500  # statuses from here on are our fault
 
 
 def _plain(value: str) -> str:
@@ -223,7 +222,7 @@ class HttpService:
         if refusal.status in {401, 403, 405, 408, 413, 415, 429, 431}:
             self.tools.notify(PeerRefused(channel=channel, peer=request.peer, reason=reason))
         else:
-            code = "AE" if refusal.status >= _OURS else "AR"
+            code = "AE" if refusal.is_ours else "AR"
             notice = MessageRefused(channel=channel, peer=request.peer, code=code, condition=207, reason=reason)
             self.tools.notify(notice)
 

@@ -3,9 +3,7 @@
 Answers leave in the order in which the messages came.
 """
 
-import itertools
-import time
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -14,13 +12,9 @@ from broker.parts import Tools
 from broker.spec import Bytes, Seconds
 from broker.wire.charset import codec_of
 from listeners.mllp_connection import Connection
-from listeners.mllp_exchange import Manner
+from listeners.mllp_exchange import Manner, control_id
 from listeners.port import Port, PortSpec
 from listeners.watch import Limits
-
-# Our own MSH-10: unique in this process by the counter, among processes by when they began.
-_BEGAN: Final = f"{time.time_ns() // 1_000_000:X}"
-_COUNTER: Final = itertools.count(1)
 
 
 class MllpSpec(PortSpec):
@@ -92,4 +86,4 @@ class MllpListener(Port):
 
     def control_id(self) -> str:
         """Return a control id (MSH-10) that no other acknowledgment has."""
-        return f"{_BEGAN}{next(_COUNTER):08X}"
+        return control_id()

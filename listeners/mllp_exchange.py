@@ -4,6 +4,7 @@ An `Exchange` is a message and what became of it; `Exchanges` begins them and sa
 exchange with many inside (`BatchExchange`). No sockets here, and no order: those are the connection's.
 """
 
+import itertools
 import time
 from asyncio import CancelledError, Future, get_running_loop, wait
 from collections.abc import Callable
@@ -20,6 +21,9 @@ from broker.wire.header import Header, read_header
 from broker.wire.mllp import COMMITTED, NOT_COMMITTED, frame
 from listeners.tls import Peer
 
+# Our own MSH-10: unique in this process by the counter, among processes by when they began.
+_BEGAN: Final = f"{time.time_ns() // 1_000_000:X}"
+_COUNTER: Final = itertools.count(1)
 _AT_ONCE: Final = 64  # messages of a batch that wait for their commit
 _TORN: Final = "a segment of the batch's envelope stands inside the message; send it again, whole"
 
@@ -50,6 +54,11 @@ class Exchange:
     size: int = 0
     answer: tuple[bytes, ...] = field(default=(), repr=False)
     refused: bool = False  # by our own fault: nothing was kept, and sending it again may help
+
+
+def control_id() -> str:
+    """Return a control id (MSH-10) that no other acknowledgment has."""
+    return f"{_BEGAN}{next(_COUNTER):08X}"
 
 
 class Exchanges:

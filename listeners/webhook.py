@@ -26,7 +26,6 @@ _ACK: Final = (
     '<soapenv:Body><notificationsResponse xmlns="http://soap.sforce.com/2005/09/outbound"><Ack>%s</Ack>'
     "</notificationsResponse></soapenv:Body></soapenv:Envelope>"
 )
-_OURS: Final = 500
 
 
 def _known(value: str) -> str:
@@ -106,8 +105,7 @@ class WebhookListener(HttpService):
 
     def url(self, request: Request) -> str:
         """Return the address that the system called, as it signs it."""
-        base = self._webhook.url or request.path
-        return f"{base}?{request.query}" if request.query else base
+        return request.called(self._webhook.url or request.path)
 
     async def take(self, request: Request, body: bytes, caller: Caller) -> Answer:
         """Hand in the events of a request."""
@@ -158,7 +156,7 @@ class WebhookListener(HttpService):
             *(self._accept(request, data, event, caller) for data, event in events), return_exceptions=True
         )
         failed = [result for result in results if not isinstance(result, Receipt)]
-        failed.sort(key=lambda error: isinstance(error, Refusal) and error.status < _OURS)
+        failed.sort(key=lambda error: isinstance(error, Refusal) and not error.is_ours)
         if failed:
             raise failed[0]
 
@@ -175,6 +173,6 @@ class WebhookListener(HttpService):
 
     def refusal(self, refusal: Refusal) -> Answer:
         """Return what a refusal is answered with; SOAP has a form of its own for it."""
-        if self._preset.body != "soap" or refusal.status < _OURS:
+        if self._preset.body != "soap" or not refusal.is_ours:
             return super().refusal(refusal)
         return Answer(refusal.status, (_ACK % "false").encode(), "text/xml", refusal.headers)
