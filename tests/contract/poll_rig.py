@@ -10,13 +10,13 @@ from typing import Any
 
 import orjson
 
-from broker.delivery import Report
 from broker.formats.tree import Json
-from broker.message import Conclusion, Inbound, Receipt
+from broker.message import Inbound, Receipt
 from broker.notices import Notice
 from broker.parts import Marks, Tools
 from listeners.database import DatabaseInSpec, DatabaseListener
 from tests.contract.test_database_contract import run
+from tests.intake import NoIntake
 
 TABLE = """CREATE TABLE visit (id integer PRIMARY KEY, changed timestamp, ward varchar(20), weight numeric(6,2),
     born date, photo {blob}, taken integer DEFAULT 0)"""
@@ -28,7 +28,7 @@ OUTBOX: dict[str, Any] = {
 }
 
 
-class Kept:
+class Kept(NoIntake):
     """An intake that knows messages by key and bytes, as the engine's does, and fails when told to."""
 
     def __init__(self) -> None:
@@ -51,12 +51,6 @@ class Kept:
         promise.set_result(Receipt(message_id=1, duplicate=is_known))
         self.on_accept()
         return promise
-
-    async def conclude(self, *_asked: object) -> Conclusion:
-        raise NotImplementedError
-
-    def report(self, report: Report) -> "asyncio.Future[None]":
-        raise NotImplementedError
 
     def quarantine(self, _channel: str, _peer: str, _reason: str, data: bytes) -> None:
         self.quarantined.append(data)

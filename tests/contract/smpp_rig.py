@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 
 from broker.delivery import Delivery, Outcome, Report
-from broker.message import Conclusion, Inbound, Receipt
+from broker.message import Inbound, Receipt
 from broker.parts import Tools
 from broker.wire import smpp
 from broker.wire.smpp import Decoder, Pdu
 from config.gateways import SmppSpec
 from dispatch.sms import SmsSpec, Texts
+from tests.intake import NoIntake
 
 if TYPE_CHECKING:
     from broker.notices import Notice
 
 
-class Kept:
+class Kept(NoIntake):
     """The engine's door, as far as a gateway knows it."""
 
     def __init__(self) -> None:
@@ -39,9 +40,6 @@ class Kept:
         self.changed.set()
         return promise
 
-    async def conclude(self, *_asked: object) -> Conclusion:
-        raise NotImplementedError
-
     def report(self, report: Report) -> "asyncio.Future[None]":
         self.reports += [report] if self.refusal is None else []
         return self._done(None)
@@ -51,9 +49,6 @@ class Kept:
             raise KeyError(inbound.channel)
         self.messages += [inbound] if self.refusal is None else []
         return self._done(Receipt(message_id=1))
-
-    def quarantine(self, _channel: str, _peer: str, _reason: str, _data: bytes) -> None:
-        raise NotImplementedError
 
 
 class Rig:

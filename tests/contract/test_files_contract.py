@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from broker.delivery import Report
 from broker.errors import NotAccepted, NotReady
 from broker.formats.delimited import CsvSpec
-from broker.message import Conclusion, Inbound, Receipt
+from broker.message import Inbound, Receipt
 from broker.notices import FileFailed, FileRead, ListenerStarted, Notice
 from broker.parts import Tools
 from listeners.files import FilesSpec
+from tests.intake import NoIntake
 
 if TYPE_CHECKING:
     from listeners.folder import FolderListener
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TABLE = "id,name\n1,Lee\n2,Roe\n"
 
 
-class Kept:
+class Kept(NoIntake):
     """An intake that keeps messages when it is let."""
 
     def __init__(self) -> None:
@@ -44,12 +44,6 @@ class Kept:
         duplicate = inbound.key in self.messages
         self.messages.setdefault(inbound.key, inbound)
         return Receipt(message_id=1, duplicate=duplicate)
-
-    async def conclude(self, *_asked: object) -> Conclusion:
-        raise NotImplementedError
-
-    def report(self, report: Report) -> "asyncio.Future[None]":
-        raise NotImplementedError
 
     def quarantine(self, _channel: str, _peer: str, _reason: str, data: bytes) -> None:
         self.quarantined.append(data)

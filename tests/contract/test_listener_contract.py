@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from broker.delivery import Report
 from broker.errors import NotAccepted, NotReady
-from broker.message import Conclusion, Inbound, Receipt
+from broker.message import Inbound, Receipt
 from broker.notices import ConnectionClosed, ListenerStarted, Notice
 from broker.parts import Tools
 from broker.wire.er7 import Message
 from broker.wire.mllp import COMMITTED, Decoder, Frame, frame
 from listeners.mllp import MllpListener, MllpSpec
+from tests.intake import NoIntake
 from tests.reactor import reactor
 
 __all__ = ["reactor"]
@@ -24,7 +24,7 @@ __all__ = ["reactor"]
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-class Kept:
+class Kept(NoIntake):
     """An intake that keeps messages in memory, a loop's turn or more after they came."""
 
     def __init__(self) -> None:
@@ -40,12 +40,6 @@ class Kept:
         promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_later(self.delay, self._keep, inbound, promise)
         return promise
-
-    async def conclude(self, *_asked: object) -> Conclusion:
-        raise NotImplementedError
-
-    def report(self, report: Report) -> "asyncio.Future[None]":
-        raise NotImplementedError
 
     def quarantine(self, _channel: str, _peer: str, _reason: str, data: bytes) -> None:
         """Keep bytes that are no message."""

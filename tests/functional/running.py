@@ -81,6 +81,12 @@ class Running:
         self.log.write_text("")
         return code
 
+    def die_at(self, point: str) -> None:
+        """Run it until it dies at a crash point (see `broker.crash`)."""
+        environment = self.environment | {"HANDOFF_CRASH": point}
+        died = subprocess.run([HANDOFF, "run"], env=environment, capture_output=True, timeout=60, check=False)
+        assert died.returncode == -signal.SIGKILL
+
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command of `handoff` against it."""
         return subprocess.run(

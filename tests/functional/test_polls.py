@@ -1,16 +1,14 @@
 """This module shows that the real engine takes each row of a database once, also when it dies over one."""
 
 import contextlib
-import signal
 import sqlite3
-import subprocess
 import time
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.functional.running import HANDOFF, Running
+from tests.functional.running import Running
 
 ROWS: Final = 7
 CHANNEL: Final = """\
@@ -62,14 +60,7 @@ def prepare(tmp_path: Path, way_in: str) -> Running:
 )
 def test_each_row_is_taken_once_when_the_engine_dies_at(way_in: str, point: str, tmp_path: Path) -> None:
     engine = prepare(tmp_path, way_in)
-    died = subprocess.run(
-        [HANDOFF, "run"],
-        env=engine.environment | {"HANDOFF_CRASH": point},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert died.returncode == -signal.SIGKILL
+    engine.die_at(point)
     store = engine.folder / "var" / "handoff.db"
     assert rows(store, "SELECT count(*) FROM message") == [(6,)]
     with engine:

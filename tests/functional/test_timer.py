@@ -2,16 +2,14 @@
 
 import contextlib
 import datetime as dt
-import signal
 import sqlite3
-import subprocess
 import time
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.functional.running import HANDOFF, Running
+from tests.functional.running import Running
 
 # Due once a day, and never while this test runs: what it makes is made up for.
 _HOUR: Final = (dt.datetime.now(dt.UTC).hour + 12) % 24
@@ -42,14 +40,7 @@ def count(engine: Running) -> int:
 
 @pytest.mark.parametrize(("point", "kept"), [("accept.inserted", 0), ("accept.committed", 1)])
 def test_due_time_is_made_once_when_the_engine_dies_at(point: str, kept: int, engine: Running) -> None:
-    died = subprocess.run(
-        [HANDOFF, "run"],
-        env=engine.environment | {"HANDOFF_CRASH": point},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert died.returncode == -signal.SIGKILL
+    engine.die_at(point)
     assert count(engine) == kept
     due = dt.datetime.now(dt.UTC).replace(hour=_HOUR, minute=0, second=0, microsecond=0)
     due -= dt.timedelta(days=due > dt.datetime.now(dt.UTC))

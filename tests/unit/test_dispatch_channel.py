@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from broker.delivery import Delivered, Delivery, Outcome, Rejected, Report, Retry
+from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry
 from broker.errors import NotAccepted, StepError
 from broker.ids import show
-from broker.message import Conclusion, Document, Inbound, Receipt
+from broker.message import Document, Inbound, Receipt
 from broker.notices import ListenerStarted, Notice
 from broker.parts import Tools
 from broker.wire.er7 import Message
 from dispatch.channel import ChannelOutSpec
 from listeners.channel import ChannelInSpec
+from tests.intake import NoIntake
 from tests.project import CHANNEL, Project
 from transforms.kit import Kit
 
@@ -22,18 +23,12 @@ RAW = b"MSH|^~\\&|E|M|X|Y|1||ADT^A08|C1|P|2.5.1\rPID|1||0012||Okafor\r"
 ID = 5 << 22
 
 
-class Intake:
+class Intake(NoIntake):
     """Takes everything, or refuses it."""
 
     def __init__(self, refusal: Exception | None = None) -> None:
         self.got: list[Inbound] = []
         self.refusal = refusal
-
-    async def conclude(self, *_asked: object) -> Conclusion:
-        raise NotImplementedError
-
-    def report(self, _report: Report) -> "asyncio.Future[None]":
-        raise NotImplementedError
 
     def accept(self, inbound: Inbound) -> "asyncio.Future[Receipt]":
         if isinstance(self.refusal, KeyError):

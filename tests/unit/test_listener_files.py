@@ -10,24 +10,24 @@ import pytest
 from pydantic import ValidationError
 
 import listeners.file_reading
-from broker.delivery import Report
 from broker.errors import NotAccepted
 from broker.formats.delimited import CsvSpec
 from broker.formats.hl7 import Hl7
 from broker.formats.reading import Format
-from broker.message import Conclusion, Inbound, Receipt
+from broker.message import Inbound, Receipt
 from broker.parts import Tools
 from broker.threads import Threads
 from listeners.file_reading import Ended, FileReading, Means
 from listeners.files import FilesSpec
 from listeners.notes import Notes
 from listeners.unpacking import UnpackSpec
+from tests.intake import NoIntake
 
 if TYPE_CHECKING:
     from broker.notices import Notice
 
 
-class Kept:
+class Kept(NoIntake):
     """An intake that keeps messages in memory, knows those that came before, and refuses when told to."""
 
     def __init__(self) -> None:
@@ -46,12 +46,6 @@ class Kept:
             self.messages.setdefault(inbound.key, inbound)
             promise.set_result(Receipt(message_id=len(self.messages), duplicate=duplicate))
         return promise
-
-    async def conclude(self, *_asked: object) -> Conclusion:
-        raise NotImplementedError
-
-    def report(self, report: Report) -> "asyncio.Future[None]":
-        raise NotImplementedError
 
     def quarantine(self, _channel: str, peer: str, reason: str, data: bytes) -> None:
         self.quarantined.append((peer, reason, data))

@@ -9,18 +9,18 @@ import pytest
 from pydantic import ValidationError
 
 import listeners.timer
-from broker.delivery import Report
 from broker.errors import NotAccepted
 from broker.formats.tree import Json
-from broker.message import Conclusion, Inbound, Receipt
+from broker.message import Inbound, Receipt
 from broker.notices import Bug, MessageRefused, Notice
 from broker.parts import Tools
 from listeners.timer import TimerListener, TimerSpec
+from tests.intake import NoIntake
 
 NOON = 1_795_953_600.0  # 2026-11-29T12:00:00Z
 
 
-class Kept:
+class Kept(NoIntake):
     """An intake that knows messages by key and bytes, as the engine's does, and fails when told to."""
 
     def __init__(self) -> None:
@@ -40,15 +40,6 @@ class Kept:
             self.messages.setdefault(known, inbound)
             promise.set_result(Receipt(message_id=1, duplicate=duplicate))
         return promise
-
-    async def conclude(self, *_asked: object) -> Conclusion:
-        raise NotImplementedError
-
-    def report(self, report: Report) -> "asyncio.Future[None]":
-        raise NotImplementedError
-
-    def quarantine(self, _channel: str, _peer: str, _reason: str, _data: bytes) -> None:
-        raise NotImplementedError
 
     def due(self) -> list[str]:
         return [orjson.loads(message.body)["due"][11:19] for message in self.messages.values()]
