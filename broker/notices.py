@@ -86,7 +86,7 @@ class PeerRefused(Notice):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateTrouble(Notice):
-    """A certificate of a listener needs somebody's attention."""
+    """A certificate of ours needs somebody's attention."""
 
     level: ClassVar[str] = "warning"
     channel: str

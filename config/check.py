@@ -20,6 +20,7 @@ from config.secrets import written_out
 from config.settings import FILE, Settings, setting_keys
 from config.strict_yaml import Tree, read_bytes
 from config.systems import check_operation
+from config.tls_check import check_tls
 from config.wording import NAME_PATTERN
 
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", "[::]"})  # noqa: S104 - compared with, not bound to
@@ -153,6 +154,7 @@ def _check_file(file: _File, settings: Settings, presets: Mapping[str, ReadPrese
     _check_named(file, file.draft, settings)
     file.findings += check_consents(file.draft, file.marks)
     for plan in file.draft.deliver:
+        file.findings += check_tls(plan.spec, file.marks, settings.root, ("deliver", plan.name, plan.kind))
         file.findings += check_writes(plan, file.files, settings, file.marks)
         found = presets.get(getattr(plan.spec, "system", ""))
         if found is not None:

@@ -16,6 +16,7 @@ from dispatch.texts.generic import HEADER_HOLES, HOLES, Generic, Rule, Verdict, 
 from dispatch.texts.twilio import Twilio
 from dispatch.texts.vonage_messages import VonageMessages
 from dispatch.texts.vonage_sms import VonageSms
+from dispatch.tls import OwnTls, Tls, TlsSpec, build_tls
 
 if TYPE_CHECKING:
     from broker.parts import Tools
@@ -41,9 +42,15 @@ class GatewaySpec(Spec):
         default="", description="The channel that takes replies and opt-outs: one that has `listen: {texts: {}}`."
     )
 
+    tls: OwnTls = None
+
     def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:
         """Build the gateway; ``timeout`` in seconds, ``limit`` texts at a time. Raises `ConfigError`."""
         raise NotImplementedError
+
+    def build_tls(self, name: str, tools: "Tools") -> Tls | None:
+        """Build what ``tls`` says; raise `ConfigError` when a file cannot be used."""
+        return build_tls(self.tls, tools, f"handoff.yaml, gateways.{name}.tls")
 
 
 class TwilioSpec(GatewaySpec):
@@ -58,10 +65,10 @@ class TwilioSpec(GatewaySpec):
     )
     callback: Address | None = Field(default=None, description="Where the gateway reports what became of a text.")
 
-    def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:  # noqa: ARG002 - see above
+    def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:
         """Build the gateway."""
         api = Twilio(name, self.base, self.account, self.token, self.sender, self.callback or "")
-        return HttpGateway(name, api, timeout=timeout, limit=limit)
+        return HttpGateway(name, api, timeout=timeout, limit=limit, tls=self.build_tls(name, tools))
 
 
 class VonageSmsSpec(GatewaySpec):
@@ -74,10 +81,10 @@ class VonageSmsSpec(GatewaySpec):
     sender: str = Field(alias="from", min_length=1, description="The number or name that texts come from.")
     callback: Address | None = Field(default=None, description="Where the gateway reports what became of a text.")
 
-    def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:  # noqa: ARG002 - see above
+    def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:
         """Build the gateway."""
         api = VonageSms(name, self.base, self.account, self.secret, self.sender, self.callback or "")
-        return HttpGateway(name, api, timeout=timeout, limit=limit)
+        return HttpGateway(name, api, timeout=timeout, limit=limit, tls=self.build_tls(name, tools))
 
 
 class VonageMessagesSpec(GatewaySpec):
@@ -105,7 +112,7 @@ class VonageMessagesSpec(GatewaySpec):
             raise ValueError("it needs `application` and `private_key`, or `account` and `secret`; give one pair")
         return self
 
-    def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:  # noqa: ARG002 - see above
+    def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:
         """Build the gateway; raise `ConfigError` where the private key is none."""
         if self.private_key is not None:
             _check_key(self.private_key, name)
@@ -119,7 +126,7 @@ class VonageMessagesSpec(GatewaySpec):
             secret=self.secret,
             callback=self.callback or "",
         )
-        return HttpGateway(name, api, timeout=timeout, limit=limit)
+        return HttpGateway(name, api, timeout=timeout, limit=limit, tls=self.build_tls(name, tools))
 
 
 def _check_key(key: Secret, name: str) -> None:
@@ -243,7 +250,7 @@ class HttpSpec(GatewaySpec):
             raise ValueError("it needs `secret`, as a reference: ${env:NAME} or ${file:/path}")
         return self
 
-    def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:  # noqa: ARG002 - see above
+    def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:
         """Build the gateway."""
         api = Generic(
             name=name,
@@ -252,7 +259,7 @@ class HttpSpec(GatewaySpec):
             reference_pattern=re.compile(self.reference_pattern) if self.reference_pattern else None,
             errors=tuple(error.verdict() for error in self.errors),
         )
-        return HttpGateway(name, api, timeout=timeout, limit=limit)
+        return HttpGateway(name, api, timeout=timeout, limit=limit, tls=self.build_tls(name, tools))
 
 
 _SAME: Final = (
@@ -310,11 +317,15 @@ class SmppSpec(GatewaySpec):
     )
     retry: list[int] = Field(default=[], description="Further values of command_status after which to try again.")
 
+    @model_validator(mode="after")
+    def _speaks_one_way(self) -> Self:
+        if self.plain and self.tls is not None:
+            raise ValueError("`plain` says why there is no TLS, and `tls` how it is spoken; leave one out")
+        return self
+
     def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:  # noqa: ARG002 - see above
         """Build the gateway; raise `ConfigError` where the password does not fit."""
-        import ssl  # noqa: PLC0415 - only where there is such a gateway
-
-        from dispatch.texts.arrivals import Arrivals  # noqa: PLC0415 - as above
+        from dispatch.texts.arrivals import Arrivals  # noqa: PLC0415 - only where there is such a gateway
         from dispatch.texts.smpp import SmppGateway, Ways  # noqa: PLC0415 - as above
         from dispatch.texts.smpp_link import Access  # noqa: PLC0415 - as above
 
@@ -329,7 +340,7 @@ class SmppSpec(GatewaySpec):
             system_id=self.account,
             password=self.password,
             system_type=self.system_type,
-            tls=None if self.plain else ssl.create_default_context(),
+            tls=None if self.plain else build_tls(self.tls or TlsSpec(), tools, f"handoff.yaml, gateways.{name}.tls"),
             window=self.window,
             enquire=self.enquire,
         )

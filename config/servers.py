@@ -10,6 +10,7 @@ from config.auth import AuthSpec, HeaderName
 from config.findings import nearest
 from config.secrets import Secret
 from dispatch.ehr_profile import profile_names
+from dispatch.tls import OwnTls
 
 
 def _profile(value: str) -> str:
@@ -29,6 +30,7 @@ class ServerSpec(Spec):
     )
     auth: AuthSpec | None = Field(default=None, description="Another way to authorise requests than a `token`.")
     headers: dict[HeaderName, str] = Field(default={}, description="Headers that every request to it needs.")
+    tls: OwnTls = None
     profile: Annotated[str, AfterValidator(_profile)] = Field(
         default="generic", description="What kind of EHR it is, which says what it takes."
     )

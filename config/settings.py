@@ -24,6 +24,7 @@ from config.secrets import open_secrets, unavailable, written_out
 from config.servers import ServerSpec
 from config.strict_yaml import Tree, read_bytes
 from config.systems import SystemSpec, check_signing, check_systems, with_defaults
+from config.tls_check import check_tls
 from config.wording import validate
 
 FILE: Final = "handoff.yaml"
@@ -213,6 +214,7 @@ class _Reading:
         findings += unavailable(value, marks, self.environment)
         if spec is not None:
             findings += check_systems(spec.systems, root / spec.channels, marks)
+            findings += check_tls(spec, marks, root)
             findings += check_keys(spec, marks, root / spec.data, self.environment)
         if spec is None or has_errors(findings):
             return None

@@ -14,6 +14,7 @@ from config.findings import Finding, did_you_mean
 from config.marks import Keys, Marks, show
 from config.presets import preset_files, read_preset
 from config.secrets import Secret
+from dispatch.tls import OwnTls
 from dispatch.web.preset import VARIABLE, PresetSpec, fill, texts_in, variables_in
 from dispatch.web.signature import signing_key
 
@@ -30,6 +31,7 @@ class SystemSpec(Spec):
     )
     variables: dict[str, str] = Field(default={}, description="Variables of the preset's addresses, such as a region.")
     auth: AuthSpec | None = Field(default=None, description="How requests are authorised.")
+    tls: OwnTls = None
     signing_secret: Secret | None = Field(
         default=None, description="The secret that bodies are signed with, as a reference, where the preset signs."
     )

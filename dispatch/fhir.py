@@ -19,6 +19,7 @@ from dispatch.fhir_bundle import BUNDLE, KINDS
 from dispatch.fhir_check import faults, read_resource, warm
 from dispatch.fhir_patch import read_patch
 from dispatch.fhir_server import FhirServer, find_server
+from dispatch.tls import build_tls
 
 if TYPE_CHECKING:
     from broker.message import Document
@@ -103,13 +104,16 @@ class FhirSpec(DestinationSpec):
 
     def build(self, tools: "Tools") -> "Destination":
         """Build the sending half; raise `ConfigError` when the server is missing or incomplete."""
+        server = find_server(tools.settings, self.server, tools.channel)
+        tls = getattr(tools.settings.servers[self.server], "tls", None)
         return FhirServer(
-            find_server(tools.settings, self.server, tools.channel),
+            server,
             timeout=self.timeout,
             concurrency=self.concurrency,
             keep=self.on_match == "keep",
             creates=self.on_missing == "create" and self.patch is None,
             repeatable=self.unknown_policy() == "retry",
+            tls=build_tls(tls, tools, f"handoff.yaml, servers.{self.server}.tls"),
         )
 
     def build_renderer(self, kit: Any) -> "Renderer":

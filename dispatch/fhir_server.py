@@ -21,6 +21,7 @@ from dispatch.ehr_profile import EhrProfile, find_profile, with_statement
 from dispatch.fhir_answer import Match, classed, named, read_matches
 from dispatch.fhir_bundle import BUNDLE, bundle_outcome
 from dispatch.http import Answer, Exchange, Failure, web_address
+from dispatch.tls import Tls
 from dispatch.turns import Turns
 from dispatch.way import witnessed
 
@@ -113,6 +114,7 @@ class FhirServer:
         keep: bool = False,
         creates: bool = True,
         repeatable: bool = False,
+        tls: Tls | None = None,
     ) -> None:
         self._server = server
         self._profile = server.profile
@@ -121,7 +123,7 @@ class FhirServer:
         self._creates = creates
         # Where a search can tell what an earlier attempt did, a stale connection costs one more attempt and no more.
         limit = min(concurrency, server.profile.concurrency or concurrency)
-        self._http = Exchange(self._peer, timeout=timeout, limit=limit, reuse=repeatable)
+        self._http = Exchange(self._peer, timeout=timeout, limit=limit, reuse=repeatable, tls=tls)
         token = reveal(server.token)
         self._credentials = (
             Fixed({"Authorization": f"Bearer {token}"})

@@ -6,6 +6,7 @@ never hold a URL's query, a body or an identifier.
 """
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ import orjson
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown, Via
 from broker.errors import ConfigError
+from dispatch.tls import Tls, is_not_let_in, told_by
 from dispatch.way import CURRENT, Way, make_connector
 
 if TYPE_CHECKING:
@@ -88,17 +90,25 @@ def by_status(answer: Answer, peer: str, now: float, detail: str = "") -> Outcom
 
 def failure(error: BaseException, peer: str, *, started: bool, via: Via | None = None) -> Failure:
     """Class what went wrong without an answer; ``started`` says that bytes of the request may have left us."""
+    if started and is_not_let_in(_below(error)):
+        return Retry(f"{peer}: {told_by(_below(error))}", via=via)
     if started:
         return Unknown(f"{peer}: {_what_broke(error)}", via=via)
     return Retry(f"{peer}: {_what_kept_out(error)}")
 
 
-def _what_kept_out(error: BaseException) -> str:
-    import ssl  # noqa: PLC0415 - loaded by aiohttp, before it can fail
+def _below(error: BaseException) -> BaseException:
+    """Return the system's or TLS's own error, which aiohttp wraps in various ways."""
+    for inner in (getattr(error, "certificate_error", None), getattr(error, "os_error", None), error.__cause__):
+        if isinstance(inner, OSError):
+            return inner
+    return error
 
-    cause = getattr(error, "os_error", error)
-    if isinstance(error, ssl.SSLError | ssl.CertificateError) or isinstance(cause, ssl.SSLError):
-        return "TLS could not be set up (certificate or protocol refused)"
+
+def _what_kept_out(error: BaseException) -> str:
+    cause = _below(error)
+    if isinstance(cause, ssl.SSLError):
+        return told_by(cause)
     if type(error).__name__ == "ClientConnectorDNSError":
         return "its host name could not be resolved"
     if isinstance(error, TimeoutError):
@@ -123,17 +133,25 @@ class Exchange:
 
     ``timeout`` is for a whole exchange, ``connect`` for reaching the peer, both in seconds. With ``reuse`` a
     connection serves many requests; a peer that closes an idle one just then makes the outcome unknown, so it is only
-    for destinations that can tell whether an earlier request took effect.
+    for destinations that can tell whether an earlier request took effect. ``tls`` is for addresses with https.
     """
 
     def __init__(
-        self, peer: str, *, timeout: float, connect: float = CONNECT_SECONDS, limit: int = 8, reuse: bool = False
+        self,
+        peer: str,
+        *,
+        timeout: float,
+        connect: float = CONNECT_SECONDS,
+        limit: int = 8,
+        reuse: bool = False,
+        tls: Tls | None = None,
     ) -> None:
         self.peer = peer
         self._timeout = timeout
         self._connect = min(connect, timeout)
         self._limit = limit
         self._reuse = reuse
+        self._tls = tls
         self._turns = asyncio.Semaphore(limit)
         self._session: aiohttp.ClientSession | None = None
 
@@ -194,7 +212,13 @@ class Exchange:
 
         try:
             async with session.request(
-                method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
+                method,
+                URL(url, encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                ssl=self._tls.context() if self._tls is not None else True,
+                server_hostname=self._tls.server_name if self._tls is not None else None,
             ) as response:
                 content = await _read(response)
         except (ClientError, OSError, TimeoutError, ValueError) as error:

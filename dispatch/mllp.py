@@ -4,7 +4,6 @@ What is frozen for every attempt is the message itself, so MSH-7 and MSH-10 stay
 message came before.
 """
 
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
@@ -13,7 +12,7 @@ from pydantic import Field, model_validator
 
 from broker.errors import ConfigError, MessageError, StepError
 from broker.hosts import is_loopback
-from broker.spec import DestinationSpec, Endpoint, Seconds, Spec, Template
+from broker.spec import DestinationSpec, Endpoint, Seconds, Template
 from broker.wire.ack import check_header, is_acknowledgment
 from broker.wire.draft import Draft
 from broker.wire.er7 import Message
@@ -22,6 +21,7 @@ from dispatch.hl7_payload import encoded, in_lines
 from dispatch.mllp_answer import Action, Code, Table
 from dispatch.mllp_partner import Awaited, Dialled, Lines, Partner, WaitFor
 from dispatch.original import ORIGINAL
+from dispatch.tls import TlsSpec, build_tls, make_context
 
 if TYPE_CHECKING:
     from broker.message import Document
@@ -35,19 +35,6 @@ Wish = Literal["AL", "NE", "ER", "SU"]
 
 def _is_here(endpoint: str) -> bool:
     return is_loopback(endpoint.rpartition(":")[0].strip("[]"))
-
-
-class TlsSpec(Spec):
-    """TLS towards a partner: whom to trust, and who we are."""
-
-    ca: str | None = Field(
-        default=None, description="File of the authorities to trust (PEM); without it, those of the system."
-    )
-    certificate: str | None = Field(default=None, description="File of our certificate, with its chain (PEM).")
-    key: str | None = Field(default=None, description="File of the certificate's key (PEM), where that is another.")
-    server_name: str | None = Field(
-        default=None, min_length=1, description="The name in the partner's certificate, where it is not the host."
-    )
 
 
 class MllpOutSpec(DestinationSpec):
@@ -123,10 +110,9 @@ class MllpOutSpec(DestinationSpec):
 
     def build(self, tools: "Tools") -> "Destination":
         """Build the sending half; raise `ConfigError` when a certificate cannot be used."""
-        root = getattr(tools.settings, "root", None) or Path()
         return Partner(
             peer=f"partner {self.endpoint or self.listen}",
-            lines=self._lines(tools.channel, root),
+            lines=self._lines(tools),
             table=Table({str(code): action for code, action in self.actions.items()}, self.conditions),
             connections=self.connections,
             timeout=self.timeout,
@@ -134,16 +120,15 @@ class MllpOutSpec(DestinationSpec):
             check_control_id=self.check_control_id,
         )
 
-    def _lines(self, channel: str, root: Path) -> Lines:
+    def _lines(self, tools: "Tools") -> Lines:
+        root = getattr(tools.settings, "root", None) or Path()
         host, _, port = (self.endpoint or self.listen or "").rpartition(":")
         host = host.strip("[]")
-        context = None
-        if self.tls is not None:
-            context = make_context(self.tls, root, f"channel {channel}: mllp.tls", serving=self.listen is not None)
+        where = f"channel {tools.channel}: mllp.tls"
         if self.listen is not None:
-            return Awaited(host, int(port), self.connect, self.keepalive, self.connections, channel, context)
-        server_name = (self.tls.server_name or "") if self.tls else ""
-        return Dialled(host, int(port), self.connect, self.keepalive, context, server_name)
+            context = make_context(self.tls, root, where, serving=True) if self.tls is not None else None
+            return Awaited(host, int(port), self.connect, self.keepalive, self.connections, tools.channel, context)
+        return Dialled(host, int(port), self.connect, self.keepalive, build_tls(self.tls, tools, where))
 
     def build_renderer(self, kit: Any) -> "Renderer":
         """Build the pure half: the message, with its own header values."""
@@ -199,22 +184,3 @@ class MessageRenderer:
         if any(mark in payload for mark in _FRAMING):
             raise StepError("mllp: the message holds bytes that end an MLLP frame, so a partner would get a part of it")
         return payload
-
-
-def make_context(spec: TlsSpec, root: Path, where: str, *, serving: bool) -> ssl.SSLContext:
-    """Return the TLS context of a partner; raise `ConfigError` when a file cannot be used.
-
-    A partner that dials in must show a certificate where ``ca`` says whom to trust.
-    """
-    purpose = ssl.Purpose.CLIENT_AUTH if serving else ssl.Purpose.SERVER_AUTH
-    try:
-        authorities = str(root / spec.ca) if spec.ca else None
-        context = ssl.create_default_context(purpose, cafile=authorities)
-        if spec.certificate:
-            context.load_cert_chain(root / spec.certificate, root / spec.key if spec.key else None)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        why = getattr(error, "strerror", None) or "it is no certificate or key in PEM"
-        raise ConfigError(f"{where}: a certificate file cannot be used ({why})") from None
-    if serving and spec.ca:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context

@@ -1,12 +1,12 @@
 """This module is one MLLP connection to a partner: it writes a message, and gives what comes back, frame by frame."""
 
 import asyncio
-import ssl
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.keepalive import keep_alive
 from broker.wire.mllp import Decoder, Empty, Frame, frame
+from dispatch.tls import is_not_let_in
 from dispatch.way import via_of
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ _ANSWER_CAP: Final = 1024 * 1024  # bytes of an answer that we are willing to re
 _STRAYS: Final = 64  # answers that nobody waits for; a partner that sends more is not one that answers
 _SETTLED: Final = 64
 _LOOK: Final = 0.005  # seconds
-# What TLS 1.3 tells only after the handshake: the partner did not let us in, and read nothing of what we wrote.
-_NOT_LET_IN: Final = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
 
 
 class Garbled(Exception):
@@ -74,8 +72,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Note that the connection has ended."""
-        let_in = not (isinstance(error, ssl.SSLError) and any(word in str(error).upper() for word in _NOT_LET_IN))
-        self._items.append(Ended(let_in=let_in))
+        self._items.append(Ended(let_in=not is_not_let_in(error)))
         if not self.closed.done():
             self.closed.set_result(None)
         self._tell()

@@ -17,6 +17,7 @@ from broker.wire.mllp import COMMITTED, NOT_COMMITTED
 from dispatch.http import failure
 from dispatch.mllp_answer import Table, control_id_of, outcome, read_answer
 from dispatch.mllp_link import Ended, Garbled, Link
+from dispatch.tls import Tls
 
 WaitFor = Literal["answer", "application", "nothing"]
 _BACKLOG: Final = 16
@@ -46,8 +47,7 @@ class Dialled:
     port: int
     connect: float  # seconds
     keepalive: float
-    tls: ssl.SSLContext | None = None
-    server_name: str = ""
+    tls: Tls | None = None
     _idle: list[Link] = field(default_factory=list)
 
     async def open(self) -> None:
@@ -64,8 +64,8 @@ class Dialled:
                 lambda: Link(self.keepalive, _nothing),
                 self.host,
                 self.port,
-                ssl=self.tls,
-                server_hostname=(self.server_name or self.host) if self.tls else None,
+                ssl=self.tls.context() if self.tls is not None else None,
+                server_hostname=(self.tls.server_name or self.host) if self.tls is not None else None,
             )
         return link
 

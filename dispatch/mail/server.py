@@ -13,6 +13,7 @@ from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
 from broker.places import reveal
 from dispatch.mail.address import Mailbox
 from dispatch.mail.compose import Mail, compose, message_id
+from dispatch.tls import told_by
 from dispatch.way import note_via, via_of
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _broke(error: Exception, server: MailServer, *, sending: bool) -> Outcome:
 def _what_kept_out(error: Exception) -> str:
     cause = error.__cause__ or error
     if isinstance(cause, ssl.SSLError):
-        return "TLS could not be set up (certificate or protocol refused)"
+        return told_by(cause)
     if isinstance(error, TimeoutError):
         return "it did not answer within the time allowed"
     if isinstance(cause, ConnectionRefusedError):

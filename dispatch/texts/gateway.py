@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from broker.delivery import Outcome, Rejected
 from dispatch.http import Answer, Exchange
+from dispatch.tls import Tls
 
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
@@ -60,9 +61,9 @@ class HttpGateway:
     A gateway that closes an idle connection just as the next text is on its way would leave nobody knowing.
     """
 
-    def __init__(self, name: str, api: Api, *, timeout: float, limit: int) -> None:
+    def __init__(self, name: str, api: Api, *, timeout: float, limit: int, tls: Tls | None = None) -> None:
         self.api = api
-        self._http = Exchange(f"gateway {name}", timeout=timeout, limit=limit, reuse=False)
+        self._http = Exchange(f"gateway {name}", timeout=timeout, limit=limit, reuse=False, tls=tls)
 
     async def open(self) -> None:
         """Get ready to send."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 from broker.errors import MessageError
 from broker.wire import smpp
 from broker.wire.smpp import Decoder, Pdu, next_sequence, status_name
+from dispatch.tls import Tls, told_by
 from dispatch.way import note_via, via_of
 
 CONNECT_SECONDS: Final = 5.0
@@ -39,7 +40,7 @@ class Access:
     system_id: str
     password: Any = field(repr=False)  # anything with `reveal()`
     system_type: str = ""
-    tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+    tls: Tls | None = field(default=None, repr=False, compare=False)
     window: int = 10  # requests that may wait for their answer
     enquire: float = 30.0  # of silence, after which we ask whether somebody is there
 
@@ -65,7 +66,12 @@ class Link:
         access = self._access
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                self._reader, self._writer = await asyncio.open_connection(access.host, access.port, ssl=access.tls)
+                self._reader, self._writer = await asyncio.open_connection(
+                    access.host,
+                    access.port,
+                    ssl=access.tls.context() if access.tls is not None else None,
+                    server_hostname=(access.tls.server_name or access.host) if access.tls is not None else None,
+                )
         except (OSError, TimeoutError) as error:
             raise NotBound(_what_kept_out(error)) from None
         self._via = via_of(self._writer.transport)
@@ -206,7 +212,7 @@ class Link:
 
 def _what_kept_out(error: OSError | TimeoutError) -> str:
     if isinstance(error, ssl.SSLError):
-        return "TLS could not be set up (certificate or protocol refused)"
+        return told_by(error)
     if isinstance(error, TimeoutError):
         return "no connection within the time allowed"
     if isinstance(error, ConnectionRefusedError):

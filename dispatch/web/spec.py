@@ -12,6 +12,7 @@ from broker.places import reveal
 from broker.spec import DestinationSpec, Seconds
 from dispatch.auth import build_credentials
 from dispatch.http import Exchange, web_address
+from dispatch.tls import build_tls
 from dispatch.web.destination import System, WebSystem
 from dispatch.web.preset import Name, OperationSpec, PresetSpec, fill
 from dispatch.web.rendering import RequestRenderer
@@ -60,7 +61,8 @@ class HttpSpec(DestinationSpec):
         operation = self.find_operation(preset, where)
         found = tools.settings.systems[self.system]
         peer = f"system {self.system}"
-        http = Exchange(peer, timeout=self.timeout, limit=self.concurrency, reuse=operation.is_repeatable)
+        tls = build_tls(found.tls, tools, f"handoff.yaml, systems.{self.system}.tls")
+        http = Exchange(peer, timeout=self.timeout, limit=self.concurrency, reuse=operation.is_repeatable, tls=tls)
         base = _base(found, preset, self.system)
         system = System(
             name=self.system,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
@@ -107,6 +108,8 @@ class ScriptedServer:
     connections: int = 0
     scripts: dict[str, list[Behaviour]] = field(default_factory=lambda: defaultdict(list))
     base: str = ""
+    context: ssl.SSLContext | None = None  # TLS, where it speaks that
+    callers: list[str] = field(default_factory=list)  # common names of the certificates that were shown, by connection
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -116,8 +119,8 @@ class ScriptedServer:
 
     async def start(self) -> None:
         """Listen on a free port of 127.0.0.1."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.base = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.context)
+        self.base = f"http{'s' if self.context else ''}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def stop(self) -> None:
         """Close the port and drop whatever still hangs."""
@@ -134,6 +137,8 @@ class ScriptedServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        shown = writer.get_extra_info("peercert") or {}
+        self.callers += [value for each in shown.get("subject", ()) for name, value in each if name == "commonName"]
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)

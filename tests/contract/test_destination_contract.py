@@ -22,6 +22,7 @@ from config.presets import every_preset
 from config.systems import SystemSpec
 from dispatch.fhir import FhirSpec
 from dispatch.sms import SmsSpec
+from dispatch.tls import TlsSpec
 from dispatch.web.rendering import Frozen
 from dispatch.web.spec import HttpSpec
 from tests.contract.declared_gateways import GATEWAYS, declared
@@ -177,12 +178,16 @@ PATIENTS = Path(tempfile.mkdtemp(prefix="handoff-")) / "patients.db"  # nobody h
 atexit.register(shutil.rmtree, PATIENTS.parent, ignore_errors=True)
 
 
-def tools(base: str) -> Tools:
+def tools(base: str, tls: TlsSpec | None = None) -> Tools:
     settings = SimpleNamespace(
-        gateways={kind: declared(kind, base) for kind in GATEWAYS},
+        gateways={kind: declared(kind, base).model_copy(update={"tls": tls}) for kind in GATEWAYS},
         patients=f"sqlite:///{PATIENTS}",
-        servers={"ehr": SimpleNamespace(base=f"{base}/fhir", token="s3cret")},
-        systems={"crm": SystemSpec.model_validate({"base": f"{base}/api", "auth": {"bearer": {"token": "${env:T}"}}})},
+        servers={"ehr": SimpleNamespace(base=f"{base}/fhir", token="s3cret", tls=tls)},
+        systems={
+            "crm": SystemSpec.model_validate(
+                {"base": f"{base}/api", "tls": tls, "auth": {"bearer": {"token": "${env:T}"}}}
+            )
+        },
     )
     settings.systems["crm"].auth.bearer.token.reveal({"T": "s3cret"})
     nothing = cast("Any", None)

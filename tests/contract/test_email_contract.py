@@ -140,7 +140,9 @@ async def test_tls_is_what_is_spoken_by_default(certificates: Authority, monkeyp
     inbox = Inbox()
     async with served(inbox, tls_context=certificates.server(), require_starttls=True) as port:
         refused = await sent(port, plain="")  # an authority that nobody knows
-        assert refused == Retry("mail server office: TLS could not be set up (certificate or protocol refused)")
+        assert refused == Retry(
+            "mail server office: TLS could not be set up (nobody whom we trust vouches for its certificate)"
+        )
         monkeypatch.setattr(ssl, "create_default_context", certificates.client)
         taken = await sent(port, plain="")
         assert isinstance(taken, Delivered)

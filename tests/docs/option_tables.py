@@ -9,11 +9,13 @@ from typing import Any, Final
 from broker.spec import Spec
 from config.catalog import DESTINATIONS, LISTENERS
 from config.places import DatabaseSpec, S3PlaceSpec, SftpPlaceSpec
+from dispatch.tls import TlsSpec
 
 _SETTINGS: Final[dict[str, type[Spec]]] = {
     "places.sftp": SftpPlaceSpec,
     "places.s3": S3PlaceSpec,
     "databases": DatabaseSpec,
+    "tls": TlsSpec,
 }
 _KINDS: Final = ("mllp", "files", "sftp", "s3", "channel", "database", "answer")
 _WAYS_IN: Final = ("timer", "database", "files", "sftp")

@@ -27,7 +27,8 @@ FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAME: Final = re.compile(r"channel: *(\S+)")
 PROFILE: Final = re.compile(r"# (profiles/[a-z-]+\.yaml)\n")  # a profile of validation begins with its path
 PRESET: Final = re.compile(r"# (presets/[a-z-]+\.yaml)\n")  # and so does a preset of a system
-ABSENT_SECRETS: Final = {"E402", "E403", "E407"}  # variables, files and keys that are on the reader's machine only
+# Variables, files and keys that are on the reader's machine only.
+ABSENT_SECRETS: Final = {"E402", "E403", "E407", "E408"}
 LINK: Final = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 
 
