@@ -59,6 +59,8 @@ def _first_line(error: Exception) -> str:
 def _connect_args(url: Any, timeout: float) -> dict[str, Any]:
     if url.drivername == "postgresql+psycopg":
         return {"connect_timeout": CONNECT, "options": f"-c statement_timeout={int(timeout * 1000)}"}
+    if url.get_driver_name() == "pymysql":
+        return {"connect_timeout": CONNECT, "read_timeout": timeout, "write_timeout": timeout}
     return {"timeout": timeout} if url.get_backend_name() == "sqlite" else {}
 
 

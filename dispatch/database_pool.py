@@ -21,6 +21,8 @@ from dispatch.way import address_of
 _DATA: Final = ("22", "23", "P0", "44")  # classes of SQLSTATE: data, integrity, raised by a procedure, view's check
 _AWAY: Final = ("08", "57")  # the connection, the server
 _NOT_BEGUN: Final = ("42883", "42501", "3F000")  # there is no such procedure, or we may not call it
+# What MySQL and MariaDB tell apart by number only: no such procedure, no right to call it, a procedure's own SIGNAL.
+_STATES: Final = {1305: "42883", 1370: "42501", 1644: "P0001"}
 _BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL")  # SQLite has not committed then
 
 
@@ -113,15 +115,21 @@ def judged(error: Exception, peer: str, *, committing: bool, commits: bool) -> O
     import sqlalchemy as sa  # noqa: PLC0415 - as above
 
     original = getattr(error, "orig", None)
-    state = str(getattr(original, "sqlstate", None) or "")
+    state = _STATES.get(_number(original)) or str(getattr(original, "sqlstate", None) or "")
     reason = f"{peer}: {error_kind(error)}"
-    if state[:2] in _DATA if state else isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
+    if state[:2] in _DATA or isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
         return Rejected(f"{reason}: the database does not take these values", location=_place(original))
     busy = str(getattr(original, "sqlite_errorname", "")).startswith(_BUSY)
     lost = committing and not busy and (not state or state[:2] in _AWAY)
     if lost or (commits and state not in _NOT_BEGUN):
         return Unknown(f"{reason}, and the work may have been committed before")
     return Retry(reason)
+
+
+def _number(original: Any) -> int:
+    """Return the number that MySQL and MariaDB give an error, 0 where there is none."""
+    first = next(iter(getattr(original, "args", ())), 0)
+    return first if isinstance(first, int) else 0
 
 
 def _place(original: Any) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _TRUE: Final = frozenset({"true", "t", "yes", "y", "1"})
 _FALSE: Final = frozenset({"false", "f", "no", "n", "0"})
 _UPSERTS: Final = frozenset({"postgresql", "sqlite"})
+_LOCKING: Final = frozenset({"mysql", "mariadb"})  # their upsert would take any unique index for the one that is meant
 
 
 class Unfit(Exception):
@@ -108,7 +109,10 @@ def _find_and_write(
     import sqlalchemy as sa  # noqa: PLC0415 - as above
 
     meant = sa.and_(*(table.c[name] == row[name] for name in target))
-    if connection.execute(sa.select(sa.literal(1)).select_from(table).where(meant).limit(1)).first() is None:
+    look = sa.select(sa.literal(1)).select_from(table).where(meant).limit(1)
+    if connection.dialect.name in _LOCKING:
+        look = look.with_for_update()  # of two at the same time one becomes the victim of a deadlock, and tries again
+    if connection.execute(look).first() is None:
         return int(connection.execute(table.insert(), row).rowcount)
     if not changes:
         return 0
@@ -172,6 +176,8 @@ def fitted(value: Any, kind: Any, column: str) -> Any:
     if value is None or (isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))):
         return value
     try:
+        if getattr(kind, "display_width", None) == 1:  # a truth value of MySQL and MariaDB
+            return int(_truth(value))
         return _CONVERSIONS.get(wanted, _as_it_is)(value)
     except (ValueError, TypeError, InvalidOperation):
         text = f"the value for the column {column} is no {wanted.__name__}"

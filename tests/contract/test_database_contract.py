@@ -289,7 +289,7 @@ async def test_procedures_are_nothing_for_sqlite(sqlite_url: str) -> None:
 def test_database_that_cannot_be_used_is_told_at_the_start() -> None:
     for url, words in (
         ("nosuch://host/x", "Can't load plugin"),
-        ("mysql+pymysql://host/x", "pymysql is not installed"),
+        ("oracle+oracledb://host/x", "oracledb is not installed"),
         ("postgresql://host:port/x", "no URL that SQLAlchemy knows"),
     ):
         with pytest.raises(ConfigError, match=words):
