@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from broker.durable import keep_names, write_to_disk
 from broker.errors import NotReady, StoreError
 from broker.ids import hour_of
 
@@ -135,10 +136,6 @@ def _make_key(path: Path) -> bytes:
     key = os.urandom(_KEY)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(file.fileno())
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+        write_to_disk(file, key)
+    keep_names(path.parent)
     return key

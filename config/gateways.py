@@ -115,7 +115,9 @@ class VonageMessagesSpec(GatewaySpec):
     def build(self, name: str, tools: "Tools", *, timeout: float, limit: int) -> Gateway:
         """Build the gateway; raise `ConfigError` where the private key is none."""
         if self.private_key is not None:
-            _check_key(self.private_key, name)
+            from dispatch.signing import read_key  # noqa: PLC0415 - brings cryptography's keys along
+
+            read_key(self.private_key.reveal(), f"handoff.yaml, gateways.{name}.private_key", algorithm="RS256")
         api = VonageMessages(
             name=name,
             base=self.base,
@@ -127,19 +129,6 @@ class VonageMessagesSpec(GatewaySpec):
             callback=self.callback or "",
         )
         return HttpGateway(name, api, timeout=timeout, limit=limit, tls=self.build_tls(name, tools))
-
-
-def _check_key(key: Secret, name: str) -> None:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415 - slow to load
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - slow to load
-
-    try:
-        loaded = load_pem_private_key(key.reveal().encode(), None)
-    except (ValueError, TypeError):
-        loaded = None
-    if not isinstance(loaded, RSAPrivateKey):
-        text = "is no RSA private key in PEM without a passphrase; download it again from the application's page"
-        raise ConfigError(f"handoff.yaml, gateways.{name}.private_key: {key.reference} {text}")
 
 
 class AnswerSpec(Spec):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import Field
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
+from broker.durable import keep_names, write_to_disk
 from dispatch.filing import Exists, File, FileOutSpec, Filing, there_already
 
 if TYPE_CHECKING:
@@ -86,21 +87,14 @@ class Folder:
     def _write(self, temporary: Path, content: bytes) -> None:
         with os.fdopen(os.open(temporary, _OPEN, self.mode), "wb") as opened:
             os.fchmod(opened.fileno(), self.mode)  # whatever the umask is
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
+            write_to_disk(opened, content)
 
     def _kept(self, file: File) -> Outcome:
         """Bring the new name to disk."""
         try:
-            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            keep_names(self.folder)
         except OSError as error:
-            if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some mounted folders have no such thing
-                return Unknown(f"{self.peer}: the file is there, and may not outlive a crash ({error.strerror})")
+            return Unknown(f"{self.peer}: the file is there, and may not outlive a crash ({error.strerror})")
         return Delivered(reference=file.name)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from broker.durable import keep_names, write_to_disk
 from broker.errors import ConfigError
 from dispatch.signing import ALGORITHMS, SigningKey, make_key, read_key
 
@@ -98,15 +99,9 @@ def write_privately(path: Path, content: bytes) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        write_to_disk(file, content)
     fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    keep_names(path.parent)
 
 
 def _read(path: Path) -> LiveKey:

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from broker.durable import write_to_disk
 from broker.errors import NotReady
 from broker.hosts import is_loopback
 from broker.notices import Bug, Notice
@@ -41,10 +42,8 @@ def make_token(data: Path) -> str:
     try:
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_urlsafe(32) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            with os.fdopen(descriptor, "wb") as file:
+                write_to_disk(file, secrets.token_urlsafe(32).encode() + b"\n")
         mode = stat.S_IMODE(path.stat().st_mode)
         token = path.read_text()[:_LONGEST_TOKEN].strip()
     except OSError as error:

@@ -96,6 +96,13 @@ def test_missing_key_of_our_own_is_warned_of(tmp_path: Path) -> None:
     assert "no key that signs with RS256" in other
 
 
+def test_key_of_a_gateway_is_tried(tmp_path: Path) -> None:
+    text = "gateways: {v: {kind: vonage-messages, application: a, private_key: '${env:K}', from: x}}"
+    (tmp_path / "handoff.yaml").write_text(text)
+    _, (found,) = read_settings(tmp_path / "handoff.yaml", environment={"K": "no key"})
+    assert (found.code, found.text[:48]) == ("E406", "gateways.v.private_key: this is no private key i")
+
+
 @pytest.mark.parametrize("host", ["https://idp.example", "http://localhost:1", "http://127.0.0.1", "http://[::1]:9"])
 def test_secrets_go_over_tls_or_stay_here(tmp_path: Path, host: str) -> None:
     auth = f"{{client_credentials: {{token_url: '{host}/t', client_id: x, client_secret: '${{env:T}}'}}}}"
