@@ -18,6 +18,7 @@ TESTED: Final = {
     "schema": "vendor's description",
     "server": "foreign server",
     "facts": "documented facts",
+    "memory": "facts from memory",
     "": "not by us",
 }
 # The Specs of a preset's file, with the key that leads to each.
@@ -49,7 +50,8 @@ what an earlier attempt made is found. *Held*: a repeat would have a second effe
 
 **Tested** by *vendor's description*: a mock server of somebody else's (Prism) holds each request to the vendor's own
 API description, and refuses it with a mistake in it. By *documented facts*: a server of ours answers what the vendor's
-pages say, success and errors. None was tested against a live account.
+pages say, success and errors. By *facts from memory*: the same, but nobody looked the pages up, so compare before you
+rely on it. None was tested against a live account.
 
 Values in bold are needed; the others have a default.
 """

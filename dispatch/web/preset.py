@@ -196,10 +196,11 @@ class OperationSpec(Spec):
     find: FindSpec | None = Field(default=None, description="A search that goes before.")
     success: SuccessSpec = Field(default=SuccessSpec(), description="What success looks like.")
     rules: list[RuleSpec] = Field(default=[], description="What answers mean, before the preset's own rules.")
-    tested: Literal["schema", "server", "facts", ""] = Field(
+    tested: Literal["schema", "server", "facts", "memory", ""] = Field(
         default="",
         description="How it was tested: schema (a mock server over the vendor's own API description), server (a server "
-        "of somebody else's) or facts (our server, made from documented facts).",
+        "of somebody else's), facts (our server, made from documented facts) or memory (our server, made from what its "
+        "authors remember of the vendor's pages).",
     )
     PARTS: ClassVar[tuple[str, ...]] = ("path", "query", "headers", "body", "row")  # that hold templates
 

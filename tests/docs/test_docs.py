@@ -308,17 +308,25 @@ def _channels(page: str, text: str) -> dict[str, str]:
     return chosen
 
 
+def _without_keys(settings: dict[str, Any]) -> None:
+    for system in settings.get("systems", {}).values():
+        if "${file:" in str(system):
+            system.pop("auth")
+    for gateway in settings.get("gateways", {}).values():
+        if gateway.pop("private_key", None):
+            del gateway["application"]
+            gateway |= {"account": "x", "secret": "${env:ABSENT:-sandbox}"}
+
+
 def _named_settings(page: str) -> str:
-    """Return our settings with what those on a page add; systems whose secrets are files go without them."""
+    """Return our settings with what those on a page add; systems and gateways whose keys are files go without them."""
     found = yaml.safe_load((ROOT / "handoff.yaml").read_text())
     for place, text in _blocks("yaml"):
         if place == page and text.startswith("# handoff"):
             for key, named in yaml.safe_load(text).items():
                 if key != "servers":  # of one name there are several, to show what each EHR takes
                     found[key] = {**found.get(key, {}), **named} if isinstance(named, dict) else named
-    for system in found.get("systems", {}).values():
-        if "${file:" in str(system):
-            system.pop("auth")
+    _without_keys(found)
     return re.sub(r"\$\{file:[^}]*\}", "${env:ABSENT:-sandbox}", yaml.safe_dump(found))
 
 

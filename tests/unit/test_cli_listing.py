@@ -25,8 +25,10 @@ def test_presets_name_their_operations_and_how_each_was_tested(capsys: pytest.Ca
     assert found["salesforce"]["operations"]["upsert_patients"]["rows"] == 200
     assert {each["tested"] for preset in found.values() for each in preset["operations"].values()} == {
         "facts",
+        "memory",
         "schema",
     }
+    assert {each["tested"] for each in found["creatio"]["operations"].values()} == {"memory"}
     assert found["salesforce"]["operations"]["create_task"]["values"]["subject"]["required"]
 
 
