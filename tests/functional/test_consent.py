@@ -1,5 +1,8 @@
-"""This module shows with the real engine that only who agreed gets a text, and that a *no* counts from when it came."""
+"""This module shows with the real engine that a text goes only to who agreed, and not at night, and then once."""
 
+import datetime as dt
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -46,3 +49,28 @@ def test_text_goes_to_who_agreed_until_they_say_no(engine: Running) -> None:
     refused = text_after(engine, "CONSENT4", b"ZCN|1|N\r")
     assert refused["state"] == "suppressed"
     assert refused["reason"].startswith("consent to sms for appointment was withdrawn at 20")
+
+
+def test_text_that_waits_for_the_morning_over_a_crash_is_sent_once(tmp_path: Path) -> None:
+    """It is written down as waiting, not as being sent, so that a crash leaves nothing unknown."""
+    engine = Running(tmp_path)
+    file = tmp_path / "channels" / "mercy-adt.yaml"
+    text = file.read_text().replace("first: 30s", "first: 200ms")  # the sandbox may start later than the engine
+    now = dt.datetime.now(dt.UTC)
+    begin, end, later = (f"{now + dt.timedelta(hours=hours):%H:%M}" for hours in (-1, 6, 12))
+    night = '  welcome-text:\n    quiet_hours: {{from: "{}", to: "{}", zone: UTC}}\n'
+    file.write_text(text.replace("  welcome-text:\n", night.format(begin, end)))
+    with engine:
+        engine.send("adt_a04")
+        until = time.monotonic() + 10
+        while not (waiting := engine.read("deliveries", "list", "--destination", "welcome-text")["deliveries"]):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert [(each["state"], each["attempts"]) for each in waiting] == [("waiting", 0)]
+        engine.stop(signal.SIGKILL)
+        file.write_text(text.replace("  welcome-text:\n", night.format(end, later)))
+        engine.start()
+        deliveries = engine.settled("MERCY0000104")["deliveries"]
+    (sent,) = [each for each in deliveries if each["destination"] == "welcome-text"]
+    outcomes = [each["outcome"] for each in sent["attempts"]]
+    assert (sent["state"], outcomes[-1], set(outcomes[:-1]) <= {"retry"}) == ("delivered", "delivered", True)
