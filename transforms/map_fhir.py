@@ -9,7 +9,16 @@ from broker.errors import StepError
 from broker.fhir.elements import is_resource
 from transforms.fhir_pool import Pool, Reader, addressed
 from transforms.fhir_types import NOTHING, Node, identifier, node, nodes, text
-from transforms.map_fhir_events import PARTS, VERSION, Told, Untold, event_of
+from transforms.map_fhir_events import (
+    PARTS,
+    VERSION,
+    WITHOUT_PATIENT,
+    Told,
+    Untold,
+    event_of,
+    has_subject,
+    subjects_of,
+)
 from transforms.map_fhir_people import referred_patient
 from transforms.map_fhir_results import reported
 
@@ -203,11 +212,30 @@ def _summary(pool: Pool, entries: list[Entry], told: Told) -> Event:
     for entry in entries:
         if entry is head or id(entry.resource) in inside or entry.kind not in PARTS:
             continue
-        try:
-            others.append(PARTS[entry.kind](Reader(pool, entry.resource), entry.resource))
-        except StepError:
-            continue
+        reader = Reader(pool, entry.resource)
+        if _is_about(main.patient, reader, entry, told._replace(place=f"{entry.place}.resource")):
+            others.append(PARTS[entry.kind](reader, entry.resource))
     return _joined(main, others)
+
+
+def _is_about(patient: Patient, reader: Reader, entry: Entry, told: Told) -> bool:
+    """Tell whether an entry of a document says something of its patient.
+
+    What has no subject is the document's own (FHIR R4, documents.html#content). Another Patient came along to be
+    referred to. Raises `StepError` for anything else that is about another patient: it belongs into no chart here.
+    """
+    named_elsewhere = entry.kind in {"Patient", "Appointment"}
+    if entry.kind in WITHOUT_PATIENT or not (named_elsewhere or has_subject(reader, entry.resource)):
+        return True
+    try:
+        subjects = subjects_of(reader, entry.resource, told)
+    except Untold:
+        return False
+    if key_of(patient) in {key_of(each) for each in subjects}:
+        return True
+    if entry.kind != "Patient":
+        _fail(told.place, f"this {entry.kind} is about another patient than the document; send it outside the document")
+    return False
 
 
 def key_of(patient: Patient) -> Hashable:

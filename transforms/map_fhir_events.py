@@ -170,12 +170,7 @@ def subjects_of(reader: Reader, resource: Node, told: Told) -> list[Patient]:
     kind = str(resource.get("resourceType"))
     if kind == "Patient":
         return [_told_patient(reader, resource)]
-    name = _SUBJECTS.get(kind, "subject")
-    if kind == "Appointment":
-        name = "participant"
-        links = [each for each in actors(resource) if reader.find(each).kind == "Patient"]
-    else:
-        links = nodes(resource, name)[:1]
+    name, links = _subject_links(reader, resource, kind)
     place = f"{told.place or kind}.{name}"
     if not links:
         untold = Untold if kind == "Appointment" else StepError
@@ -183,6 +178,19 @@ def subjects_of(reader: Reader, resource: Node, told: Told) -> list[Patient]:
             f"{place} names no patient, so nobody can say whom this is about", step="canonical", location=place
         )
     return [_patient_of(reader, link, place) for link in links]
+
+
+def has_subject(reader: Reader, resource: Node) -> bool:
+    """Tell whether a resource says whom it is about; a Patient and staff do not."""
+    return bool(_subject_links(reader, resource, str(resource.get("resourceType")))[1])
+
+
+def _subject_links(reader: Reader, resource: Node, kind: str) -> tuple[str, list[Node]]:
+    """Return the element of a resource that names the patients, and what it refers to."""
+    if kind == "Appointment":
+        return "participant", [each for each in actors(resource) if reader.find(each).kind == "Patient"]
+    name = _SUBJECTS.get(kind, "subject")
+    return name, nodes(resource, name)[:1]
 
 
 def _patient_of(reader: Reader, link: Node, place: str) -> Patient:

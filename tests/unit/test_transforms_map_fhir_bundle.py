@@ -210,19 +210,22 @@ def test_message_says_where_it_came_from() -> None:
     assert (event.source.application, event.source.facility, event.source.control_id) == ("ehr", "Mercy", "M-1")
 
 
+HEAD = {
+    "resourceType": "Composition",
+    "id": "c",
+    "identifier": {"value": "DOC-1"},
+    "status": "final",
+    "type": coded("34133-9", "http://loinc.org"),
+    "subject": {"reference": f"{BASE}/Patient/p1"},
+    "date": "2026-11-20T10:00:00Z",
+    "author": [{"reference": "Practitioner/d1"}],
+    "title": "Summary",
+    "section": [{"title": "Problems", "text": {"status": "generated", "div": "<div>x</div>"}}],
+}
+
+
 def test_document_is_one_summary_of_all_that_it_holds() -> None:
-    head = {
-        "resourceType": "Composition",
-        "id": "c",
-        "identifier": {"value": "DOC-1"},
-        "status": "final",
-        "type": coded("34133-9", "http://loinc.org"),
-        "subject": {"reference": f"{BASE}/Patient/p1"},
-        "date": "2026-11-20T10:00:00Z",
-        "author": [{"reference": "Practitioner/d1"}],
-        "title": "Summary",
-        "section": [{"title": "Problems", "text": {"status": "generated", "div": "<div>x</div>"}}],
-    }
+    head = HEAD
     rest = (resource(kind) for kind in ("Practitioner", "Condition", "AllergyIntolerance", "MedicationRequest", "Observation", "Coverage"))  # fmt: skip  # noqa: E501
     (event,) = told(bundle("document", head, PATIENT, *rest, resource("DiagnosticReport"), resource("Encounter")))
     assert (event.kind, event.occurred_at, event.patient.family) == ("summary.received", head["date"], "Testwood")
@@ -234,6 +237,22 @@ def test_document_is_one_summary_of_all_that_it_holds() -> None:
     assert event.encounter
     with pytest.raises(StepError, match="begins with a Composition"):
         told(bundle("document", PATIENT))
+
+
+def test_document_takes_nothing_in_about_another_patient() -> None:
+    mother = resource(
+        "Patient", id="p2", identifier=[{"system": "urn:x", "value": "2"}], contact=[{"name": {"family": "Else"}}]
+    )
+    (event,) = told(bundle("document", HEAD, PATIENT, mother, resource("Observation", subject=None)))
+    assert (event.patient.family, len(event.observations)) == ("Testwood", 1)
+    assert "Else" not in repr(event)
+    for kind in ("Condition", "Observation", "Encounter", "Appointment"):
+        other = {"reference": f"{BASE}/Patient/p2"}
+        subject = {"participant": [{"actor": other}]} if kind == "Appointment" else {"subject": other}
+        with pytest.raises(StepError, match=rf"entry\[3\].resource: this {kind} is about another patient"):
+            told(bundle("document", HEAD, PATIENT, mother, resource(kind, **subject)))
+    (event,) = told(bundle("document", HEAD, PATIENT, resource("Condition", subject={"reference": "Group/g"})))
+    assert not event.conditions
 
 
 def test_several_resources_about_one_patient_are_one_event_for_a_channel() -> None:
