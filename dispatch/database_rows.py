@@ -176,7 +176,7 @@ def fitted(value: Any, kind: Any, column: str) -> Any:
     if value is None or (isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))):
         return value
     try:
-        if getattr(kind, "display_width", None) == 1:  # a truth value of MySQL and MariaDB
+        if getattr(kind, "display_width", None) == 1 and _is_truth(value):  # what MySQL and MariaDB call boolean
             return int(_truth(value))
         return _CONVERSIONS.get(wanted, _as_it_is)(value)
     except (ValueError, TypeError, InvalidOperation):
@@ -193,6 +193,10 @@ def _whole(value: Any) -> int:
     if number != number.to_integral_value():
         raise ValueError("not whole")
     return int(number)
+
+
+def _is_truth(value: Any) -> bool:
+    return str(value).strip().lower() in _TRUE | _FALSE
 
 
 def _truth(value: Any) -> bool:

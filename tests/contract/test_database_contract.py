@@ -42,9 +42,9 @@ def run(url: str, sql: str) -> list[tuple[Any, ...]]:
         return done.fetchall() if done.description else []
 
 
-def build(url: str, **options: Any) -> Destination:
+def build(url: str, *, password: str | None = None, **options: Any) -> Destination:
     nothing = cast("Any", None)
-    settings = SimpleNamespace(root=Path("/"), databases={"dwh": SimpleNamespace(url=url, password=None)})
+    settings = SimpleNamespace(root=Path("/"), databases={"dwh": SimpleNamespace(url=url, password=password)})
     tools = Tools(channel="adt", intake=nothing, notify=lambda _: None, settings=settings)
     given = {"database": "dwh", "values": dict.fromkeys(VALUES, "x"), "timeout": "5s", **options}
     return DatabaseOutSpec.model_validate(given).build(tools)

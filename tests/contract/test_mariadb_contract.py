@@ -1,20 +1,17 @@
 """This module holds the database destination to its contract on MariaDB, through PyMySQL: rows, upserts, procedures."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import orjson
 import pytest
 
-from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown, Via
-from broker.parts import Tools
-from dispatch.database import DatabaseOutSpec
+from broker.delivery import Delivered, Rejected, Retry, Unknown, Via
 from tests.conftest import find
-from tests.contract.test_database_contract import Proxy
+from tests.contract.test_database_contract import VALUES, Proxy
+from tests.contract.test_database_contract import opened as sending
 from tests.mariadb import PASSWORD, MariaDb
 
 TABLE = (
@@ -25,7 +22,6 @@ PROCEDURE = """CREATE OR REPLACE PROCEDURE admit(m varchar(20), f varchar(20)) B
 IF f = 'nobody' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not here'; END IF;
 INSERT INTO visit (mrn, family) VALUES (m, f);
 IF f = 'late' THEN COMMIT; SELECT nothing FROM nowhere; END IF; END"""
-VALUES: dict[str, Any] = {"mrn": "0012", "family": "Okafor"}
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +42,9 @@ def maria(server: MariaDb) -> MariaDb:
     return server
 
 
-@asynccontextmanager
-async def opened(url: str, **options: Any) -> AsyncIterator[Callable[..., Any]]:
-    """Give what sends values to a database."""
-    nothing = cast("Any", None)
-    settings = SimpleNamespace(root=Path("/"), databases={"dwh": SimpleNamespace(url=url, password=PASSWORD)})
-    given = {"database": "dwh", "timeout": "5s", "values": dict.fromkeys(VALUES, "x"), **options}
-    destination = DatabaseOutSpec.model_validate(given).build(Tools("adt", nothing, lambda _: None, settings))
-    await destination.open()
-
-    async def send(values: dict[str, Any], key: str = "k1") -> Outcome:
-        (outcome,) = await destination.send([Delivery(id=1, route=1, key=key, request=orjson.dumps(values))])
-        return outcome
-
-    yield send
-    await destination.close()
+def opened(url: str, **options: Any) -> AbstractAsyncContextManager[Callable[..., Any]]:
+    """Give what sends values to the database."""
+    return sending(url, password=PASSWORD, **options)
 
 
 async def test_row_is_inserted_updated_by_its_key_and_never_inserted_twice(maria: MariaDb) -> None:
@@ -86,7 +70,9 @@ async def test_values_fit_their_columns_or_are_refused(maria: MariaDb) -> None:
             outcome = await send({**given, **wrong})  # the last is there already
             assert isinstance(outcome, Rejected), wrong
             assert "Okafor" not in repr(outcome)
-    assert [str(value) for value in maria.run("SELECT beds, open, born FROM visit")[0]] == ["12", "1", "1962-09-10"]
+        assert isinstance(await send({**given, "mrn": "0013", "open": "7"}), Delivered)  # it is a small number, too
+    rows = maria.run("SELECT beds, open, born FROM visit ORDER BY mrn")
+    assert [[str(value) for value in row] for row in rows] == [["12", "1", "1962-09-10"], ["12", "7", "1962-09-10"]]
 
 
 async def test_two_at_a_time_of_one_key_make_one_row(maria: MariaDb) -> None:
