@@ -12,6 +12,7 @@ EPOCH_MS: Final = 1_577_836_800_000  # 2020-01-01T00:00:00Z
 DELIVERIES: Final = 63  # most of one message: destinations of its channel, times patients
 _MILLISECOND: Final = 1 << 22
 _STEP: Final = 1 << 6
+_END: Final = 1 << 63
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES: Final = {letter: value for value, letter in enumerate(_ALPHABET)} | {"I": 1, "L": 1, "O": 0}
 _LENGTH: Final = 13
@@ -60,3 +61,12 @@ def read(text: str) -> int:
     for letter in letters:
         identifier = identifier << 5 | _VALUES[letter]
     return identifier
+
+
+def read_or_none(text: str) -> int | None:
+    """Return the id that a text stands for; None if it stands for none."""
+    try:
+        identifier = read(text)
+    except ValueError:
+        return None
+    return identifier if identifier < _END else None

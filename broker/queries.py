@@ -16,7 +16,9 @@ from broker.errors import MessageError
 from broker.formats.rows import place_of
 from broker.ids import DELIVERIES, EPOCH_MS, message_of, time_of
 from broker.keys import find
-from broker.queries_reports import ReportRow, reports
+from broker.passing import origin_of, passed_by
+from broker.queries_passing import became
+from broker.queries_reports import ReportRow, references, reports
 from broker.sql import Connection, Row
 from broker.wire.header import read_header
 
@@ -111,6 +113,7 @@ class DeliveryRow:
     location: str | None
     attempts: tuple[AttemptRow, ...] = ()
     reports: tuple[ReportRow, ...] = ()  # what the other side said later
+    became_id: int | None = None  # the message that another channel of ours made of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ class Journey:
     message: MessageRow
     deliveries: tuple[DeliveryRow, ...]
     content: str | None
+    came_from_id: int | None = None  # the message of another channel that passed it on
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,15 +291,16 @@ def trace(connection: Connection, reading: Reading, identifier: int) -> Journey 
         attempts.setdefault(delivery, []).append(AttemptRow(*(*attempt[:5], via)))
     found = connection.rows(_DELIVERIES, (first, first + DELIVERIES))
     names = {row[0]: row[1] for row in found}
-    told = reports(connection, reading, first, first + DELIVERIES)
-    deliveries = [
-        DeliveryRow(
-            *(*row[:3], names.get(row[3]), *row[4:11], tuple(attempts.get(row[0]) or _only(row)), told.get(row[0], ()))
-        )
-        for row in found
-    ]
-    briefs = [Brief(each.id, each.destination, each.state) for each in deliveries]
-    return Journey(_message(reading, rows[0], briefs), tuple(deliveries), rows[0][12])
+    named = references(connection, reading, first, first + DELIVERIES)
+    told, next_ = reports(connection, reading, named), became(connection, passed_by(rows[0][1], first), named)
+
+    def delivery_of(row: Row) -> DeliveryRow:
+        told_of = tuple(attempts.get(row[0]) or _only(row)), told.get(row[0], ()), next_.get(row[0])
+        return DeliveryRow(*(*row[:3], names.get(row[3]), *row[4:11], *told_of))
+
+    deliveries = tuple(map(delivery_of, found))
+    message = _message(reading, rows[0], [Brief(each.id, each.destination, each.state) for each in deliveries])
+    return Journey(message, deliveries, rows[0][12], origin_of(message.peer))
 
 
 def _only(row: Row) -> list[AttemptRow]:

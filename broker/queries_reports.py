@@ -1,6 +1,6 @@
 """This module finds what other sides reported of deliveries."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -35,12 +35,22 @@ def reference_hash(reading: "Reading", reference: str) -> int:
     return reading.search_hash("", "report", reference)
 
 
-def reports(connection: Connection, reading: "Reading", first: int, last: int) -> dict[int, tuple[ReportRow, ...]]:
-    """Return what was reported of deliveries with ids above ``first`` up to ``last``, the earliest first."""
-    owners: dict[int, int] = {}
-    for delivery, detail in connection.rows(_DETAILS, (first, last)):
-        for reference in _references(reading.open("attempt", delivery, bytes(detail))):
-            owners[reference_hash(reading, reference)] = delivery
+def references(connection: Connection, reading: "Reading", first: int, last: int) -> dict[int, list[str]]:
+    """Return what the other sides call deliveries with ids above ``first`` up to ``last``.
+
+    There are several names where what was delivered went in parts.
+    """
+    return {
+        delivery: reading.open("attempt", delivery, bytes(detail)).partition(b"\n\n")[0].decode().split(" ")
+        for delivery, detail in connection.rows(_DETAILS, (first, last))
+    }
+
+
+def reports(
+    connection: Connection, reading: "Reading", named: Mapping[int, Iterable[str]]
+) -> dict[int, tuple[ReportRow, ...]]:
+    """Return what was reported of deliveries by what the other sides call them, the earliest first."""
+    owners = {reference_hash(reading, name): delivery for delivery, names in named.items() for name in names}
     found: dict[int, list[ReportRow]] = {}
     for reference, state, code, at in connection.bulk(*_REPORTS, [(one,) for one in owners]):
         found.setdefault(owners[reference], []).append(ReportRow(state, code, at))
@@ -50,8 +60,3 @@ def reports(connection: Connection, reading: "Reading", first: int, last: int) -
 def _in_order(row: ReportRow) -> tuple[bool, float]:
     """Return what to sort by: that a text was sent comes before what became of it, however late that was told."""
     return row.state != "sent", row.reported_at
-
-
-def _references(detail: bytes) -> Iterable[str]:
-    """Return the references in an attempt's detail: several where what was delivered went in parts."""
-    return detail.partition(b"\n\n")[0].decode().split(" ")

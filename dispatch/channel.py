@@ -13,8 +13,9 @@ from pydantic import Field
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry
 from broker.errors import NotAccepted, StepError
-from broker.ids import message_of, show
+from broker.ids import show
 from broker.message import Inbound
+from broker.passing import passed_by
 from broker.spec import DestinationSpec, Escape, Template
 from dispatch.hl7_payload import encoded
 from dispatch.original import ORIGINAL, original
@@ -92,7 +93,7 @@ class OtherChannel:
         inbound = Inbound(
             channel=self.to,
             body=delivery.request,
-            peer=f"channel:{self.own}/{show(message_of(delivery.id))}",
+            peer=passed_by(self.own, delivery.id),
             received_at=time.time(),
             key=delivery.key.encode(),
         )

@@ -70,7 +70,7 @@ def journey(found: dict[str, Any]) -> str:
     """Return one message's journey: what it is, how far the steps came, and every delivery with its attempts."""
     title = f"message {found['id']}  {found['channel']}  {found['type']}  control id {found['control_id']}"
     began = found["received_at"]
-    lines = [title, f"  {clock(began)}  ● received from {found['peer'] or 'unknown'}"]
+    lines = [title, f"  {clock(began)}  ● {_received(found)}"]
     if found["processed_at"] is None:
         lines.append(_line(None, "waiting", "waits for its steps"))
     else:
@@ -81,7 +81,16 @@ def journey(found: dict[str, Any]) -> str:
             lines.append(f"  {'':23}    {_why(found)}")
     for delivery in found["deliveries"]:
         lines += _delivery(delivery, began)
+        if then := delivery.get("then"):
+            lines += [f"    {line}" for line in journey(then).splitlines()]
     return "\n".join(lines)
+
+
+def _received(found: dict[str, Any]) -> str:
+    if found["came_from_id"] is None:
+        return f"received from {found['peer'] or 'unknown'}"
+    channel = found["peer"].removeprefix("channel:").rpartition("/")[0]
+    return f"passed on by channel {channel}, message {found['came_from_id']}"
 
 
 def _delivery(delivery: dict[str, Any], began: str) -> list[str]:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from broker import queries, sql, states
+from broker import ids, queries, queries_passing, sql, states
 from broker.acts import read_pauses
 from broker.errors import HandoffError, NotFound, StoreError
 from broker.notices import ConfigurationReloaded
@@ -22,7 +22,7 @@ from broker.units import Act
 from console.plain import patient_to_json, to_json
 from console.report import Hub
 from console.version import product_version
-from console.web.asking import Refused, read_id, read_id_or_none, read_limit, read_number, read_object
+from console.web.asking import Refused, read_id, read_limit, read_number, read_object
 from console.web.disclosures import account
 from console.web.journey import as_json
 from console.web.overview import Overview
@@ -30,6 +30,7 @@ from console.web.ports import Engine, Reload, Settings
 from console.web.sending import Sending
 
 _ACTS = ("replay", "discard")
+_FURTHER = 8  # channels that a journey is followed through
 
 
 Answer = Callable[[Request], Awaitable[Any]]
@@ -88,18 +89,37 @@ class Api:
         return {"messages": to_json(await self.engine.read(queries.messages, wanted))}
 
     async def trace(self, request: Request) -> Any:
-        """One journey, by an id of ours (message or delivery) or by a control id (then its newest message)."""
+        """One journey: by an id of ours (message or delivery), or the newest of a control id, from its beginning."""
         asked = request.path_params["id"]
-        for identifier in (read_id_or_none(asked), await self._by_control_id(asked)):
-            found = identifier is not None and await self.engine.read(queries.trace, identifier)
-            if found:
-                return as_json(found)
+        for identifier in (ids.read_or_none(asked), await self._by_control_id(asked)):
+            found = None if identifier is None else await self._journey(identifier, _FURTHER)
+            if found is not None:
+                return found
         message = f"no message has the id or the control id {asked[:64]!r}"
         raise Refused(message, 404)
 
+    async def _journey(self, identifier: int, further: int) -> dict[str, Any] | None:
+        """Return a journey; ``then`` of a delivery is what became of it in the channel that it was passed on to."""
+        found = await self.engine.read(queries.trace, identifier)
+        if found is None:
+            return None
+        shown = as_json(found)
+        for delivery, row in zip(shown["deliveries"], found.deliveries, strict=True):
+            if row.became_id is not None and further:
+                delivery["then"] = await self._journey(row.became_id, further - 1)
+        return shown
+
     async def _by_control_id(self, value: str) -> int | None:
         found = await self.engine.read(queries.messages, Filter(control_id=value, limit=1))
-        return found[0].id if found else None
+        if not found:
+            return None
+        first: int = found[0].id
+        for _ in range(_FURTHER):
+            before = await self.engine.read(queries_passing.origin, first)
+            if before is None:
+                break
+            first = before
+        return first
 
     async def dead(self, request: Request) -> Any:
         """``channel, before, limit``."""

@@ -38,20 +38,11 @@ def read_number(value: str | None, name: str) -> float | None:
 
 def read_id(value: object) -> int:
     """Return the id that 13 letters and digits stand for. Raises `Refused`."""
-    identifier = read_id_or_none(value)
+    identifier = ids.read_or_none(str(value))
     if identifier is None:
         message = f"{str(value)[:20]!r} is not an id; an id has 13 letters and digits"
         raise Refused(message)
     return identifier
-
-
-def read_id_or_none(value: object) -> int | None:
-    """Return the id that a text stands for; None if it stands for none."""
-    try:
-        identifier = ids.read(str(value))
-    except ValueError:
-        return None
-    return identifier if identifier <= queries.LAST else None
 
 
 async def read_object(request: Request) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from broker.ids import show
 from broker.queries import Journey
 from console.plain import to_json
 
@@ -16,6 +17,7 @@ def as_json(journey: Journey) -> dict[str, Any]:
     """
     channel = _channel(journey.content)
     shown: dict[str, Any] = to_json(journey.message)
+    shown["came_from_id"] = None if journey.came_from_id is None else show(journey.came_from_id)
     shown["steps"] = _steps(_step_names(channel), journey.message.state, journey.message.step)
     shown["deliveries"] = to_json(journey.deliveries)
     ways = channel.get("deliver")

@@ -185,8 +185,16 @@ def test_other_channel_gets_each_message_once_and_both_journeys_are_told(tmp_pat
         with contextlib.closing(sqlite3.connect(tmp_path / "var" / "handoff.db", timeout=30)) as connection:
             peers = connection.execute("SELECT peer FROM message WHERE peer LIKE 'channel:%'").fetchall()
         arrived = listed(running, "patient-feed")
+        whole = running.read("trace", control_id(NAMES[0]))
+        (passed,) = whole["deliveries"]
+        part = running.read("trace", passed["then"]["id"])
+        shown = running.run("trace", control_id(NAMES[0])).stdout
     assert len(arrived) == len(peers) == len(NAMES)
     assert all(peer.startswith("channel:mercy-adt/") for (peer,) in peers)
+    assert (whole["channel"], whole["came_from_id"], passed["became_id"]) == ("mercy-adt", None, part["id"])
+    assert (part["channel"], part["came_from_id"]) == ("patient-feed", whole["id"])
+    assert [each["destination"] for each in part["deliveries"]] == ["patient-store"]
+    assert f"● passed on by channel mercy-adt, message {whole['id']}" in shown
 
 
 def listed(running: Running, channel: str) -> list[dict[str, Any]]:

@@ -1,0 +1,17 @@
+"""This module names whom a message came from that one channel passed on to another."""
+
+from typing import Final
+
+from broker.ids import message_of, read_or_none, show
+
+_PREFIX: Final = "channel:"
+
+
+def passed_by(channel: str, delivery: int) -> str:
+    """Return the peer of a message that a channel passed on: ``channel:west-adt/0F3Z…``, with its own message's id."""
+    return f"{_PREFIX}{channel}/{show(message_of(delivery))}"
+
+
+def origin_of(peer: str) -> int | None:
+    """Return the id of the message that a peer names, where another channel of ours passed it on."""
+    return read_or_none(peer.rpartition("/")[2]) if peer.startswith(_PREFIX) else None
