@@ -1,6 +1,6 @@
 """This module declares the FHIR servers of handoff.yaml: where each is, what it takes, and how it is authorised to."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -10,7 +10,11 @@ from config.auth import AuthSpec, HeaderName
 from config.findings import nearest
 from config.secrets import Secret
 from dispatch.ehr_profile import profile_names
-from dispatch.tls import OwnTls
+from dispatch.tls import OwnTls, build_tls
+
+if TYPE_CHECKING:
+    from broker.fhir.source import FhirSource
+    from broker.parts import Tools
 
 
 def _profile(value: str) -> str:
@@ -45,3 +49,11 @@ class ServerSpec(Spec):
         if self.token is not None and self.auth is not None:
             raise ValueError("token is short for auth: {bearer: {token: …}}; keep one of the two")
         return self
+
+    def build_source(self, name: str, tools: "Tools", *, timeout: float) -> "FhirSource":
+        """Build what reads from the server called ``name``; raise `ConfigError` where its keys cannot be used."""
+        from dispatch.fhir_server import find_server  # noqa: PLC0415 - brings along what settings alone do not need
+        from dispatch.fhir_source import ServerSource  # noqa: PLC0415
+
+        tls = build_tls(self.tls, tools, f"handoff.yaml, servers.{name}.tls")
+        return ServerSource(find_server(tools.settings, name, tools.channel), timeout=timeout, tls=tls)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from broker.delivery import Retry, Unknown
 from broker.errors import ConfigError
 from broker.places import reveal
-from dispatch.http import Answer, Exchange, Failure
+from dispatch.http import Answer, Exchange, Failure, Into
 
 _VISIBLE: Final = re.compile(r"[\x20-\x7e]+")
 
@@ -97,6 +97,7 @@ async def authorised_exchange(
     url: str,
     headers: Mapping[str, str],
     body: bytes | None = None,
+    into: Into | None = None,
 ) -> Answer | Failure:
     """Send a request with its credentials; where they were refused (401) and can be renewed, once more with new ones.
 
@@ -107,14 +108,14 @@ async def authorised_exchange(
     if isinstance(authorised, Retry | Unknown):
         return authorised
     url = with_query(url, credentials.query)
-    answer = await http.exchange(method, url, {**headers, **authorised}, body)
+    answer = await http.exchange(method, url, {**headers, **authorised}, body, into)
     if not isinstance(answer, Answer) or answer.status != 401 or not credentials.renewable:  # noqa: PLR2004 - RFC 9110
         return answer
     credentials.refuse(authorised)
     authorised = await credentials.headers()
     if isinstance(authorised, Retry | Unknown):
         return authorised
-    return await http.exchange(method, url, {**headers, **authorised}, body)
+    return await http.exchange(method, url, {**headers, **authorised}, body, into)
 
 
 def basic(name: str, password: str) -> str:

@@ -16,7 +16,7 @@ import orjson
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from broker.named import find_named
 from broker.places import reveal
-from dispatch.auth import Fixed, authorised_exchange, build_credentials
+from dispatch.auth import Credentials, Fixed, authorised_exchange, build_credentials
 from dispatch.ehr_profile import EhrProfile, find_profile, with_statement
 from dispatch.fhir_answer import Match, classed, named, read_matches
 from dispatch.fhir_bundle import BUNDLE, bundle_outcome
@@ -42,6 +42,23 @@ class Server:
     profile: EhrProfile = field(default_factory=lambda: find_profile("generic"))
     data: Path | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def peer(self) -> str:
+        """What reasons call it."""
+        return f"server {self.name}"
+
+    @property
+    def every_header(self) -> dict[str, str]:
+        """The headers that every request needs."""
+        return {**self.profile.headers, **self.headers}
+
+    def credentials(self, http: Exchange) -> Credentials:
+        """Return what authorises requests; tokens are fetched over ``http``. Raises `ConfigError`."""
+        token = reveal(self.token)
+        if token:
+            return Fixed({"Authorization": f"Bearer {token}"})
+        return build_credentials(self.auth, self.peer, http, base=self.base, data=self.data)
 
 
 def find_server(settings: Any, name: str, channel: str) -> Server:
@@ -118,19 +135,14 @@ class FhirServer:
     ) -> None:
         self._server = server
         self._profile = server.profile
-        self._peer = f"server {server.name}"
+        self._peer = server.peer
         self._keep = keep
         self._creates = creates
         # Where a search can tell what an earlier attempt did, a stale connection costs one more attempt and no more.
         limit = min(concurrency, server.profile.concurrency or concurrency)
         self._http = Exchange(self._peer, timeout=timeout, limit=limit, reuse=repeatable, tls=tls)
-        token = reveal(server.token)
-        self._credentials = (
-            Fixed({"Authorization": f"Bearer {token}"})
-            if token
-            else build_credentials(server.auth, self._peer, self._http, base=server.base, data=server.data)
-        )
-        self._headers = {**server.profile.headers, **server.headers}
+        self._credentials = server.credentials(self._http)
+        self._headers = server.every_header
         self._turns = Turns()
 
     async def open(self) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
 import orjson
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BODY_CAP: Final = 1024 * 1024  # bytes of an answer that we are willing to read
 LONGEST_WAIT: Final = 3600.0  # seconds; nobody may park a delivery for longer with Retry-After
 CONNECT_SECONDS: Final = 5.0
+_CHUNK: Final = 1024 * 1024  # bytes that go into a file at once, at most
 
 # Codes with which the other side says that it did not take the request on.
 _TRY_LATER: Final = frozenset({408, 425, 429, 503})
@@ -33,7 +34,7 @@ _NEVER_5XX: Final = frozenset({501, 505})  # the method or the protocol is not t
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the other side said: header names are in lower case, the body is whole and at most `BODY_CAP` bytes."""
+    """What the other side said: header names in lower case, and the whole body, empty where that went into a file."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -50,6 +51,14 @@ class Answer:
 
 
 Failure = Retry | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Into:
+    """Where the body of a success goes instead of into memory, as long as it has no more than ``most`` bytes."""
+
+    file: BinaryIO
+    most: int
 
 
 def web_address(value: object, where: str) -> str:
@@ -133,7 +142,8 @@ class Exchange:
 
     ``timeout`` is for a whole exchange, ``connect`` for reaching the peer, both in seconds. With ``reuse`` a
     connection serves many requests; a peer that closes an idle one just then makes the outcome unknown, so it is only
-    for destinations that can tell whether an earlier request took effect. ``tls`` is for addresses with https.
+    for destinations that can tell whether an earlier request took effect. ``tls`` is for addresses with https, ``cap``
+    the most bytes of an answer that are read into memory.
     """
 
     def __init__(
@@ -145,8 +155,10 @@ class Exchange:
         limit: int = 8,
         reuse: bool = False,
         tls: Tls | None = None,
+        cap: int = BODY_CAP,
     ) -> None:
         self.peer = peer
+        self._cap = cap
         self._timeout = timeout
         self._connect = min(connect, timeout)
         self._limit = limit
@@ -179,9 +191,17 @@ class Exchange:
             await session.close()
 
     async def exchange(
-        self, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        into: Into | None = None,
     ) -> Answer | Failure:
-        """Send one request as it is and return the whole answer, or why there is none; redirects are not followed."""
+        """Send one request as it is and return the whole answer, or why there is none; redirects are not followed.
+
+        A body that goes ``into`` a file may take as long as it needs, if something of it comes within the time allowed.
+        """
         session = self._session
         if session is None:
             message = f"{self.peer}: used before open() or after close()"
@@ -192,7 +212,7 @@ class Exchange:
             outer, way = CURRENT.get(), Way()
             token = CURRENT.set(way)
             try:
-                return await self._once(session, way, method, url, headers or {}, body)
+                return await self._once(session, way, method, url, headers or {}, body, into)
             finally:
                 CURRENT.reset(token)
                 if outer is not None and way.via is not None:
@@ -206,8 +226,9 @@ class Exchange:
         url: str,
         headers: Mapping[str, str],
         body: bytes | None,
+        into: Into | None,
     ) -> Answer | Failure:
-        from aiohttp import ClientError  # noqa: PLC0415 - as in open()
+        from aiohttp import ClientError, ClientTimeout  # noqa: PLC0415 - as in open()
         from yarl import URL  # noqa: PLC0415
 
         try:
@@ -219,12 +240,17 @@ class Exchange:
                 allow_redirects=False,
                 ssl=self._tls.context() if self._tls is not None else True,
                 server_hostname=self._tls.server_name if self._tls is not None else None,
+                timeout=ClientTimeout(
+                    total=self._timeout if into is None else None, connect=self._connect, sock_read=self._timeout
+                ),
             ) as response:
-                content = await _read(response)
+                to_file = into if response.ok else None
+                content = await _read(response, self._cap) if to_file is None else await _keep(response, to_file)
         except (ClientError, OSError, TimeoutError, ValueError) as error:
             return failure(error, self.peer, started=way.is_connected, via=way.via)
         if content is None:
-            reason = f"{self.peer}: HTTP {response.status} with more than {BODY_CAP} bytes; the rest was not read"
+            most = to_file.most if to_file is not None else self._cap
+            reason = f"{self.peer}: HTTP {response.status} with more than {most} bytes; the rest was not read"
             return Unknown(reason, via=way.via)
         return Answer(
             response.status, {name.lower(): value for name, value in response.headers.items()}, content, way.via
@@ -237,14 +263,26 @@ async def _catch_up() -> None:
     await asyncio.sleep(0)
 
 
-async def _read(response: "aiohttp.ClientResponse") -> bytes | None:
+async def _read(response: "aiohttp.ClientResponse", cap: int) -> bytes | None:
     """Read the body up to the cap; None when there is more."""
     parts: list[bytes] = []
     size = 0
     async for part in response.content.iter_any():
         size += len(part)
-        if size > BODY_CAP:
+        if size > cap:
             response.close()
             return None
         parts.append(part)
     return b"".join(parts)
+
+
+async def _keep(response: "aiohttp.ClientResponse", into: Into) -> bytes | None:
+    """Write the body to its file, and return nothing of it; None when there is more than allowed."""
+    size = 0
+    async for part in response.content.iter_chunked(_CHUNK):
+        size += len(part)
+        if size > into.most:
+            response.close()
+            return None
+        await asyncio.to_thread(into.file.write, part)
+    return b""
