@@ -4,8 +4,6 @@ Nothing there is trusted to be read once only: a row's key makes a repeat a dupl
 between the commit here and the note of it is done again.
 """
 
-import asyncio
-import contextlib
 import hashlib
 import re
 import time
@@ -17,25 +15,18 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from broker.crash import crash_point
 from broker.databases import CONNECT, bound_names, error_kind, open_engine
-from broker.errors import NotAccepted, StoreError
-from broker.message import Inbound, Receipt
-from broker.notices import Bug, ListenerStarted, MessageRefused
-from broker.notices_polls import PollFailed, PollRecovered
+from broker.message import Inbound
 from broker.parts import Tools
-from broker.retry import RetryPolicy
 from broker.schedule import ScheduleSpec
 from broker.spec import ListenerSpec, Seconds, Spec
 from broker.threads import NotBegun, Threads
 from listeners.database_rows import Beyond, Marked, Page, Reading, Row, Unfit
+from listeners.polling import Away, Polling
 
 R = TypeVar("R")
 
-_LOOK: Final = 10.0  # seconds: the longest sleep, after which a clock that was set is noticed
-_AGAIN: Final = 1.0  # seconds until a row is handed over again that the store could not take
 _NO_KEY: Final = 101  # of HL7 table 0357: a required field is missing
-_STOP_WITHIN: Final = 10.0  # seconds for the page under way
 _CONNECTIONS: Final = 2  # the second is for when the first does not answer any more
-_BACKOFF: Final = RetryPolicy(attempts=0, first=2.0, max=60.0)
 
 Column = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 
@@ -119,10 +110,6 @@ class DatabaseInSpec(ListenerSpec):
         return DatabaseListener(self, tools, engine)
 
 
-class _Away(Exception):
-    """The database cannot be read now; the text says why, without a value."""
-
-
 class DatabaseListener:
     """Polls one database for one channel; see `broker.parts.Listener`."""
 
@@ -130,21 +117,18 @@ class DatabaseListener:
         self._spec = spec
         self._tools = tools
         self._engine = engine
-        self._schedule = spec.schedule.schedule()
-        self._peer = f"database {spec.database}"
+        source = f"database {spec.database}"
+        self._polling = Polling(tools, source, spec.schedule.schedule(), spec.catch_up, self._poll)
         self._name = spec.mark_name(tools.channel)
         self._reading = spec.reading()
         self._threads = Threads(f"poll {tools.channel}", 2 * _CONNECTIONS)
         self._knows_mark = False
         self._noted: bytes | None = None
-        self._failures = 0  # polls in a row
-        self._task: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
 
     @property
     def endpoints(self) -> tuple[str, ...]:
         """The database; nothing while stopped."""
-        return (self._peer,) if self._task is not None else ()
+        return self._polling.endpoints
 
     @property
     def connections(self) -> int:
@@ -153,68 +137,19 @@ class DatabaseListener:
 
     async def start(self) -> None:
         """Begin to watch the clock; a database that is away is no reason not to."""
-        self._stopping.clear()
         # Another engine may have read meanwhile.
         self._knows_mark, self._reading = False, self._spec.reading()
-        self._task = asyncio.create_task(self._live(), name=f"poll {self._tools.channel}")
-        self._tools.notify(ListenerStarted(channel=self._tools.channel, endpoint=self._peer))
+        self._polling.start()
 
     async def stop(self) -> None:
         """Read no other page, and wait at most 10 seconds for the one under way; the rest is read after a start."""
-        task, self._task = self._task, None
-        if task is None:
-            return
-        self._stopping.set()
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-            await asyncio.wait_for(task, _STOP_WITHIN)
-        self._engine.dispose()
-
-    async def _live(self) -> None:
-        looked = time.time() - self._spec.catch_up
-        while not self._stopping.is_set():
-            now = time.time()
-            looked = min(looked, now)  # the clock may have been set back
-            due = self._schedule.after(looked)
-            if due is None or due > now:
-                await self._pause(_LOOK if due is None else min(due - now, _LOOK))
-            elif await self._attempt():
-                looked = now
-            else:
-                await self._pause(max(_BACKOFF.wait(self._failures), _AGAIN))
-
-    async def _attempt(self) -> bool:
-        """Poll; say whether that went well, and tell where that has changed."""
-        try:
-            await self._poll()
-        except (_Away, StoreError) as error:
-            self._complain(str(error))
-        except Exception as error:  # noqa: BLE001 - the next poll may do better, and a silent end would lose rows
-            self._tools.notify(Bug(where=f"poll {self._tools.channel}", error=type(error).__name__))
-            self._complain(f"reading it failed ({type(error).__name__}), which is a mistake of ours")
-        else:
-            return True
-        return False
-
-    def _complain(self, reason: str) -> None:
-        """Tell once that the database cannot be read, for as long as that lasts."""
-        if not self._failures:
-            notice = PollFailed(channel=self._tools.channel, database=self._spec.database, reason=reason)
-            self._tools.notify(notice)
-        self._failures += 1
-
-    def _recover(self) -> None:
-        """Tell that the database was read again, if it was told that it could not be."""
-        if self._failures:
-            self._tools.notify(PollRecovered(channel=self._tools.channel, database=self._spec.database))
-        self._failures = 0
+        if await self._polling.stop():
+            self._engine.dispose()
 
     async def _poll(self) -> None:
         """Read page after page until nothing is left, or a stop comes."""
         await self._recall()
-        while not self._stopping.is_set():
-            if self._tools.pressure.is_high:
-                await self._pause(_AGAIN)
-                continue
+        while await self._polling.wait_for_room():
             page: Page = await self._run(lambda: self._reading.read(self._engine, self._spec.batch))
             if page.rows:
                 if not await self._hand_over(page.rows):
@@ -222,7 +157,7 @@ class DatabaseListener:
                 crash_point("poll.committed")
                 await self._settle(page.rows)
                 crash_point("poll.settled")
-            self._recover()
+            self._polling.recover()
             if page.is_last:
                 return
 
@@ -242,51 +177,23 @@ class DatabaseListener:
 
     async def _hand_over(self, rows: Sequence[Row]) -> bool:
         """Return True once all rows are committed or in quarantine; False when a stop came first."""
-        left = [row for row in rows if not row.is_nameless]
         for row in rows:
             if row.is_nameless:
-                self._refuse(row, "none of the columns of `key` has a value in this row", "AR", _NO_KEY)
-        while left:
-            del left[: await self._offer(left)]
-            if left:
-                await self._pause(_AGAIN)
-                if self._stopping.is_set():
-                    return False
-        return True
-
-    async def _offer(self, rows: Sequence[Row]) -> int:
-        """Hand rows over in their order; return how many of the first of them are done with."""
-        promises: list[asyncio.Future[Receipt]] = []
-        for row in rows:
-            promises.append(self._tools.intake.accept(self._inbound(row)))
-            refusal = promises[-1].exception() if promises[-1].done() else None
-            if isinstance(refusal, NotAccepted) and refusal.is_ours:
-                break  # those behind it come after it
-        answers = await asyncio.gather(*promises, return_exceptions=True)
-        for place, (row, told) in enumerate(zip(rows, answers, strict=False)):
-            if isinstance(told, NotAccepted):
-                if told.is_ours:
-                    return place
-                self._refuse(row, str(told), told.code, told.condition)
-            elif isinstance(told, BaseException):
-                raise told
-        return len(answers)
+                reason = "none of the columns of `key` has a value in this row"
+                self._polling.refuse(row.body, reason, "AR", _NO_KEY)
+        return await self._polling.hand_over([self._inbound(row) for row in rows if not row.is_nameless])
 
     def _inbound(self, row: Row) -> Inbound:
         return Inbound(
-            channel=self._tools.channel, body=row.body, peer=self._peer, received_at=time.time(), key=row.key
-        )
-
-    def _refuse(self, row: Row, reason: str, code: str, condition: int) -> None:
-        """Keep a row that cannot be taken, for an operator to see, so that those behind it are read."""
-        tools = self._tools
-        tools.intake.quarantine(tools.channel, self._peer, reason, row.body)
-        tools.notify(
-            MessageRefused(channel=tools.channel, peer=self._peer, code=code, condition=condition, reason=reason)
+            channel=self._tools.channel,
+            body=row.body,
+            peer=self._polling.source,
+            received_at=time.time(),
+            key=row.key,
         )
 
     async def _run(self, work: Callable[[], R]) -> R:
-        """Work on the database in a thread; raise `_Away` where that fails."""
+        """Work on the database in a thread; raise `Away` where that fails."""
         import sqlalchemy as sa  # noqa: PLC0415 - costs 300 ms, which reading a channel file must not
 
         try:
@@ -294,12 +201,8 @@ class DatabaseListener:
             return await self._threads.run(work, self._spec.timeout + CONNECT)
         except (TimeoutError, NotBegun):
             self._engine.dispose(close=False)  # what hangs keeps its connection; others get new ones
-            raise _Away("there is no answer from it within the time allowed") from None
+            raise Away("there is no answer from it within the time allowed") from None
         except Unfit as error:
-            raise _Away(str(error)) from None
+            raise Away(str(error)) from None
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise _Away(f"it cannot be read ({error_kind(error)})") from None
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            raise Away(f"it cannot be read ({error_kind(error)})") from None

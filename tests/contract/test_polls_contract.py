@@ -39,8 +39,8 @@ def url(store_urls: str) -> str:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing wait long until it is tried again."""
-    monkeypatch.setattr(database, "_AGAIN", 0.05)
-    monkeypatch.setattr(database, "_BACKOFF", RetryPolicy(attempts=0, first=0.01, max=0.1))
+    monkeypatch.setattr("listeners.polling._AGAIN", 0.05)
+    monkeypatch.setattr("listeners.polling._BACKOFF", RetryPolicy(attempts=0, first=0.01, max=0.1))
 
 
 async def test_rows_beyond_the_mark_come_once_in_their_order(url: str) -> None:
@@ -147,7 +147,7 @@ async def test_what_does_not_fit_is_told_once(url: str, options: dict[str, Any],
     insert(url, 1, 2, 3, 4, 5)
     kept = Kept()
     async with polling(url, kept, **options) as listener:
-        await until(lambda: listener._failures > 0)
+        await until(lambda: listener._polling.failures > 0)
     [notice] = kept.told(PollFailed)
     assert told in notice.reason
     assert "Okafor" not in notice.reason
@@ -282,13 +282,13 @@ async def test_database_that_is_away_for_a_while_is_told_once_and_once_that_it_i
         await until(lambda: kept.ids() == [1])
         run(postgres.url(), f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         run(postgres.url(), f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-        await until(lambda: listener._failures > 2)
+        await until(lambda: listener._polling.failures > 2)
         run(postgres.url(), f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         await until(lambda: bool(kept.told(PollRecovered)))
         insert(postgres_url, 2)
         await until(lambda: kept.ids() == [1, 2])
     assert [len(kept.told(kind)) for kind in (PollFailed, PollRecovered)] == [1, 1]
-    assert (kept.tries, listener._failures) == (2, 0)
+    assert (kept.tries, listener._polling.failures) == (2, 0)
 
 
 async def test_database_that_goes_silent_is_away(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,6 +297,6 @@ async def test_database_that_goes_silent_is_away(url: str, monkeypatch: pytest.M
     kept = Kept()
     listener = build(url, kept, timeout="50ms", **OUTBOX)
     monkeypatch.setattr(listener._reading, "read", lambda *_: silent.wait(10))
-    assert not await listener._attempt()
+    assert await listener._polling._attempt() is not None
     silent.set()
     assert "no answer" in kept.told(PollFailed)[0].reason
