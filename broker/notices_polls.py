@@ -23,3 +23,13 @@ class PollRecovered(Notice):
     level: ClassVar[str] = "warning"
     channel: str
     source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRemarked(Notice):
+    """A FHIR server gave remarks along with what a search found, such as that it left a parameter out; their codes."""
+
+    level: ClassVar[str] = "warning"
+    channel: str
+    source: str
+    codes: str

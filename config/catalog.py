@@ -102,6 +102,7 @@ LISTENERS: Final[Parts[ListenerSpec]] = Parts(
         "callbacks": "listeners.callbacks:CallbacksSpec",
         "timer": "listeners.timer:TimerSpec",
         "database": "listeners.database:DatabaseInSpec",
+        "fhir_search": "listeners.fhir_search:FhirSearchSpec",
     },
 )
 STEPS: Final[Parts[StepSpec]] = Parts(

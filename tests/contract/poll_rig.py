@@ -45,7 +45,7 @@ class Kept(NoIntake):
         if self.refusals:
             promise.set_exception(self.refusals.pop(0))
             return promise
-        known = (inbound.key, inbound.body)
+        known = (inbound.key, b"" if inbound.key_decides else inbound.body)
         is_known = known in self.messages
         self.messages.setdefault(known, inbound)
         promise.set_result(Receipt(message_id=1, duplicate=is_known))

@@ -7,7 +7,7 @@ from typing import Final
 from tests.docs.option_tables import tables
 
 REFERENCE: Final = Path(__file__).parents[2] / "docs" / "reference"
-TABLE: Final = re.compile(r"^<!-- options of ([a-z0-9.]+) -->\n\n?((?:\|.*\n)+)", re.MULTILINE)
+TABLE: Final = re.compile(r"^<!-- options of ([a-z0-9_.]+) -->\n\n?((?:\|.*\n)+)", re.MULTILINE)
 
 
 def test_tables_of_options_are_those_that_are_read() -> None:

@@ -85,7 +85,7 @@ class Running:
         """Run it until it dies at a crash point (see `broker.crash`)."""
         environment = self.environment | {"HANDOFF_CRASH": point}
         died = subprocess.run([HANDOFF, "run"], env=environment, capture_output=True, timeout=60, check=False)
-        assert died.returncode == -signal.SIGKILL
+        assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command of `handoff` against it."""

@@ -1,0 +1,300 @@
+"""This module lets messages in from FHIR servers that are searched by a schedule for what was changed there.
+
+A resource's version makes a repeat a duplicate at the intake, so the mark, which is the last change that was committed
+here, is a shortcut: it is noted after the commit, and what is read again is taken once.
+"""
+
+import datetime as dt
+import hashlib
+import time
+from typing import Annotated, ClassVar, Final
+from urllib.parse import urlencode
+
+import orjson
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+
+from broker.crash import crash_point
+from broker.fhir.elements import is_resource
+from broker.fhir.source import FhirSource, Unanswered, find_source
+from broker.message import Inbound
+from broker.notices_polls import SearchRemarked
+from broker.parts import Tools
+from broker.schedule import ScheduleSpec
+from broker.spec import ListenerSpec, Seconds
+from listeners.fhir_address import address_within
+from listeners.fhir_page import NoPage, Page, are_in_order, read_page
+from listeners.polling import Away, Polling
+
+_OURS: Final = frozenset({"_lastUpdated", "_sort", "_count", "_format", "_summary", "_elements"})
+_OK: Final = 200  # FHIR R4 http.html#search
+_UNAUTHORIZED: Final = 401  # RFC 9110, 15.5.2
+
+
+def _known(kind: str) -> str:
+    if not is_resource(kind):
+        raise ValueError("is no resource of FHIR R4; one is Patient, Observation or Encounter")
+    return kind
+
+
+def _left_alone(parameters: dict[str, str]) -> dict[str, str]:
+    for name in parameters:
+        if name.partition(":")[0] in _OURS:
+            raise ValueError(f"{name} is the engine's own, or would leave parts of resources out; remove it")
+    return parameters
+
+
+ResourceType = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]{1,63}$"), AfterValidator(_known)]
+
+
+class FhirSearchSpec(ListenerSpec):
+    """Resources that a search of a FHIR server finds; each version of each is one message."""
+
+    formats: ClassVar[frozenset[str]] = frozenset({"fhir", "json"})
+
+    server: str = Field(min_length=1, description="Name of the server, as under `servers:` in handoff.yaml.")
+    schedule: ScheduleSpec = Field(description="When the server is searched; until nothing is left, each time.")
+    resource: ResourceType = Field(description="The type of the resources, such as `Encounter`.")
+    parameters: Annotated[dict[str, str], AfterValidator(_left_alone)] = Field(
+        default={},
+        description="More search parameters, such as `{status: in-progress}`; what `_include` brings along comes too.",
+    )
+    since: AwareDatetime | None = Field(
+        default=None,
+        description="From which change on resources are read at first, such as `2026-01-01T00:00:00Z`; else, all.",
+    )
+    overlap: Seconds = Field(
+        default=60.0,
+        le=86_400,
+        description="How far behind the last change is searched again, for what the server committed late.",
+    )
+    page: int = Field(default=100, ge=1, le=1000, description="How many resources the server is asked for at a time.")
+    pages: int = Field(default=1000, ge=1, le=100_000, description="Most pages of one poll; the next one goes on.")
+    duration: Seconds = Field(default=900.0, gt=0, le=86_400, description="How long one poll may take; as `pages`.")
+    timeout: Seconds = Field(default=30.0, gt=0, description="How long the server may take for one page.")
+    catch_up: Seconds = Field(
+        default=3600.0,
+        le=604_800,
+        description="How late a due time may be made up for that passed while we were stopped.",
+    )
+
+    def mark_name(self, channel: str) -> str:
+        """Return what the mark is kept under: another search or start begins another one."""
+        what = [self.server, self.resource, sorted(self.parameters.items()), self.since]
+        return f"{channel} {hashlib.sha256(orjson.dumps(what)).hexdigest()[:16]}"
+
+    def build(self, tools: Tools) -> "FhirSearchListener":
+        """Build the listener; raise `ConfigError` when the server is missing or its keys cannot be used."""
+        return FhirSearchListener(self, tools, find_source(tools, self.server, timeout=self.timeout))
+
+
+class FhirSearchListener:
+    """Searches one server for one channel; see `broker.parts.Listener`."""
+
+    def __init__(self, spec: FhirSearchSpec, tools: Tools, source: FhirSource) -> None:
+        self._spec = spec
+        self._tools = tools
+        self._source = source
+        name = f"server {spec.server}"
+        self._polling = Polling(tools, name, spec.schedule.schedule(), spec.catch_up, self._poll)
+        self._name = spec.mark_name(tools.channel)
+        self._mark: dt.datetime | None = spec.since
+        self._knows_mark = False
+        self._sorts = True  # until the server was seen not to, though it says so
+        self._recent: dict[bytes, dt.datetime] = {}  # what was taken and would be found again within `overlap`
+        self._remarks: tuple[str, ...] = ()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The server; nothing while stopped."""
+        return self._polling.endpoints
+
+    @property
+    def connections(self) -> int:
+        """None: nobody connects to us."""
+        return 0
+
+    async def start(self) -> None:
+        """Begin to watch the clock; a server that is away is no reason not to."""
+        self._mark, self._knows_mark = self._spec.since, False  # another engine may have read meanwhile
+        self._recent = {}
+        await self._source.open()
+        self._polling.start()
+
+    async def stop(self) -> None:
+        """Read no other page, and wait at most 10 seconds for the one under way; the rest is read after a start."""
+        if await self._polling.stop():
+            await self._source.close()
+
+    async def _poll(self) -> None:
+        """Read page after page until nothing is left, enough was read, or a stop comes."""
+        await self._recall()
+        search = _Pass(self._mark, self._spec.overlap)
+        until = time.monotonic() + self._spec.duration
+        address = self._address(search.asked)
+        for _ in range(self._spec.pages):
+            if time.monotonic() > until:
+                break
+            if not await self._polling.wait_for_room():
+                return
+            page = await self._ask(address)
+            if not await self._take(page):
+                return
+            crash_point("poll.committed")
+            address = await self._advance(search, page)
+            crash_point("poll.settled")
+            if not address:
+                break
+        if address and not search.is_ordered:
+            text = "it gives more than `pages` or `duration` allow, and not in the order of _lastUpdated"
+            raise Away(f"{text}, so nobody knows where to go on; allow more, or search for less")
+        self._polling.recover()
+
+    async def _recall(self) -> None:
+        if not self._knows_mark and self._tools.marks is not None:
+            noted = await self._tools.marks.read(self._name)
+            if noted:
+                self._mark = dt.datetime.fromisoformat(noted.decode("ascii"))
+        self._knows_mark = True
+
+    def _address(self, since: dt.datetime | None) -> str:
+        """Return the address of the search for what was changed at a moment or later."""
+        asked = list(self._spec.parameters.items())
+        if since is not None:
+            # Cut, not rounded: what is asked for again is known, and what is not asked for is lost.
+            moment = since.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            asked.append(("_lastUpdated", f"ge{moment}"))
+        asked += [("_sort", "_lastUpdated"), ("_count", str(self._spec.page))]
+        return f"{self._source.base}/{self._spec.resource}?{urlencode(asked)}"
+
+    async def _ask(self, address: str) -> Page:
+        try:
+            said = await self._source.ask(address)
+        except Unanswered as error:
+            raise Away(str(error), error.after) from None
+        if said.status != _OK:
+            advice = ": mend its entry under `servers:` in handoff.yaml" if said.status == _UNAUTHORIZED else ""
+            raise Away(f"{said.reason}{advice}", said.after)
+        try:
+            page = read_page(said.body, self._spec.server)
+        except NoPage as error:
+            raise Away(str(error)) from None
+        self._tell(tuple(page.remarks))
+        return page
+
+    def _tell(self, remarks: tuple[str, ...]) -> None:
+        """Tell what the server remarks on the search, once for as long as it remarks the same."""
+        if remarks and remarks != self._remarks:
+            told = SearchRemarked(channel=self._tools.channel, source=self._polling.source, codes=", ".join(remarks))
+            self._tools.notify(told)
+        self._remarks = remarks or self._remarks
+
+    async def _take(self, page: Page) -> bool:
+        """Return True once all that is new in a page is committed or in quarantine; False when a stop came first."""
+        fresh = [found for found in page.found if found.key not in self._recent]
+        if not await self._polling.hand_over([self._inbound(found.body, found.key) for found in fresh]):
+            return False
+        self._recent |= {found.key: found.changed for found in fresh if found.changed is not None}
+        return True
+
+    def _inbound(self, body: bytes, key: bytes) -> Inbound:
+        return Inbound(
+            channel=self._tools.channel,
+            body=body,
+            peer=self._polling.source,
+            received_at=time.time(),
+            key=key,
+            key_decides=True,  # a server may write one version in more than one way
+        )
+
+    async def _advance(self, search: "_Pass", page: Page) -> str:
+        """Move the mark as far as is sure, and return the address to go on with; empty when nothing is left."""
+        following = self._following(page)
+        search.add(page, believes=self._sorts)
+        if search.is_under_way and not search.is_ordered:
+            self._sorts = False
+            await self._note(search.start)
+            text = "it says that it heeds _sort and _lastUpdated, and gave something else"
+            raise Away(f"{text}; what was changed since the last poll is read again, by the links to each next page")
+        is_short = not following and search.seen < (page.total or 0)
+        await self._note_sure(search.sure if following or is_short else search.latest)
+        if (following or is_short) and search.goes_on():
+            return self._address(search.asked)
+        if is_short:
+            text = f"it says that it found {page.total}, gave {search.seen}, and has no link to the rest"
+            raise Away(f"{text}; ask for a larger `page`, or with the parameter `_total: none` where it counts wrongly")
+        return following
+
+    def _following(self, page: Page) -> str:
+        address = address_within(self._source.base, page.following) if page.following else ""
+        if page.following and not address:
+            text = "its link to the next page leads out of its `base` in handoff.yaml, so it is not followed"
+            raise Away(f"{text}; have the server told its own address, or correct `base`")
+        return address
+
+    async def _note_sure(self, sure: dt.datetime | None) -> None:
+        """Move the mark to a change up to which everything was seen, if that is further on."""
+        if sure is None:
+            return
+        mark = min(sure, dt.datetime.now(dt.UTC))  # one change dated wrongly must not hide those to come
+        if self._mark is None or mark > self._mark:
+            await self._note(mark)
+
+    async def _note(self, mark: dt.datetime | None) -> None:
+        """Note up to which change everything is committed; None is nothing yet."""
+        self._mark = mark
+        if self._tools.marks is not None:
+            await self._tools.marks.write(self._name, b"" if mark is None else mark.isoformat().encode("ascii"))
+        if mark is not None:
+            edge = mark - dt.timedelta(seconds=self._spec.overlap)
+            self._recent = {key: changed for key, changed in self._recent.items() if changed >= edge}
+
+
+class _Pass:
+    """How far one poll has come: a search, or one after the other, each from where the one before it was left.
+
+    What changes meanwhile moves the pages of many servers, and a link to the next page then leads past something. So
+    where a server sorts, a search of its own finds the rest. Whether it does sort, its totals tell: what was given and
+    what is left are together no less than what there was.
+    """
+
+    def __init__(self, start: dt.datetime | None, overlap: float) -> None:
+        self.start = start  # the mark before it
+        self.asked = None if start is None else start - dt.timedelta(seconds=overlap)  # of the present search
+        self.latest: dt.datetime | None = None  # the last change that was seen
+        self.is_ordered = True  # as far as is known
+        self.is_under_way = False  # the present search is not the first
+        self._moments: list[dt.datetime | None] = []  # that the present search has given
+        self._total: int | None = None  # of the present search
+        self._left = 0  # that it has to find at least
+        self._before: dt.datetime | None = None  # what comes next is not older
+
+    @property
+    def seen(self) -> int:
+        """How many matches the present search has given."""
+        return len(self._moments)
+
+    @property
+    def sure(self) -> dt.datetime | None:
+        """Up to which change everything was seen, though more is to come."""
+        return self.asked if self.is_under_way and self.is_ordered else None
+
+    def add(self, page: Page, *, believes: bool) -> None:
+        """Take note of a page, and of whether the server still keeps the order that it says it does."""
+        is_first, moments = not self._moments, page.moments
+        self._moments += moments
+        self._total = page.total
+        counts = page.total is not None and (page.total >= self._left or not is_first)
+        self.is_ordered &= believes and counts and page.says_sorted and are_in_order(moments, self._before)
+        known = [moment for moment in moments if moment is not None]
+        self._before = max(known, default=self._before)
+        self.latest = max((moment for moment in (self.latest, self._before) if moment is not None), default=None)
+
+    def goes_on(self) -> bool:
+        """Begin another search at the last change, if the order allows that and this one did not begin there."""
+        if not self.is_ordered or self.latest is None or self.latest == self.asked:
+            return False
+        older = sum(moment is not None and moment < self.latest for moment in self._moments)
+        self._left = (self._total or 0) - older
+        self.asked, self.is_under_way, self._moments = self.latest, True, []
+        self._before = self.latest.replace(microsecond=0)  # servers compare as precisely as they like
+        return True
