@@ -39,6 +39,19 @@ def build_program(tree: dict[str, Any], folder: Path, presets: Mapping[str, Any]
 
     ``presets`` are what is known of the systems that it names, as their files have it.
     """
+    return _build_pure(tree, folder, presets)[0]
+
+
+def build_viewer(plan: ChannelPlan, folder: Path, wanted: Sequence[str]) -> tuple[Program, dict[str, Compiled]]:
+    """Build the pure half of a channel for who looks at single messages, and expressions over what its steps leave.
+
+    Raises `ConfigError` or `ExpressionError`.
+    """
+    program, kit = _build_pure(plan.tree, folder, plan.presets)
+    return program, {text: kit.expression(text) for text in wanted}
+
+
+def _build_pure(tree: dict[str, Any], folder: Path, presets: Mapping[str, Any] | None) -> tuple[Program, Kit]:
     plan = load_pure(tree)
     form = plan.format.spec.build(plan.charset)
     kit = Kit(folder, form, load_profile, load_presets(presets or {}))
@@ -46,7 +59,7 @@ def build_program(tree: dict[str, Any], folder: Path, presets: Mapping[str, Any]
     order = kit.expression(plan.order) if plan.order is not None else None
     exits = [_exit(kit, deliver, plan.deliver) for deliver in plan.deliver]
     of_whole = frozenset(step.name for step in plan.steps if step.spec.of_whole)
-    return Program(steps, order, exits, form.document, _split(plan, form), of_whole)
+    return Program(steps, order, exits, form.document, _split(plan, form), of_whole), kit
 
 
 def _split(plan: PurePlan, form: Format) -> Split | None:

@@ -80,9 +80,21 @@ class Program:
 
     def process(self, body: bytes, received_at: float) -> tuple[Result, list[bytes]]:
         """Run everything over one message; whatever fails, fails this message alone and says where."""
+        return self._guarded(lambda: self._through(body, received_at))
+
+    def follow(self, body: bytes, received_at: float) -> tuple[Result, Document | None]:
+        """Run the steps alone over one message that is about one patient, for who wants to see what they make of it.
+
+        Returns how that ended, and the document as it was then; None where the message could not be read.
+        """
+        seen: list[Document] = []
+        result, _ = self._guarded(lambda: self._followed(body, received_at, seen))
+        return result, seen[-1] if seen else None
+
+    def _guarded(self, run: Callable[[], tuple[Result, list[bytes]]]) -> tuple[Result, list[bytes]]:
         self._at, self._values, self._part = "read", {}, None
         try:
-            return self._through(body, received_at)
+            return run()
         except StepError as error:
             # The name that the channel gives a step says more than what the step calls itself.
             step = self._at if self._at.startswith("steps.") else error.step or self._at
@@ -113,6 +125,16 @@ class Program:
             return ("filtered", self._at, None, outcome.reason, []), []
         deliveries, requests = self._rendered(outcome, 0)
         return ("processed", None, None, None, deliveries), requests
+
+    def _followed(self, body: bytes, received_at: float, seen: list[Document]) -> tuple[Result, list[bytes]]:
+        seen.append(self._document(body, received_at))
+        self._values = seen[0].values
+        for step in self._steps:
+            outcome = self._stepped(seen[-1], [step])
+            if isinstance(outcome, Filtered):
+                return ("filtered", self._at, None, outcome.reason, []), []
+            seen.append(outcome)
+        return ("processed", None, None, None, []), []
 
     def _through_each(self, whole: Document, parts: Sequence[Part]) -> tuple[Result, list[bytes]]:
         steps = [(name, self._once(step, whole) if name in self._of_whole else step) for name, step in self._steps]

@@ -1,7 +1,8 @@
 """This module reads a file as the engine would, and says what it makes of it: verdict, errors, values, the event.
 
 A file is HL7 v2 (one message, several, or a batch), FHIR R4 as JSON or as lines of JSON, or a CDA document. What can be
-read is shown even where it would be refused, so that an analyst sees why.
+read is shown even where it would be refused, so that an analyst sees why. Flat files say too little of themselves: see
+`console.rows`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from broker.wire.er7 import Message
 from broker.wire.header import read_header
 from broker.wire.location import Location
 from broker.wire.strict_json import read_json
+from console.recognition import WHAT_TO_DO, flat_kind, is_plain_json
 from transforms.finding import acknowledgment
 from transforms.map_cda import map_cda, read_cda
 from transforms.map_fhir import map_fhir
@@ -88,12 +90,14 @@ class Seen:
 def inspect(data: bytes, asked: Asked) -> Seen:
     """Return what a file is to the engine; whatever is wrong with it is in the answer."""
     text = data.lstrip(_BEFORE)
-    if other := _OTHERS.get(text[:3]):
-        return _refused(other.lower(), MessageError(f"{other} is not read; have it translated to HL7 v2 or FHIR"))
+    if (other := _OTHERS.get(text[:3])) and not text[3:4].isalnum() and text[3:4] != b"_":
+        return refusal_of(other.lower(), MessageError(f"{other} is not read; have it translated to HL7 v2 or FHIR"))
     if text[:1] in {b"{", b"["}:
         return _inspect_json(text, asked)
     if text[:1] == b"<":
         return _guarded("cda", lambda: _inspect_cda(text, asked))
+    if not text.startswith((b"MSH", b"FHS", b"BHS")) and (kind := flat_kind(data)):
+        return refusal_of(kind, MessageError(f"this is a flat file; {WHAT_TO_DO}"))
     return _inspect_hl7(data, asked)
 
 
@@ -103,9 +107,9 @@ def _inspect_hl7(data: bytes, asked: Asked) -> Seen:
     try:
         batch = split_batch(data, MOST_MESSAGES)
     except MessageError as error:
-        return _refused("hl7", error)
+        return refusal_of("hl7", error)
     bodies = [body for group in batch.groups for body in group.messages]
-    faults = [_error(fault.location, fault.condition, "error", fault.text) for fault in batch.faults]
+    faults = [told(fault.location, fault.condition, "error", fault.text) for fault in batch.faults]
     seen = _several("hl7", [inspect_message(body, asked) for body in bodies], faults)
     if faults and seen.acknowledgment == "AA":
         seen.acknowledgment = batch.faults[0].code
@@ -117,7 +121,7 @@ def inspect_message(body: bytes, asked: Asked) -> Seen:
     try:
         header = read_header(body)
     except MessageError as error:
-        return _refused("hl7", error)
+        return refusal_of("hl7", error)
     refusal = check_header(header)
     try:
         message = Message.parse(body, None, header)
@@ -129,10 +133,10 @@ def inspect_message(body: bytes, asked: Asked) -> Seen:
     findings = validate(message, asked.level)  # type: ignore[arg-type]  # a choice of the command line
     seen.acknowledgment = acknowledgment(findings)
     if refusal:
-        seen.errors.append(_error(refusal.location, refusal.condition, "error", str(refusal)))
+        seen.errors.append(told(refusal.location, refusal.condition, "error", str(refusal)))
         seen.acknowledgment = refusal.code
-    seen.errors += [_error(one.location, one.condition, one.severity, one.text) for one in findings]
-    seen.values = {place: _value(message.get, Location.parse, place) for place in asked.at}
+    seen.errors += [told(one.location, one.condition, one.severity, one.text) for one in findings]
+    seen.values = {place: _read_at(message.get, Location.parse, place) for place in asked.at}
     _tell_each(seen, message, split_patients, map_message, asked)
     if asked.second:
         seen.second_opinion = second_opinion(message)
@@ -158,9 +162,15 @@ def _inspect_json(data: bytes, asked: Asked) -> Seen:
     whole = _inspect_line(data, asked)
     lines = [line for line in data.splitlines() if line.strip()]
     if whole.source is not None or len(lines) < 2 or not all(line.lstrip()[:1] == b"{" for line in lines):  # noqa: PLR2004
+        if is_plain_json(whole.source):
+            whole.errors.append(told("", 0, "information", f"this is no FHIR; {WHAT_TO_DO}"))
         return whole
     # Lines of JSON (NDJSON): each is a resource of its own.
-    return _several("fhir", [_inspect_line(line, asked) for line in lines])
+    resources = [_inspect_line(line, asked) for line in lines]
+    known = [resource.source for resource in resources if resource.source is not None]
+    if known and all(map(is_plain_json, known)):
+        return refusal_of("ndjson", MessageError(f"these are lines of JSON that is no FHIR; {WHAT_TO_DO}"))
+    return _several("fhir", resources)
 
 
 def _inspect_line(data: bytes, asked: Asked) -> Seen:
@@ -171,10 +181,10 @@ def _inspect_resource(resource: Any, asked: Asked) -> Seen:
     seen = Seen(kind="fhir", source=resource)
     for fault in check(resource):
         condition = ResourceError([fault]).condition if fault.error else 0
-        seen.errors.append(_error(fault.place, condition, "error" if fault.error else "warning", described(fault)))
+        seen.errors.append(told(fault.place, condition, "error" if fault.error else "warning", described(fault)))
         if fault.error:
             seen.acknowledgment = "AE"
-    seen.values = {place: _value(lambda path: path.of(resource), Path.parse, place) for place in asked.at}
+    seen.values = {place: _read_at(lambda path: path.of(resource), Path.parse, place) for place in asked.at}
     if seen.acknowledgment == "AA":
         _tell_each(seen, resource, split_bundle, map_fhir, asked)
     return seen
@@ -192,14 +202,14 @@ def _tell_each(seen: Seen, message: Any, split: Split, mapping: Callable[[Any], 
     try:
         parts = split(message, DELIVERIES)
     except StepError as error:
-        seen.errors.append(_error(error.location, 0, "warning", str(error)))
+        seen.errors.append(told(error.location, 0, "warning", str(error)))
         return
     if not parts:
-        _tell(seen, lambda: mapping(message), asked)
+        tell_event(seen, lambda: mapping(message), asked)
         return
     for part in parts:
         one = Seen(kind=seen.kind)
-        _tell(one, partial(mapping, part.message()), asked)
+        tell_event(one, partial(mapping, part.message()), asked)
         seen.errors += [
             error | {"location": part.located(error["location"]), "text": part.located(error["text"])}
             for error in one.errors
@@ -211,28 +221,32 @@ def _tell_each(seen: Seen, message: Any, split: Split, mapping: Callable[[Any], 
     seen.canonical = seen.events[0] if seen.events else None
 
 
-def _tell(seen: Seen, mapping: Callable[[], Event], asked: Asked) -> None:
+def tell_event(seen: Seen, mapping: Callable[[], Event], asked: Asked) -> None:
     """Add the event, and what it becomes; one that cannot be made is no reason to refuse the message."""
     try:
         event = mapping()
     except (StepError, MessageError) as error:
-        seen.errors.append(_error(error.location, 0, "warning", str(error)))
+        seen.errors.append(told(error.location, 0, "warning", str(error)))
         return
     seen.canonical = as_json(event)
     seen.errors += [
-        _error(place, _SHAPE, "warning", f"{place} is not the date, time or number that must be there; left out")
+        told(place, _SHAPE, "warning", f"{place} is not the date, time or number that must be there; left out")
         for place in event.unread
     ]
     if asked.fhir:
         seen.fhir = to_fhir(event, asked.zone)
 
 
-def _value(get: Callable[[Any], Any], parse: Callable[[str], Any], place: str) -> str | None:
+def _read_at(get: Callable[[Any], Any], parse: Callable[[str], Any], place: str) -> str | None:
     """Return the value at a place as text; a place that the format does not have holds nothing."""
     try:
-        value = get(parse(place))
+        return written(get(parse(place)))
     except ValueError:
         return None
+
+
+def written(value: Any) -> str | None:
+    """Return one value as text; nothing for what holds several."""
     if isinstance(value, bool):
         return str(value).lower()
     return None if value is None or isinstance(value, dict | list) else str(value)
@@ -242,11 +256,12 @@ def _guarded(kind: str, look: Callable[[], Seen]) -> Seen:
     try:
         return look()
     except MessageError as error:
-        return _refused(kind, error)
+        return refusal_of(kind, error)
 
 
-def _refused(kind: str, error: MessageError) -> Seen:
-    return Seen(kind=kind, acknowledgment="AR", errors=[_error(error.location, error.condition, "error", str(error))])
+def refusal_of(kind: str, error: MessageError) -> Seen:
+    """Return what is no message at all."""
+    return Seen(kind=kind, acknowledgment="AR", errors=[told(error.location, error.condition, "error", str(error))])
 
 
 def _several(kind: str, messages: list[Seen], faults: Sequence[dict[str, Any]] = ()) -> Seen:
@@ -265,5 +280,6 @@ def _of_messages(messages: Sequence[Seen]) -> Iterator[dict[str, Any]]:
             yield {"message": number} | error
 
 
-def _error(location: str, code: int, severity: str, text: str) -> dict[str, Any]:
+def told(location: str, code: int, severity: str, text: str) -> dict[str, Any]:
+    """Return one error as JSON takes it; ``code`` is of HL7 table 0357, 0 where none fits."""
     return {"location": location, "code": code, "severity": severity, "text": text}

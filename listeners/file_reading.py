@@ -294,6 +294,4 @@ def _take(pieces: Iterator[_Labelled], most: int) -> _Batch:
             size += len(piece[1].body)
     except MessageError as error:
         batch.is_last, batch.reason = True, str(error)
-    except UnicodeError:
-        batch.is_last, batch.reason = True, "from here on it is not in the declared encoding; declare `encoding`"
     return batch

@@ -122,8 +122,6 @@ class File:
             return await asyncio.get_running_loop().run_in_executor(None, self._split, form)
         except MessageError as error:
             raise Refusal(422, str(error), location=error.location) from None
-        except UnicodeError:
-            raise Refusal(422, "it is not in the declared encoding; declare `encoding`") from None
 
     def _split(self, form: Format) -> list[Piece]:
         return list(form.split(io.BytesIO(self.body), self.name))

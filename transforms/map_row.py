@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from broker.canonical.model import KINDS, Appointment, Encounter, Event, Patient, Source
 from broker.errors import StepError
-from broker.formats.rows import Row
 from broker.message import Document
 from transforms.expression import Compiled
 from transforms.mistakes import ExpressionError
@@ -66,8 +65,8 @@ class RowMapping:
 
     def __call__(self, document: Document) -> Event:
         """Return the event with nothing but its kind and source."""
-        message = document.message
-        place = f"{message.file}:{message.line}" if isinstance(message, Row) and message.line else ""
+        file, line = document.values.get("file"), document.values.get("line")
+        place = f"{file}:{line}" if file and line else ""
         return Event(
             kind=self.kind(document),
             source=Source(control_id=place, message_type=self.format),

@@ -92,7 +92,7 @@ def errors_of(codec: str) -> str:
 def read_lines(file: BinaryIO, codec: str, limit: int) -> Iterator[Line]:
     """Yield the lines of a file from where it stands, their ends (CR LF, LF, CR) as they are.
 
-    Bytes that the codec does not have become lone surrogates (`errors_of`). Raises `UnicodeError` where even that
+    Bytes that the codec does not have become lone surrogates (`errors_of`). Raises `MessageError` where even that
     cannot be.
     """
     wrapper = io.TextIOWrapper(file, encoding=codec, errors=errors_of(codec), newline="")
@@ -105,6 +105,8 @@ def read_lines(file: BinaryIO, codec: str, limit: int) -> Iterator[Line]:
             while rest and not rest.endswith(("\r", "\n")):
                 rest = wrapper.readline(limit + 1)
             yield Line(text[:limit], _TOO_LONG.format(limit=limit))
+    except UnicodeError:
+        raise MessageError("from here on it is not in the declared encoding; declare `encoding`") from None
     finally:
         with contextlib.suppress(ValueError):  # the file was closed before we were
             wrapper.detach()

@@ -9,9 +9,10 @@ import click
 
 from broker.fhir.paths import Path as FhirPath
 from broker.fhir.paths import outline
+from broker.formats.rows import Row
 from broker.wire.er7 import Message, Segment
 from broker.wire.location import Location
-from console.cli.main import FINDINGS, USAGE, Failure
+from console.cli.main import FINDINGS, USAGE, Failure, Options
 from console.inspection import REFUSED, Asked, Seen, inspect
 from transforms.dictionary import Dictionary, Element, dictionary, nearest_version
 from transforms.to_fhir import as_text
@@ -20,33 +21,84 @@ _LONGEST = 200  # characters of a value that are shown
 _NAMES = 34  # characters of a field's name
 
 
+# A file or row as it is called, what JSON says of its place, and what was seen.
+_Shown = tuple[str, dict[str, Any], Seen]
+
+
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each file, or each row of it.")
 @click.option("--at", multiple=True, metavar="PLACE", help="Show the value at a location or path; may be given again.")
+@click.option("--channel", metavar="NAME", help="Read the files as flat files of this channel, row by row.")
 @click.option("--fhir", is_flag=True, help="Show the FHIR R4 resources that the message becomes, too.")
 @click.option("--zone", default="UTC", show_default=True, help="The time zone, for --fhir, of times without an offset.")
 @click.option("--second-opinion", "second", is_flag=True, help="Ask hl7apy, too, what is wrong with HL7 messages.")
 @click.option("--level", type=click.Choice(["off", "lenient", "strict"]), default="lenient", show_default=True)
-def show(
-    files: Sequence[Path], at: Sequence[str], zone: str, level: str, *, as_json: bool, fhir: bool, second: bool
-) -> int:
+@click.pass_obj
+def show(options: Options, /, files: Sequence[Path], channel: str | None, *, as_json: bool, **asked: Any) -> int:
     """Show what is in FILES: HL7 v2, FHIR R4 (JSON, NDJSON) and CDA, and what the engine makes of it.
 
-    Places are HL7 locations (PID-5.1) or FHIR paths (Patient.name.family). Exit code 1 says that one was refused.
+    Flat files (CSV, fixed width, NDJSON) need the --channel that takes them: its steps run over every row.
+
+    Places are HL7 locations (PID-5.1) or FHIR paths (Patient.name.family); with --channel they are expressions of that
+    channel (row.mrn). Exit code 1 says that one was refused.
     """
-    for place in at:
-        _check_place(place)
-    asked = Asked(at=at, fhir=fhir, zone=zone, level=level, second=second)
+    wanted = Asked(**asked)
+    found = _whole(files, wanted) if channel is None else _by_row(files, channel, options, wanted)
     refused = False
-    for file in files:
-        seen = inspect(_read(file), asked)
+    for name, place, seen in found:
         refused = refused or seen.verdict == REFUSED
         if as_json:
-            click.echo(as_text({"file": str(file)} | seen.as_json()))
+            click.echo(as_text(place | seen.as_json()))
         else:
-            click.echo("\n".join(_lines(str(file), seen)))
+            click.echo("\n".join(_lines(name, seen)))
     return FINDINGS if refused else 0
+
+
+def _whole(files: Sequence[Path], asked: Asked) -> Iterator[_Shown]:
+    for place in asked.at:
+        _check_place(place)
+    for file in files:
+        yield str(file), {"file": str(file)}, inspect(_read(file), asked)
+
+
+def _by_row(files: Sequence[Path], channel: str, options: Options, asked: Asked) -> Iterator[_Shown]:
+    from console.rows import Rows  # noqa: PLC0415 - costs much, used here only
+    from transforms.mistakes import ExpressionError  # noqa: PLC0415 - as above
+
+    settings = options.settings()
+    plan = _channel_of(settings, channel)
+    try:
+        rows = Rows(plan, settings.channels, asked)
+    except ExpressionError as error:
+        raise Failure(f"--at: {error}", USAGE) from None
+    for file in files:
+        try:
+            for name, line, seen in rows.read(file):
+                yield f"{name}:{line}" if line else name, {"file": name, "line": line}, seen
+        except OSError as error:
+            raise _unreadable(file, error) from None
+
+
+def _channel_of(settings: Any, name: str) -> Any:
+    """Return the plan of the channel that is to read flat files, or say why it cannot."""
+    from config.check import check  # noqa: PLC0415 - costs much, used here only
+    from config.findings import did_you_mean, report  # noqa: PLC0415 - as above
+    from console.rows import SELF_EVIDENT  # noqa: PLC0415 - as above
+
+    checked = check(settings)
+    plans = {plan.name: plan for plan in checked.channels}
+    if name not in plans:
+        if not checked.ok:
+            click.echo(report(checked.findings), err=True)
+        raise click.BadParameter(
+            f'no channel "{name}" can be used; {did_you_mean(name, plans)}', param_hint="--channel"
+        )
+    kind = plans[name].format.kind
+    if kind in SELF_EVIDENT:
+        text = f'"{name}" takes {kind}, not flat files; such files are read without --channel'
+        raise click.BadParameter(text, param_hint="--channel")
+    return plans[name]
 
 
 def _check_place(place: str) -> None:
@@ -65,7 +117,11 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise Failure(f"{file} cannot be read: {error.strerror}", USAGE) from None
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: OSError) -> Failure:
+    return Failure(f"{file} cannot be read: {error.strerror}", USAGE)
 
 
 def _lines(name: str, seen: Seen) -> Iterator[str]:
@@ -78,7 +134,8 @@ def _lines(name: str, seen: Seen) -> Iterator[str]:
     for place, value in seen.values.items():
         yield f"  {place} = {'nothing' if value is None else _cut(value)}"
     for error in seen.errors:
-        yield f"  {error['severity']} {error['code'] or ''} {error['location']}: {error['text']}"
+        words = [str(error[key]) for key in ("severity", "code", "location") if error[key]]
+        yield f"  {' '.join(words)}: {error['text']}"
     if seen.second_opinion is not None:
         yield f"  hl7apy: {seen.second_opinion or 'nothing wrong'}"
     shown: list[tuple[str, Any]] = [(f"event {number}", event) for number, event in enumerate(seen.events, 1)]
@@ -92,6 +149,8 @@ def _contents(source: Any) -> Iterator[str]:
     """Give what was read, value by value."""
     if isinstance(source, Message):
         yield from _tree(source)
+    elif isinstance(source, Row):
+        yield from (f"  {column:<{_NAMES}}  {_cut(value)}" for column, value in source.values.items())
     elif isinstance(source, dict):
         yield from (f"  {path:<{_NAMES + 10}}  {_cut(str(value))}" for path, value in outline(source))
 

@@ -21,6 +21,11 @@ def test_bytes_outside_the_encoding_go_through_unchanged() -> None:
     assert text.encode("utf-8", "surrogateescape") == b"a\xff\n"
 
 
+def test_file_that_ends_in_the_middle_of_a_letter_says_so() -> None:
+    with pytest.raises(MessageError, match="declare `encoding`"):
+        lines(b"a\0\n\0b", "utf-16-le")
+
+
 def test_long_line_is_cut_and_told_and_the_next_is_whole() -> None:
     found = lines(b"x" * 350 + b"\nnext\n")
     assert [(len(line.text), bool(line.reason)) for line in found] == [(100, True), (5, False)]
