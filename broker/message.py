@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from broker.wire.header import Header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from broker.canonical.model import Event
 
@@ -73,7 +73,8 @@ class Document:
     """The working view that steps pass along: the message, the canonical event once it exists, and named values.
 
     ``message`` is what the channel's format makes of the bytes: a `broker.wire.er7.Message`, a row, a FHIR resource.
-    ``body`` is the bytes themselves, where ``message`` does not keep them.
+    ``body`` is the bytes themselves, where ``message`` does not keep them. ``warned`` is what validation has against
+    the message and let pass: how often, by code of HL7 table 0357.
     """
 
     message: Any = field(repr=False)
@@ -81,6 +82,7 @@ class Document:
     event: "Event | None" = field(default=None, repr=False)
     values: dict[str, Any] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
+    warned: "Mapping[int, int]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,16 @@ class MessagesProcessed(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationWarned(Notice):
+    """Validation let messages pass and has something against them: so many warnings of a code of HL7 table 0357."""
+
+    level: ClassVar[str] = "debug"
+    channel: str
+    code: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MessageFailed(Notice):
     """A step could not do its work on a message; it waits as a dead letter."""
 

@@ -23,6 +23,7 @@ from broker.crash import crash_point
 from broker.ids import DELIVERIES
 from broker.notices import Notice, WorkerDied
 from broker.wire import pipe
+from broker.wire.ack import TABLE_0357
 
 _AHEAD: Final = 2  # batches sent before the first of them is answered
 _PROGRESS: Final = struct.Struct("=II")  # batch, index in the batch
@@ -55,13 +56,14 @@ class Rendered:
 
 @dataclass(slots=True)
 class Processed:
-    """What the steps made of one message."""
+    """What the steps made of one message; ``warned`` is what validation let pass, by code of HL7 table 0357."""
 
     state: str
     step: str | None = None
     location: str | None = None
     reason: str | None = None
     deliveries: tuple[Rendered, ...] = ()
+    warned: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(slots=True)
@@ -275,7 +277,7 @@ class WorkerProcess:
 
 def _read_results(header: Any, rest: bytes, count: int) -> list[Processed]:
     results, at = [], 0
-    for state, step, location, reason, deliveries in header["results"]:
+    for state, step, location, reason, deliveries, *warned in header["results"]:
         rendered = []
         for place, lane, size, *other in deliveries:
             if not 0 <= place < DELIVERIES:
@@ -286,8 +288,17 @@ def _read_results(header: Any, rest: bytes, count: int) -> list[Processed]:
         if state not in {"processed", "filtered", "failed"}:
             message = "no such state"
             raise ValueError(message)
-        results.append(Processed(state, step, location, reason, tuple(rendered)))
+        results.append(Processed(state, step, location, reason, tuple(rendered), _read_warned(warned)))
     if len(results) != count or at != len(rest):
         message = "as many results as messages"
         raise ValueError(message)
     return results
+
+
+def _read_warned(found: Any) -> tuple[tuple[int, int], ...]:
+    """Return how often there was which code of table 0357: no others, for each becomes a series of a metric."""
+    pairs = tuple((int(code), int(count)) for code, count in found[0]) if found else ()
+    if any(code not in TABLE_0357 or count < 1 for code, count in pairs):
+        message = "no such code"
+        raise ValueError(message)
+    return pairs

@@ -6,14 +6,14 @@ reads on from the store, and goes back to memory once it has caught up: recovery
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from broker.acts import read_received
 from broker.errors import StoreError, StoreFatal
-from broker.notices import Bug, MessageFailed, MessagesProcessed, Notice
+from broker.notices import Bug, MessageFailed, MessagesProcessed, Notice, ValidationWarned
 from broker.processes import Item, Processed, Rendered, WorkerProcess
 from broker.seal import Sealer
 from broker.store import Store
@@ -169,6 +169,7 @@ class Pump:
             [unit for unit, placed in zip(finished, told, strict=True) if not isinstance(placed, Exception)]
         )
         self._tell(finished, time.monotonic() - began)
+        self._tell_warnings(processed)
 
     def _placed(self, unit: Finished, told: list[Placed] | Exception) -> list[Placed]:
         if not isinstance(told, Exception):
@@ -246,3 +247,11 @@ class Pump:
                 seconds=seconds,
             )
         )
+
+    def _tell_warnings(self, processed: Sequence[Processed]) -> None:
+        counts = Counter[int]()
+        for done in processed:
+            if done.warned:
+                counts.update(dict(done.warned))
+        for code, count in counts.items():
+            self._notify(ValidationWarned(channel=self.program.name, code=code, count=count))

@@ -73,7 +73,7 @@ def _run(program: Program, header: dict[str, Any], rest: bytes, memory: mmap.mma
         note(memory, 0, sequence, index)
         result, requests = program.process(rest[at : at + size], received_at)
         at += size
-        results.append(result)
+        results.append((*result, list(program.warned.items())) if program.warned else result)
         parts += requests
     _send(sink, {"results": results}, *parts)
 

@@ -4,7 +4,7 @@ A message about several patients runs as one document for each of them. It ends 
 message fails, and nothing of it is delivered; if all are filtered, it is filtered.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +65,7 @@ class Program:
         self._most = DELIVERIES // max(len(exits), 1)  # patients of one message
         self._at = ""  # what is being done
         self._values: dict[str, Any] = {}  # of the message that it is done with
+        self.warned: Mapping[int, int] = {}  # what validation let pass of it: see `Document`
         self._part: Part | None = None  # and of which of its patients
 
     @classmethod
@@ -92,7 +93,7 @@ class Program:
         return result, seen[-1] if seen else None
 
     def _guarded(self, run: Callable[[], tuple[Result, list[bytes]]]) -> tuple[Result, list[bytes]]:
-        self._at, self._values, self._part = "read", {}, None
+        self._at, self._values, self._part, self.warned = "read", {}, None, {}
         try:
             return run()
         except StepError as error:
@@ -171,7 +172,7 @@ class Program:
             if isinstance(found, Filtered):
                 return found
             added = {name: value for name, value in found.values.items() if name not in whole.values}
-            return replace(document, values=document.values | added)
+            return replace(document, values=document.values | added, warned=found.warned)
 
         return look
 
@@ -182,6 +183,7 @@ class Program:
             if isinstance(outcome, Filtered):
                 return outcome
             document = outcome
+            self.warned = document.warned or self.warned
         return document
 
     def _rendered(self, document: Document, first: int) -> tuple[list[Way], list[bytes]]:

@@ -33,6 +33,9 @@ class Metrics:
         self._messages = counter(
             "messages", "Messages, by stage and how the stage ended", "channel", "stage", "outcome"
         )
+        self._warnings = counter(
+            "validation_warnings", "What validation let pass, by code of HL7 table 0357", "channel", "code"
+        )
         self._deliveries = counter("deliveries", "Deliveries, by how they ended", "channel", "destination", "outcome")
         self._failures = counter("delivery_failures", "Attempts that did not deliver", "channel", "destination")
         self._refused = counter("connections_refused", "Peers turned away at the connection limit", "channel")
@@ -93,6 +96,7 @@ class Metrics:
         return {
             said.MessagesAccepted: self._accepted,
             said.MessagesProcessed: self._processed,
+            said.ValidationWarned: lambda n: child(self._warnings, n.channel, str(n.code)).inc(n.count),
             said.DeliveriesEnded: self._ended,
             said.Committed: self._committed,
             said.MessageRefused: lambda n: child(self._messages, n.channel, "accept", "refused").inc(),

@@ -68,17 +68,23 @@ class Finding:
 
 
 class Findings:
-    """Collects findings at one level; of each severity the first `MOST` are kept, and all are counted."""
+    """Collects findings at one level; of each severity the first `MOST` are kept, and all are counted.
+
+    ``warned`` counts the warnings by their code.
+    """
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
         self._kept: list[Finding] = []
         self.counts = dict.fromkeys(SEVERITIES, 0)
+        self.warned: dict[int, int] = {}
 
     def add(self, kind: Kind, location: str, text: str, *, enforced: bool = False) -> None:
         """Add one; what a profile ``enforced`` is an error at every level."""
         severity = ERROR if enforced else kind.strict if self._strict else kind.lenient
         self.counts[severity] += 1
+        if severity == WARNING:
+            self.warned[kind.condition] = self.warned.get(kind.condition, 0) + 1
         if self.counts[severity] <= MOST:
             self._kept.append(Finding(location, kind.condition, severity, text))
 

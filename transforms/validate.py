@@ -68,4 +68,4 @@ class Validate:
             location = next((each.location for each in told if each.severity == ERROR), "")
             raise StepError(reason(told), step="validate", location=location) from None
         counts = {_COUNTED[severity]: found.counts[severity] for severity in SEVERITIES}
-        return dataclasses.replace(document, values={**document.values, VALUE: counts})
+        return dataclasses.replace(document, values={**document.values, VALUE: counts}, warned=found.warned)

@@ -78,6 +78,21 @@ def test_a_filtered_message_is_acknowledged(engine: Running) -> None:
     assert journey["deliveries"] == []
 
 
+def test_what_validation_let_pass_is_counted_by_channel_and_code(engine: Running) -> None:
+    """Neither the log nor the sender hears of it; monitoring does."""
+    path = engine.folder / "channels" / "mercy-adt.yaml"
+    path.write_text(path.read_text().replace("steps:\n", "steps:\n  - validate: {}\n", 1))
+    assert engine.run("reload").returncode == 0
+    body = (engine.folder / "channels" / "messages" / "adt_a08.hl7").read_bytes()
+    changed = body.replace(b"|19620910|", b"|someday|").replace(b"MERCY0000308", b"MERCY0000397")
+    (engine.folder / "channels" / "messages" / "odd.hl7").write_bytes(changed)
+    engine.send("odd")
+    assert engine.settled("MERCY0000397")["state"] == "processed"
+    with urllib.request.urlopen(f"http://127.0.0.1:{engine.console}/metrics") as page:
+        counted = [line for line in page.read().decode().splitlines() if "validation_warnings_total{" in line]
+    assert counted == ['handoff_validation_warnings_total{channel="mercy-adt",code="102"} 2.0']  # PID-7 and GT1-8
+
+
 def test_what_a_step_cannot_do_is_a_dead_letter_that_can_be_replayed(engine: Running) -> None:
     """Class, reason, step and location; after a discard it is gone from the list."""
     path = engine.folder / "channels" / "messages" / "bad.hl7"

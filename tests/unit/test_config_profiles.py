@@ -67,6 +67,9 @@ def test_warnings_are_counted_for_later_steps(project: Project) -> None:
     program = build_program(plan.tree, project.folder / "channels")
     result, _ = program.process(MESSAGE.encode(), 0.0)
     assert result[:2] == ("filtered", "steps.2.filter")
+    assert program.warned == {100: 1}  # EVN is not there; the filter comes after
+    program.process(MESSAGE.replace("PID|", "ZID|").encode(), 0.0)
+    assert program.warned == {}  # with an error it is a dead letter
 
 
 @pytest.mark.parametrize(

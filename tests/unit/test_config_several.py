@@ -121,6 +121,8 @@ def test_validation_looks_at_the_whole_message_once() -> None:
     whole = body("ADT^A17^ADT_A17", *patient("1", "A"), *patient("2", "B"))
     (state, _, location, reason, ways), _ = made.process(whole.replace(b"EVN||", b"EVN|A17|"), 0.0)
     assert (state, location, reason, len(ways)) == ("processed", None, None, 2)
+    made.process(whole.replace(b"EVN||", b"EVN|A17|").replace(b"|I|B", b"|Q|B"), 0.0)
+    assert made.warned == {103: 1}  # PV1(2)-2, and not once for each patient
     (state, step, location, reason, _), _ = made.process(whole.replace(b"|I|B", b"||B"), 0.0)
     assert (state, step, location) == ("failed", "steps.2.validate", "PV1(2)-2")
     assert reason is not None

@@ -22,6 +22,7 @@ from broker.notices import (
     Notice,
     Paused,
     Resumed,
+    ValidationWarned,
 )
 from broker.queries import Backlog
 from console.report import LEVELS, Report, as_json, name_of
@@ -91,6 +92,18 @@ def test_messages_and_deliveries_are_counted_by_how_they_ended() -> None:
     assert sample(report, "handoff_deliveries_total", channel="adt", destination="ehr", outcome="delivered") == 4
     assert sample(report, "handoff_delivery_seconds_count", channel="adt", destination="ehr") == 1
     assert sample(report, "handoff_source_last_message_seconds", channel="adt") < 60
+
+
+def test_warnings_of_validation_are_counted_by_channel_and_code() -> None:
+    """The log of a sender that is always a little wrong stays readable."""
+    stream = io.StringIO()
+    report = Report(stream=stream)
+    for count in (7, 2):
+        report(ValidationWarned(channel="adt", code=102, count=count))
+    report(ValidationWarned(channel="adt", code=199, count=1))
+    assert sample(report, "handoff_validation_warnings_total", channel="adt", code="102") == 9
+    assert sample(report, "handoff_validation_warnings_total", channel="adt", code="199") == 1
+    assert stream.getvalue() == ""
 
 
 def test_circuit_state_follows_the_breaker() -> None:
