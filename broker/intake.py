@@ -16,14 +16,17 @@ from broker.ids import Ids
 from broker.message import Conclusion, Ended, Inbound, Receipt
 from broker.notices import ControlIdReused, MessagesAccepted, Notice
 from broker.notices import Quarantined as QuarantinedNotice
+from broker.notices_pressure import QuarantineDropped, QuarantineFull
 from broker.notices_texts import DeliveryReported
 from broker.pressure import Pressure
 from broker.seal import Sealer
 from broker.store import Store
 from broker.units import Accepted, NewMessage, Quarantine
+from broker.writes_quarantine import ENTRY
 from broker.writes_reports import note_reports
 
 _KEPT: Final = 65_536  # bytes of a quarantined body that are kept
+_FULL: Final = "older ones made room for newer ones"
 
 # Called on the loop in the order of commits: id, received at, body.
 HandOver = Callable[[int, float, bytes], None]
@@ -60,6 +63,7 @@ class StoreIntake:
         self.conclusions = Conclusions(store, sealer)
         self.pressure = pressure or Pressure()
         self._doors: dict[str, Door] = {}
+        self._full: set[str] = set()  # channels of which it was told that their quarantine is full
         self._accepted: Counter[tuple[str, bool]] = Counter()  # by channel, and whether it was a duplicate
 
     def count_from(self, ids: Ids) -> None:
@@ -173,21 +177,38 @@ class StoreIntake:
         return self._store.call(note_reports, (report,))
 
     def quarantine(self, channel: str, peer: str, reason: str, data: bytes) -> None:
-        """Keep bytes that never became a message, for an operator to see."""
-        door = self._doors[channel]
+        """Keep bytes that never became a message, for an operator to see; see `broker.parts.Intake`."""
+        self._notify(QuarantinedNotice(channel=channel, peer=peer, reason=reason, size=len(data)))
+        body = data[:_KEPT]
+        held = len(body) + ENTRY
+        try:
+            self.pressure.take(held)
+        except NotAccepted:
+            self._notify(QuarantineDropped(channel=channel, count=1, reason=self.pressure.reason))
+            return
         kept = self._store.quarantine(
             Quarantine(
                 id=self._ids.next(),
-                channel=door.number,
+                channel=self._doors[channel].number,
                 at=time.time(),
                 peer=peer,
                 reason=reason,
                 size=len(data),
-                body=data[:_KEPT],
+                body=body,
+                room=self.pressure.limits.quarantine,
             )
         )
-        kept.add_done_callback(lambda done: done.exception())  # the notice below is all that is left if it failed
-        self._notify(QuarantinedNotice(channel=channel, peer=peer, reason=reason, size=len(data)))
+        kept.add_done_callback(lambda kept: self._quarantined(channel, held, kept))
+
+    def _quarantined(self, channel: str, held: int, kept: "asyncio.Future[int]") -> None:
+        self.pressure.give(held)
+        if error := kept.exception():
+            self._notify(QuarantineDropped(channel=channel, count=1, reason=str(error)))
+        elif dropped := kept.result():
+            if channel not in self._full:
+                self._full.add(channel)
+                self._notify(QuarantineFull(channel=channel, limit=self.pressure.limits.quarantine))
+            self._notify(QuarantineDropped(channel=channel, count=dropped, reason=_FULL))
 
 
 def _keep(promise: "asyncio.Future[Receipt]", receipt: Receipt, ended: "asyncio.Future[Ended]") -> None:

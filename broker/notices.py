@@ -138,7 +138,7 @@ class ControlIdReused(Notice):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined(Notice):
-    """Bytes that never became a message were kept for an operator to see."""
+    """Bytes came that never became a message; they are kept for an operator to see, while there is room for such."""
 
     level: ClassVar[str] = "warning"
     channel: str

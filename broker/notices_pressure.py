@@ -1,4 +1,4 @@
-"""This module holds what the engine reports of itself when it can take nothing more in."""
+"""This module holds what the engine reports of itself when it can take, or keep, nothing more."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -29,3 +29,22 @@ class SpaceLow(Notice):
     level: ClassVar[str] = "warning"
     free: int
     limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineFull(Notice):
+    """What a channel keeps in quarantine has reached ``limit`` (bytes); from here on the oldest goes. Told once."""
+
+    level: ClassVar[str] = "warning"
+    channel: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineDropped(Notice):
+    """So many entries of the quarantine were deleted for newer ones, or not kept at all; ``reason`` says which."""
+
+    level: ClassVar[str] = "debug"
+    channel: str
+    count: int
+    reason: str

@@ -47,7 +47,7 @@ class Intake(Protocol):
         """Resolve after the commit that holds what another side said of a delivery, or fail with `StoreError`."""
 
     def quarantine(self, channel: str, peer: str, reason: str, data: bytes) -> None:
-        """Keep bytes that never became a message, for an operator to see."""
+        """Keep bytes that never became a message, for an operator to see, as long as there is room for such."""
 
 
 class Transform(Protocol):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from broker.delivery import Delivery
+from broker.limits import Limits
 
 
 def _brief(unit: Any) -> str:
@@ -148,7 +149,7 @@ class Claims:
 
 
 class Quarantine(NamedTuple):
-    """Bytes that never became a message."""
+    """Bytes that never became a message; its channel keeps ``room`` bytes of such."""
 
     id: int
     channel: int
@@ -157,6 +158,7 @@ class Quarantine(NamedTuple):
     reason: str
     size: int
     body: bytes
+    room: int = Limits().quarantine
 
     def __repr__(self) -> str:  # noqa: D105 - see `_brief`
         return _brief(self)

@@ -18,6 +18,7 @@ from broker.line import Line
 from broker.seal import Sealer
 from broker.sql import Connection, connect
 from broker.units import Claim, Finished, NewDelivery, NewMessage, Quarantine, Recorded
+from broker.writes_quarantine import Rooms
 
 _GROUP: Final = 512  # most items in one transaction
 # Nobody waits for these, so they gather for a moment while others commit: far fewer and larger groups under load, and
@@ -117,6 +118,7 @@ class Writer:
         self._sealer = sealer
         self._answer = answer
         self._keys = Keys()
+        self._rooms = Rooms()
         self._fatal: StoreFatal | None = None
         self._fresh: list[NewMessage] = []
 
@@ -140,6 +142,7 @@ class Writer:
         except StoreUnavailable as error:
             self._wait(group, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the others of the group must not suffer from it
+            self._rooms.forget()
             if len(group) == 1:
                 self._refuse(group, error)
             else:
@@ -168,6 +171,7 @@ class Writer:
     def _wait(self, group: Sequence[_Entry], error: StoreUnavailable) -> None:
         # Senders keep what was not acknowledged and send it again; everything else waits here for the database.
         self._refuse([entry for entry in group if entry.kind == "accept"], error)
+        self._rooms.forget()
         time.sleep(_PAUSE)
         rest = [entry for entry in group if entry.kind != "accept"]
         if rest:
@@ -215,9 +219,10 @@ class Writer:
     def _claim(self, items: list[Claim], counts: writes.Counts) -> Sequence[Any]:
         return [writes.claim(self._connection, self._sealer, item, counts) for item in items]
 
-    def _quarantine(self, items: list[Quarantine], counts: writes.Counts) -> Sequence[None]:
-        writes.quarantine(self._connection, self._sealer, items, counts)
-        return [None] * len(items)
+    def _quarantine(self, items: list[Quarantine], counts: writes.Counts) -> Sequence[int]:
+        for item in items:
+            counts[item.channel, 0, "quarantined"] += 1
+        return self._rooms.keep(self._connection, self._sealer, items)
 
     def _call(self, items: list[Any], _counts: writes.Counts) -> Sequence[bytes]:
         return [pickle.dumps(function(self._connection, self._sealer, *args)) for function, args in items]

@@ -16,7 +16,7 @@ from broker.ids import time_of
 from broker.keys import Keys, pack
 from broker.seal import Sealer
 from broker.sql import Connection
-from broker.units import Claim, Finished, NewDelivery, NewMessage, Quarantine, Recorded
+from broker.units import Claim, Finished, NewDelivery, NewMessage, Recorded
 
 Counts = Counter[tuple[int, int, str]]  # (channel, route or 0, name)
 Place = tuple[str, bool]  # where a new delivery went: its state, and whether it is due
@@ -358,20 +358,6 @@ def cancel_after(connection: Connection, ended: Sequence[int], now: float) -> fr
         routes |= promote(connection, lanes_of(row[1:4] for row in cancelled), now)
         ended = [row[0] for row in cancelled]
     return frozenset(routes)
-
-
-_QUARANTINE: Final = (
-    "INSERT INTO quarantine (id, channel_id, at, peer, reason, size, body) {v}",
-    "bigint integer double text text integer bytea",
-)
-
-
-def quarantine(connection: Connection, sealer: Sealer, units: Sequence[Quarantine], counts: Counts) -> None:
-    """Keep bytes that never became a message."""
-    rows = [(u.id, u.channel, u.at, u.peer, u.reason, u.size, sealer.seal("quarantine", u.id, u.body)) for u in units]
-    connection.bulk(*_QUARANTINE, rows)
-    for unit in units:
-        counts[unit.channel, 0, "quarantined"] += 1
 
 
 _COUNT: Final = (

@@ -1,4 +1,4 @@
-"""This module is what handoff.yaml says under ``intake``: how much may wait in memory, and how much must be free."""
+"""This module is what handoff.yaml says under ``intake``: how much may wait in memory, must be free, and is kept."""
 
 from pydantic import Field
 
@@ -25,6 +25,12 @@ class IntakeSpec(Spec):
         "and below four times as much there is a warning. 0 never looks.",
     )
 
+    quarantine: Bytes = Field(
+        default=Limits().quarantine,
+        ge=1024**2,
+        description="What each channel keeps of what never became a message; beyond it the oldest goes.",
+    )
+
     def limits(self) -> Limits:
         """Return it as the engine takes it."""
-        return Limits(waiting=self.waiting, unfinished=self.unfinished, free_space=self.free_space)
+        return Limits(**self.model_dump())

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from broker import notices as said
 from broker import notices_texts as texts
+from broker.notices_pressure import QuarantineDropped
 from broker.queries import Backlog
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)  # seconds: commits, steps
@@ -36,6 +37,7 @@ class Metrics:
         self._warnings = counter(
             "validation_warnings", "What validation let pass, by code of HL7 table 0357", "channel", "code"
         )
+        self._dropped = counter("quarantine_dropped", "Entries of the quarantine that there was no room for", "channel")
         self._deliveries = counter("deliveries", "Deliveries, by how they ended", "channel", "destination", "outcome")
         self._failures = counter("delivery_failures", "Attempts that did not deliver", "channel", "destination")
         self._refused = counter("connections_refused", "Peers turned away at the connection limit", "channel")
@@ -101,6 +103,7 @@ class Metrics:
             said.Committed: self._committed,
             said.MessageRefused: lambda n: child(self._messages, n.channel, "accept", "refused").inc(),
             said.Quarantined: lambda n: child(self._messages, n.channel, "accept", "quarantined").inc(),
+            QuarantineDropped: lambda n: child(self._dropped, n.channel).inc(n.count),
             said.DeliveryFailed: lambda n: child(self._failures, n.channel, n.destination).inc(),
             said.ConnectionOpened: lambda n: child(self._connections, n.channel).inc(),
             said.ConnectionClosed: lambda n: child(self._connections, n.channel).dec(),
