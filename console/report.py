@@ -1,5 +1,6 @@
 """This module turns every notice into a log line, a metric and a live update; it is the only thing that logs."""
 
+import asyncio
 import json
 import logging
 import sys
@@ -10,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, TextIO
 
 from broker.ids import show
-from broker.notices import Notice
+from broker.notices import Notice, NoticesLeftOut
 from console.metrics import Metrics
+from console.quota import Quota
 
 LEVELS: Final[Mapping[str, int]] = {
     "debug": logging.DEBUG,
@@ -22,6 +24,7 @@ LEVELS: Final[Mapping[str, int]] = {
 }
 _IDS: Final = frozenset({"message", "delivery"})  # fields that hold an id of ours
 _KEPT: Final = 200
+_EVERY: Final = 1.0  # seconds
 
 
 class Hub:
@@ -53,7 +56,7 @@ class Hub:
 
 
 class Report:
-    """Receives every notice. Notices of level debug are only counted, unless ``verbose``.
+    """Receives every notice. Those of level debug, and too many about one peer, are only counted, unless ``verbose``.
 
     Usable from any thread. A notice costs about a microsecond when it is only counted.
     """
@@ -67,6 +70,7 @@ class Report:
         self.metrics = Metrics()
         self.hub = Hub()
         self._verbose = verbose
+        self._quota = Quota()
         self._write = json_line if lines == "json" else text_line
         self._logger = _logger(stream or sys.stderr)
 
@@ -74,10 +78,25 @@ class Report:
         """Count a notice, and tell it if it is worth telling."""
         self.metrics.count(notice)
         self.hub.version += 1
-        if notice.level != "debug" or self._verbose:
-            said = as_json(notice)
-            self.hub.publish(said)
-            self._logger.log(LEVELS[notice.level], self._write(said))
+        if self._verbose or (notice.level != "debug" and self._quota.admits(notice)):
+            self._tell(notice)
+
+    async def watch(self) -> None:
+        """Tell, until cancelled, how many notices were left out whenever a minute of them is over."""
+        while True:
+            await asyncio.sleep(_EVERY)
+            self.settle()
+
+    def settle(self, *, all_of_it: bool = False) -> None:
+        """Tell how many notices were left out in the minutes that are over, or in all."""
+        for about, count in self._quota.settle(all_of_it=all_of_it):
+            kind = name_of(about.kind)
+            self._tell(NoticesLeftOut(channel=about.channel, peer=about.host, kind=kind, count=count))
+
+    def _tell(self, notice: Notice) -> None:
+        said = as_json(notice)
+        self.hub.publish(said)
+        self._logger.log(LEVELS[notice.level], self._write(said))
 
 
 def as_json(notice: Notice) -> dict[str, Any]:

@@ -94,7 +94,10 @@ class _Process:
         engine = self._engine
         token = make_token(self._settings.data)
         console = Console(engine, self._settings, token, self._report, self.reload)
-        watching = asyncio.create_task(space.watch(engine.pressure, space.folder_of(self._settings.store)))
+        watching = [
+            asyncio.create_task(space.watch(engine.pressure, space.folder_of(self._settings.store))),
+            asyncio.create_task(self._report.watch()),
+        ]
         try:
             found = await engine.open()
             await self._start_sandbox()
@@ -105,11 +108,13 @@ class _Process:
             _calm_collector()
             return await self._wait()
         finally:
-            watching.cancel()
+            for task in watching:
+                task.cancel()
             await console.stop()
             await self._stop_sandbox()
             with contextlib.suppress(StoreError):
                 await engine.stop("stopped by signal" if self._told.is_set() else "stopped")
+            self._report.settle(all_of_it=True)
 
     async def _wait(self) -> int:
         failed = self._engine.failed
