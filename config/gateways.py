@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from broker.errors import ConfigError
 from broker.spec import Endpoint, Seconds, Spec
+from broker.tls import OwnTls, Tls, TlsSpec, build_tls
 from broker.wire.smpp import bind
 from config.address import Address
 from config.secrets import Secret
@@ -16,7 +17,6 @@ from dispatch.texts.generic import HEADER_HOLES, HOLES, Generic, Rule, Verdict, 
 from dispatch.texts.twilio import Twilio
 from dispatch.texts.vonage_messages import VonageMessages
 from dispatch.texts.vonage_sms import VonageSms
-from dispatch.tls import OwnTls, Tls, TlsSpec, build_tls
 
 if TYPE_CHECKING:
     from broker.parts import Tools

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from broker.spec import Spec
+from broker.tls import OwnTls, build_tls
 from config.address import Address
 from config.auth import AuthSpec, HeaderName
 from config.findings import nearest
 from config.secrets import Secret
 from dispatch.ehr_profile import profile_names
-from dispatch.tls import OwnTls, build_tls
 
 if TYPE_CHECKING:
     from broker.fhir.source import FhirSource

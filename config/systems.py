@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from broker.spec import Spec
+from broker.tls import OwnTls
 from config.address import Address
 from config.auth import AuthSpec
 from config.channel import DeliverPlan
@@ -14,7 +15,6 @@ from config.findings import Finding, did_you_mean
 from config.marks import Keys, Marks, show
 from config.presets import preset_files, read_preset
 from config.secrets import Secret
-from dispatch.tls import OwnTls
 from dispatch.web.preset import VARIABLE, PresetSpec, fill, texts_in, variables_in
 from dispatch.web.signature import signing_key
 

@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from broker.errors import ConfigError
+from broker.tls import TlsSpec, make_context
 from config.findings import Finding
 from config.marks import Keys, Marks, show
-from dispatch.tls import TlsSpec, make_context
 
 _PLAIN = "http://"
 

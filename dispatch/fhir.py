@@ -15,11 +15,11 @@ from pydantic import Field, field_validator, model_validator
 from broker.errors import StepError
 from broker.fhir.search import search_of
 from broker.spec import DestinationSpec, Seconds, Template
+from broker.tls import build_tls
 from dispatch.fhir_bundle import BUNDLE, KINDS
 from dispatch.fhir_check import faults, read_resource, warm
 from dispatch.fhir_patch import read_patch
 from dispatch.fhir_server import FhirServer, find_server
-from dispatch.tls import build_tls
 
 if TYPE_CHECKING:
     from broker.message import Document

@@ -16,12 +16,12 @@ import orjson
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from broker.named import find_named
 from broker.places import reveal
+from broker.tls import Tls
 from dispatch.auth import Credentials, Fixed, authorised_exchange, build_credentials
 from dispatch.ehr_profile import EhrProfile, find_profile, with_statement
 from dispatch.fhir_answer import Match, classed, named, read_matches
 from dispatch.fhir_bundle import BUNDLE, bundle_outcome
 from dispatch.http import Answer, Exchange, Failure, web_address
-from dispatch.tls import Tls
 from dispatch.turns import Turns
 from dispatch.way import witnessed
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import BinaryIO, Final
 
 from broker.fhir.source import Said, Unanswered
+from broker.tls import Tls
 from dispatch.auth import Fixed, authorised_exchange
 from dispatch.fhir_answer import issues_of
 from dispatch.fhir_server import MEDIA_TYPE, Server
 from dispatch.http import Answer, Exchange, Failure, Into, retry_after
-from dispatch.tls import Tls
 
 LARGEST_PAGE: Final = 16 * 1024**2  # bytes, as everything that is read as FHIR JSON
 _FILE_TYPE: Final = "application/fhir+ndjson"

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from broker.errors import ConfigError, MessageError, StepError
 from broker.hosts import is_loopback
 from broker.spec import DestinationSpec, Endpoint, Seconds, Template
+from broker.tls import TlsSpec, build_tls, make_context
 from broker.wire.ack import check_header, is_acknowledgment
 from broker.wire.draft import Draft
 from broker.wire.er7 import Message
@@ -21,7 +22,6 @@ from dispatch.hl7_payload import encoded, in_lines
 from dispatch.mllp_answer import Action, Code, Table
 from dispatch.mllp_partner import Awaited, Dialled, Lines, Partner, WaitFor
 from dispatch.original import ORIGINAL
-from dispatch.tls import TlsSpec, build_tls, make_context
 
 if TYPE_CHECKING:
     from broker.message import Document

@@ -5,8 +5,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.keepalive import keep_alive
+from broker.tls import is_not_let_in
 from broker.wire.mllp import Decoder, Empty, Frame, frame
-from dispatch.tls import is_not_let_in
 from dispatch.way import via_of
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import Final, Literal, Protocol
 
 from broker.delivery import Delivered, Delivery, Outcome, Retry, Unknown
 from broker.errors import NotReady
+from broker.tls import Tls
 from broker.wire.mllp import COMMITTED, NOT_COMMITTED
 from dispatch.http import failure
 from dispatch.mllp_answer import Table, control_id_of, outcome, read_answer
 from dispatch.mllp_link import Ended, Garbled, Link
-from dispatch.tls import Tls
 
 WaitFor = Literal["answer", "application", "nothing"]
 _BACKLOG: Final = 16

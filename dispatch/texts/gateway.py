@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from broker.delivery import Outcome, Rejected
+from broker.tls import Tls
 from dispatch.http import Answer, Exchange
-from dispatch.tls import Tls
 
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"

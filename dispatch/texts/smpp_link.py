@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from broker.errors import MessageError
+from broker.tls import Tls, told_by
 from broker.wire import smpp
 from broker.wire.smpp import Decoder, Pdu, next_sequence, status_name
-from dispatch.tls import Tls, told_by
 from dispatch.way import note_via, via_of
 
 CONNECT_SECONDS: Final = 5.0

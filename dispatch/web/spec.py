@@ -10,9 +10,9 @@ from broker.errors import ConfigError
 from broker.named import find_named
 from broker.places import reveal
 from broker.spec import DestinationSpec, Seconds
+from broker.tls import build_tls
 from dispatch.auth import build_credentials
 from dispatch.http import Exchange, web_address
-from dispatch.tls import build_tls
 from dispatch.web.destination import System, WebSystem
 from dispatch.web.preset import Name, OperationSpec, PresetSpec, fill
 from dispatch.web.rendering import RequestRenderer

@@ -18,11 +18,11 @@ import pytest
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown, Via
 from broker.parts import Destination, Tools
 from broker.spec import DestinationSpec
+from broker.tls import TlsSpec
 from config.presets import every_preset
 from config.systems import SystemSpec
 from dispatch.fhir import FhirSpec
 from dispatch.sms import SmsSpec
-from dispatch.tls import TlsSpec
 from dispatch.web.rendering import Frozen
 from dispatch.web.spec import HttpSpec
 from tests.contract.declared_gateways import GATEWAYS, declared

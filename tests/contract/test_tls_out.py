@@ -11,8 +11,8 @@ import pytest
 from broker.delivery import Delivered, Outcome, Retry
 from broker.errors import ConfigError
 from broker.notices import CertificateTrouble, Notice
+from broker.tls import Tls, TlsSpec
 from dispatch.http import Answer, Exchange
-from dispatch.tls import Tls, TlsSpec
 from tests.certificates import Authority
 from tests.contract.scripted_server import ScriptedServer, reply
 from tests.contract.test_destination_contract import KINDS, delivery, tools

@@ -7,9 +7,9 @@ import typing
 from typing import Any, Final
 
 from broker.spec import Spec
+from broker.tls import TlsSpec
 from config.catalog import DESTINATIONS, LISTENERS
 from config.places import DatabaseSpec, S3PlaceSpec, SftpPlaceSpec
-from dispatch.tls import TlsSpec
 
 _SETTINGS: Final[dict[str, type[Spec]]] = {
     "places.sftp": SftpPlaceSpec,
