@@ -1,4 +1,4 @@
-"""This module holds what polls report, of databases and of FHIR servers."""
+"""This module holds what polls report, of databases, FHIR servers and mailboxes."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -118,6 +118,10 @@ class ListenerSpec(Spec):
     # The formats that it can take in; empty means any.
     formats: ClassVar[frozenset[str]] = frozenset()
 
+    def usable_formats(self) -> frozenset[str]:
+        """Return the formats that it can take in as it is declared; empty means any."""
+        return self.formats
+
     def build(self, tools: "Tools") -> "Listener":
         """Build the listener."""
         raise NotImplementedError

@@ -103,6 +103,7 @@ LISTENERS: Final[Parts[ListenerSpec]] = Parts(
         "timer": "listeners.timer:TimerSpec",
         "database": "listeners.database:DatabaseInSpec",
         "fhir_search": "listeners.fhir_search:FhirSearchSpec",
+        "imap": "listeners.imap:ImapSpec",
     },
 )
 STEPS: Final[Parts[StepSpec]] = Parts(

@@ -267,8 +267,9 @@ class _Reading:
         kind = self._only_kind(full, ("format",), catalog.FORMATS, "format", [])
         if kind is None:
             return None
-        if listen is not None and listen.spec.formats and kind not in listen.spec.formats:
-            text = f"listen.{listen.kind} brings {' or '.join(sorted(listen.spec.formats))}, not {kind}"
+        formats = listen.spec.usable_formats() if listen is not None else frozenset()
+        if listen is not None and formats and kind not in formats:
+            text = f"listen.{listen.kind} brings {' or '.join(sorted(formats))}, not {kind}"
             self._findings.append(self._marks.value(("format",)).finding("E107", text, "choose another listener"))
             return None
         spec = validate(catalog.FORMATS[kind], full[kind], ("format", kind), self._marks, self._findings)

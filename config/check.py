@@ -183,6 +183,7 @@ def _check_named(file: _File, draft: Draft, settings: Settings) -> None:
     tables = (
         ("gateway", settings.gateways),
         ("mail_server", settings.mail_servers),
+        ("mailbox", settings.mailboxes),
         ("server", settings.servers),
         ("system", settings.systems),
         ("place", settings.places),
@@ -196,7 +197,8 @@ def _check_named(file: _File, draft: Draft, settings: Settings) -> None:
             name = getattr(spec, word, None)
             if isinstance(name, str) and name not in table:
                 keys: Keys = (*place, word)
-                hint = did_you_mean(name, table) or f"handoff.yaml has no {word}s: add `{word}s: {{{name}: …}}`"
+                words = f"{word}es" if word.endswith("x") else f"{word}s"
+                hint = did_you_mean(name, table) or f"handoff.yaml has no {words}: add `{words}: {{{name}: …}}`"
                 text = f'{show(keys)} names "{name}", which is no {word.replace("_", " ")} of handoff.yaml'
                 file.findings.append(file.marks.value(keys).finding("E301", text, hint))
 

@@ -17,6 +17,7 @@ from config.findings import Finding, did_you_mean, has_errors, report, shown
 from config.gateways import AnyGateway, GatewaySpec
 from config.intake import IntakeSpec
 from config.mail_servers import MailServerSpec
+from config.mailboxes import MailboxSpec
 from config.marks import Mark, Marks, Source, without_secrets
 from config.overrides import Override
 from config.places import DatabaseSpec, PlaceSpec
@@ -95,6 +96,7 @@ class SettingsSpec(Spec):
     sandbox: SandboxSpec = Field(default=SandboxSpec(), description="The practice gateway and EHR.")
     gateways: dict[str, AnyGateway] = Field(default={}, description="Text-message gateways, by name.")
     mail_servers: dict[str, MailServerSpec] = Field(default={}, description="Mail servers, by name.")
+    mailboxes: dict[str, MailboxSpec] = Field(default={}, description="Mailboxes that are read, by name.")
     servers: dict[str, ServerSpec] = Field(default={}, description="FHIR servers, by name.")
     systems: dict[str, SystemSpec] = Field(default={}, description="Systems on the web, by name.")
     places: dict[str, PlaceSpec] = Field(default={}, description="SFTP servers and S3 buckets, by name.")
@@ -119,6 +121,7 @@ class Settings:
     sandbox: SandboxSpec
     gateways: Mapping[str, GatewaySpec]
     mail_servers: Mapping[str, MailServerSpec]
+    mailboxes: Mapping[str, MailboxSpec]
     servers: Mapping[str, ServerSpec]
     systems: Mapping[str, SystemSpec]
     places: Mapping[str, PlaceSpec]
@@ -315,6 +318,7 @@ def _settled(
         sandbox=spec.sandbox,
         gateways=spec.gateways,
         mail_servers=spec.mail_servers,
+        mailboxes=spec.mailboxes,
         servers=spec.servers,
         systems=spec.systems,
         places=spec.places,

@@ -25,6 +25,7 @@ Need = Callable[[str], str]
 # What each program goes by, and the Debian package that brings it.
 _NAMES: Final = {
     "chromium": (("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"), "chromium"),
+    "dovecot": (("dovecot", "/usr/sbin/dovecot"), "dovecot-imapd"),
     "mariadbd": (("mariadbd", "/usr/sbin/mariadbd"), "mariadb-server-core"),
     "node": (("node", "nodejs"), "nodejs"),
     "postgres": ((), "postgresql"),

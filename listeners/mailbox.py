@@ -1,0 +1,199 @@
+"""This module reads a mailbox for one channel: it looks at its folder, and takes each mail in its turn."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
+
+from broker.crash import crash_point
+from broker.errors import NotReady
+from broker.notices import Bug
+from broker.notices_mail import MailFailed, MailRead
+from broker.parts import Tools
+from broker.threads import NotBegun, Threads
+from listeners.file_reading import Ended, FileReading, Means
+from listeners.mail_ledger import Ledger
+from listeners.mail_parts import Stranger, Unreadable, identify, read_mail
+from listeners.mail_session import Login, MailSession, Refused
+from listeners.notes import Notes
+from listeners.polling import Away, Polling
+from listeners.unpacking import UnpackSpec
+
+if TYPE_CHECKING:
+    from listeners.imap import ImapSpec
+
+R = TypeVar("R")
+
+_SLOWEST: Final = 16_384  # bytes a second below which a mail is given up
+_ANSWERS: Final = 8  # of the server, to the commands of one step
+
+
+class MailboxListener:
+    """Polls one folder of one mailbox for one channel; see `broker.parts.Listener`."""
+
+    def __init__(self, spec: "ImapSpec", tools: Tools, login: Login, folder: Path) -> None:
+        self._spec = spec
+        self._rules = spec.rules()
+        self._tools = tools
+        self._login = login
+        self._folder = folder  # of ours, for files while they are read
+        self._ledger = Ledger(folder / "mails")
+        self._notes = Notes(folder)
+        self._left: set[tuple[int, int]] = set()  # mails that the server leaves where they are
+        self._threads = Threads(f"imap {tools.channel}", 4)
+        source = f"mailbox {spec.mailbox}:{spec.folder}"
+        self._polling = Polling(tools, source, spec.schedule.schedule(), spec.catch_up, self._look)
+        self._means = Means(tools, self._threads, self._notes, UnpackSpec(), lambda: self._polling.is_stopping)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The mailbox and its folder; nothing while stopped."""
+        return self._polling.endpoints
+
+    @property
+    def connections(self) -> int:
+        """None: nobody connects to us."""
+        return 0
+
+    async def start(self) -> None:
+        """Begin to watch the clock; a server that is away is no reason not to. Raises `NotReady`."""
+        try:
+            await self._threads.run(self._ledger.open)
+            await self._threads.run(self._notes.open)
+        except OSError as error:
+            why = (error.strerror or "it failed").lower()
+            text = f"{self._folder}: this folder for mails under way cannot be used ({why}); correct its permissions"
+            raise NotReady(f"channel {self._tools.channel}: {text}") from None
+        self._left = set()
+        self._polling.start()
+
+    async def stop(self) -> None:
+        """Begin no other mail, and wait at most 10 seconds for the one under way; the rest is read after a start."""
+        await self._polling.stop()
+
+    async def _look(self) -> None:
+        """Take every mail that is there, the oldest first, until a stop comes."""
+        session = await self._run(lambda: MailSession(self._login, self._spec.folder))
+        try:
+            for uid in await self._ask(session, lambda: session.find(unseen=self._spec.only_unseen)):
+                if not await self._polling.wait_for_room():
+                    return
+                if (session.validity, uid) not in self._left:
+                    await self._take(session, uid)
+            self._polling.recover()
+        except OSError as error:  # those of the connection have other names by now
+            why = (error.strerror or "it failed").lower()
+            raise Away(f"what was fetched cannot be written on this machine ({why})") from None
+        finally:
+            with contextlib.suppress(Away):
+                await self._ask(session, session.close)
+
+    async def _take(self, session: MailSession, uid: int) -> None:
+        """Read a mail, and see to it that it is not read again."""
+        most = self._spec.max_size
+        raw = await self._ask(session, lambda: session.fetch(uid, most), most)
+        if raw is None:  # somebody else was there first
+            return
+        ended = await self._read(session.validity, uid, raw)
+        if ended.is_stopped:
+            return
+        crash_point("poll.committed")
+        try:
+            await self._ask(session, lambda: self._end(session, uid, well=not ended.reason))
+        except Refused as refusal:
+            self._left.add((session.validity, uid))
+            ended.reason = f"{ended.reason}; {refusal}".removeprefix("; ")
+        crash_point("poll.settled")
+        self._tell(uid, ended)
+
+    async def _read(self, validity: int, uid: int, raw: bytes) -> Ended:
+        """Hand over everything that is a message in a mail; say how that ended."""
+        try:
+            parts = await self._threads.run(lambda: read_mail(raw, self._rules))
+        except Stranger as stranger:
+            return Ended(reason=str(stranger))
+        except Unreadable as trouble:
+            reason = str(trouble)
+        except Exception as error:  # noqa: BLE001 - a mail that we stumble over must not stop those behind it
+            self._tools.notify(Bug(where=f"imap {self._tools.channel}", error=type(error).__name__))
+            reason = "taking it apart failed, which is a mistake of ours; the log names it"
+        else:
+            place = await self._threads.run(lambda: self._ledger.first_place(identify(raw), (validity, uid)))
+            return await self._hand_over(parts, f"{self._spec.mailbox}/{self._spec.folder}/{place[0]}-{place[1]}")
+        self._tools.intake.quarantine(self._tools.channel, f"{self._polling.source} {uid}", reason, raw)
+        return Ended(reason=reason)
+
+    async def _hand_over(self, parts: list[bytes], name: str) -> Ended:
+        """Hand over the messages of each part, which is known by its number and by what is in it."""
+        whole = Ended()
+        for number, part in enumerate(parts, 1):
+            ended = await self._read_part(part, f"{name}/{number}")
+            whole.messages += ended.messages
+            whole.duplicates += ended.duplicates
+            whole.refused += ended.refused
+            whole.reason = whole.reason or ended.reason
+            if ended.is_stopped:
+                whole.is_stopped = True
+                return whole
+        for number in range(1, len(parts) + 1):
+            self._notes.forget_position(f"{name}/{number}")
+        return whole
+
+    async def _read_part(self, part: bytes, name: str) -> Ended:
+        file = await self._threads.run(lambda: _written(part, self._folder))
+        with file:
+            reading = FileReading(file, name, self._means)
+            try:
+                await reading.prepare()
+                await reading.hand_over()
+            except Exception as error:  # noqa: BLE001 - as above
+                self._tools.notify(Bug(where=f"imap {self._tools.channel}", error=type(error).__name__))
+                reading.fail("reading it failed, which is a mistake of ours; the log names it")
+            return await reading.finish()
+
+    def _end(self, session: MailSession, uid: int, *, well: bool) -> None:
+        if not well:
+            session.move(uid, self._spec.failed)
+        elif self._spec.after == "move":
+            session.move(uid, self._spec.done)
+        elif self._spec.after == "delete":
+            session.delete(uid)
+        else:
+            session.mark_seen(uid)
+
+    def _tell(self, uid: int, ended: Ended) -> None:
+        channel, mailbox, mail = self._tools.channel, self._spec.mailbox, f"{self._spec.folder} {uid}"
+        if ended.reason:
+            self._tools.notify(
+                MailFailed(channel=channel, mailbox=mailbox, mail=mail, messages=ended.messages, reason=ended.reason)
+            )
+            return
+        self._tools.notify(
+            MailRead(channel=channel, mailbox=mailbox, mail=mail, messages=ended.messages, duplicates=ended.duplicates)
+        )
+
+    async def _ask(self, session: MailSession, work: Callable[[], R], size: int = 0) -> R:
+        """Ask a server over its connection; that ends where no answer comes."""
+        try:
+            return await self._run(work, size)
+        except Away:
+            session.cut()
+            raise
+
+    async def _run(self, work: Callable[[], R], size: int = 0) -> R:
+        """Work on the mailbox in a thread; raise `Away` where there is no answer in time."""
+        try:
+            return await self._threads.run(work, _ANSWERS * self._login.timeout + size / _SLOWEST)
+        except (TimeoutError, NotBegun):
+            raise Away("its server did not answer within the time allowed") from None
+
+
+def _written(part: bytes, folder: Path) -> BinaryIO:
+    """Return a part as a file without a name, which a crash does not leave behind."""
+    with contextlib.ExitStack() as unless_whole:
+        file: BinaryIO = unless_whole.enter_context(tempfile.TemporaryFile(dir=folder))
+        file.write(part)
+        file.seek(0)
+        unless_whole.pop_all()
+        return file

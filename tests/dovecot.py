@@ -1,0 +1,164 @@
+"""This module runs a Dovecot server of the tests' own, with a mailbox for whoever knows the password."""
+
+import contextlib
+import grp
+import imaplib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.certificates import Authority
+from tests.ports import free_port
+
+_START: Final = 10.0
+PASSWORD: Final = 's3"cr\\et é'
+_CONFIGURATION: Final = """\
+protocols = imap
+listen = 127.0.0.1
+base_dir = {folder}/run
+state_dir = {folder}/run
+log_path = {folder}/log
+default_internal_user = {user}
+default_internal_group = {group}
+default_login_user = {user}
+ssl = yes
+ssl_cert = <{folder}/imap.example.org.pem
+ssl_key = <{folder}/imap.example.org.key
+disable_plaintext_auth = no
+first_valid_uid = 1
+first_valid_gid = 1
+auth_failure_delay = 0
+service anvil {{
+  chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+service stats {{
+  chroot =
+}}
+service imap-login {{
+  chroot =
+  inet_listener imap {{
+    port = {port}
+  }}
+  inet_listener imaps {{
+    port = {tls_port}
+  }}
+}}
+passdb {{
+  driver = static
+  args = password={{PLAIN.b64}}{password}
+}}
+userdb {{
+  driver = static
+  args = uid={user} gid={group} home={folder}/mail/%u
+}}
+mail_location = maildir:~/mail
+mail_fsync = never
+namespace inbox {{
+  inbox = yes
+}}
+{more}
+"""
+
+
+class Dovecot:
+    """One server. It runs as whoever runs the tests, or, since root would need a system's set-up, as nobody."""
+
+    def __init__(self, program: str, more: str = "") -> None:
+        self._program = program
+        self._account = pwd.getpwuid(os.geteuid()) if os.geteuid() else pwd.getpwnam("nobody")
+        self.folder = Path(tempfile.mkdtemp(prefix="handoff-imap-", dir="/tmp"))  # short, as a socket's path must be
+        self.port, self.tls_port = free_port(), free_port()
+        self.authority = Authority(self.folder)
+        self.authority.issue("imap.example.org")
+        (self.folder / "run").mkdir()
+        (self.folder / "mail").mkdir()
+        values = {
+            "folder": self.folder,
+            "user": self._account.pw_name,
+            "group": grp.getgrgid(self._account.pw_gid).gr_name,
+            "password": b64encode(PASSWORD.encode()).decode(),
+            "port": self.port,
+            "tls_port": self.tls_port,
+            "more": more,
+        }
+        (self.folder / "config").write_text(_CONFIGURATION.format(**values))
+        if not os.geteuid():
+            for path in (self.folder, *self.folder.rglob("*")):
+                os.chown(path, self._account.pw_uid, self._account.pw_gid)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return once it answers."""
+        with (self.folder / "said").open("ab") as said:
+            self._process = subprocess.Popen(
+                [self._program, "-F", "-c", self.folder / "config"],
+                user=self._account.pw_uid if not os.geteuid() else None,
+                group=self._account.pw_gid if not os.geteuid() else None,
+                extra_groups=[] if not os.geteuid() else None,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+            )
+        until = time.monotonic() + _START
+        while self._process.poll() is None and time.monotonic() < until:
+            try:
+                imaplib.IMAP4("127.0.0.1", self.port, 5).logout()
+            except (OSError, imaplib.IMAP4.error):
+                time.sleep(0.02)
+            else:
+                return
+        raise RuntimeError((self.folder / "said").read_text() + (self.folder / "log").read_text())
+
+    def stop(self) -> None:
+        """End it, and the connections that it serves."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def remove(self) -> None:
+        """End it and leave nothing behind."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def log_in(self, account: str) -> Iterator[imaplib.IMAP4]:
+        """Give a connection to a mailbox."""
+        client = imaplib.IMAP4("127.0.0.1", self.port, 10)
+        try:
+            client.authenticate("PLAIN", lambda _: f"\0{account}\0{PASSWORD}".encode())
+            yield client
+        finally:
+            client.logout()
+
+    def put(self, account: str, *mails: bytes, folder: str = "INBOX") -> None:
+        """Put mails into a folder."""
+        with self.log_in(account) as client:
+            for mail in mails:
+                said, told = client.append(folder, "", "", mail)
+                assert said == "OK", told
+
+    def flags(self, account: str, folder: str = "INBOX") -> list[str]:
+        """Return what each mail in a folder is marked with; nothing where there is no such folder."""
+        with self.log_in(account) as client:
+            said, found = client.select(folder, readonly=True)
+            if said != "OK" or found == [b"0"]:
+                return []
+            _, told = client.fetch("1:*", "(FLAGS)")
+            marks = [imaplib.ParseFlags(each) for each in told if isinstance(each, bytes)]
+            return [
+                " ".join(sorted(each.decode() for each in found)).replace("\\Recent", "").strip() for found in marks
+            ]
