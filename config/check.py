@@ -11,7 +11,7 @@ from config.compiling import CheckingKit, Compiling
 from config.consenting import check_consents
 from config.ehr_check import check_writes
 from config.findings import Finding, did_you_mean, has_errors, in_order, shown
-from config.folders import FolderOf, check_folders
+from config.folders import FolderOf, check_folders, check_mailboxes
 from config.marks import Keys, Marks, show
 from config.overrides import Override, apply_to_channels
 from config.presets import ReadPreset, check_templates, preset_files, read_preset
@@ -78,6 +78,7 @@ def check(settings: Settings) -> Checked:
     findings += check_relays([Relaying(file.name, file.draft, file.marks) for file in readable if file.draft])
     listening = [FolderOf(file.name, file.draft.listen, file.marks) for file in readable if file.draft]
     findings += check_folders(listening, settings)
+    findings += check_mailboxes(listening)
     findings += _unread_replies(readable, settings)
     for file in files:
         findings += file.findings

@@ -10,6 +10,7 @@ from config.findings import Finding, did_you_mean
 from config.marks import Keys, Marks
 from config.settings import Settings
 from listeners.folder import FolderSpec
+from listeners.imap import ImapSpec
 
 
 class FolderOf(NamedTuple):
@@ -47,6 +48,19 @@ def check_folders(channels: Sequence[FolderOf], settings: Settings) -> Iterator[
                 yield mark.finding("E304", text, "choose another folder or another pattern")
                 break
         taken.append((channel, ours))
+
+
+def check_mailboxes(channels: Sequence[FolderOf]) -> Iterator[Finding]:
+    """Yield where two channels read the same folder of a mailbox: each mail would go to one of them, by chance."""
+    taken: dict[tuple[str, str], str] = {}
+    for channel, listen, marks in channels:
+        if listen is None or not isinstance(spec := listen.spec, ImapSpec):
+            continue
+        owner = taken.setdefault((spec.mailbox, spec.folder), channel)
+        if owner != channel:
+            keys = ("listen", listen.kind, "mailbox")
+            text = f"listen.{listen.kind}: channel {owner} reads this folder of the mailbox already"
+            yield marks.value(keys).finding("E304", text, "choose another folder or another mailbox")
 
 
 def _no_server(place: str, keys: Keys, marks: Marks, settings: Settings) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from broker.spec import Spec
 from broker.tls import TlsSpec
 from config.catalog import DESTINATIONS, LISTENERS
+from config.mailboxes import MailboxSpec
 from config.places import DatabaseSpec, S3PlaceSpec, SftpPlaceSpec
 
 _SETTINGS: Final[dict[str, type[Spec]]] = {
@@ -16,9 +17,10 @@ _SETTINGS: Final[dict[str, type[Spec]]] = {
     "places.s3": S3PlaceSpec,
     "databases": DatabaseSpec,
     "tls": TlsSpec,
+    "mailboxes": MailboxSpec,
 }
 _KINDS: Final = ("mllp", "files", "sftp", "s3", "channel", "database", "answer")
-_WAYS_IN: Final = ("timer", "database", "fhir_search", "files", "sftp")
+_WAYS_IN: Final = ("timer", "database", "fhir_search", "files", "sftp", "imap")
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"), (0.001, "ms"))
 
 
