@@ -53,8 +53,7 @@ def account() -> str:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing wait long until it is tried again."""
     monkeypatch.setattr(polling, "_BACKOFF", RetryPolicy(attempts=0, first=0.01, max=0.1))
-    monkeypatch.setattr(polling, "AGAIN", 0.05)
-    monkeypatch.setattr(mailbox, "AGAIN", 0.05)
+    monkeypatch.setattr(polling, "_AGAIN", 0.05)
     monkeypatch.setattr("listeners.file_reading._AGAIN", 0.05)
 
 
@@ -97,6 +96,11 @@ async def reading(
         yield reader
     finally:
         await reader.stop()
+
+
+async def look(reader: MailboxListener) -> bool:
+    """Let a listener look at its folder; say whether that went well."""
+    return await reader._polling._attempt() is None
 
 
 def result(number: int) -> tuple[str, bytes]:
@@ -230,7 +234,7 @@ async def test_connection_that_ends_before_the_mark_brings_nothing_twice(
         ending(session, uid, well=well)
 
     reader._end = end  # type: ignore[method-assign]
-    assert [await reader._poll.attempt() for _ in range(3)] == [False, False, True]
+    assert [await look(reader) for _ in range(3)] == [False, False, True]
     assert (kept.ids(), kept.tries, server.flags(account)) == ([1], 3, left)
     assert [told.duplicates for told in kept.told(MailRead)] == [1]
     assert [len(kept.told(kind)) for kind in (PollFailed, PollRecovered)] == [1, 1]
@@ -261,7 +265,7 @@ async def test_store_that_is_away_changes_nothing(server: Dovecot, account: str,
     kept.refusals = [NotAccepted("away"), NotAccepted("away"), NotAccepted("away")]
     async with reading(server, account, kept, tmp_path) as reader:
         reader._tools.pressure.is_high = True
-        await until(lambda: reader._poll._task is not None)
+        await until(lambda: bool(reader.endpoints))
         reader._tools.pressure.is_high = False
         await until(count(kept, 1))
     assert sorted(kept.ids()) == [1, 2]
@@ -278,7 +282,7 @@ async def test_stop_leaves_a_mail_where_it_is(server: Dovecot, account: str, tmp
     reader = listener(server, account, kept, tmp_path)
     reader._tools.pressure.is_high = True
     await reader.start()
-    await until(lambda: bool(reader._threads) and reader._poll.is_running)
+    await until(lambda: bool(reader.endpoints))
     await reader.stop()
     assert (kept.ids(), kept.quarantined) == ([], [])
 
@@ -304,8 +308,8 @@ async def test_what_keeps_us_out_is_told_once(
         text = text.replace(f"{{{name}}}", str(value))
     kept = Kept()
     reader = listener(server, account, kept, tmp_path, orjson.loads(text), **options)
-    assert not await reader._poll.attempt()
-    assert not await reader._poll.attempt()
+    assert not await look(reader)
+    assert not await look(reader)
     [notice] = kept.told(PollFailed)
     assert told in notice.reason
 
@@ -315,7 +319,7 @@ async def test_other_ways_to_connect(place: dict[str, Any], server: Dovecot, acc
     server.put(account, mail(result(1)))
     kept = Kept()
     reader = listener(server, account, kept, tmp_path, {"endpoint": f"127.0.0.1:{server.port}", **place})
-    await reader._poll.attempt()
+    await look(reader)
     assert (kept.ids(), kept.notices[-1]) == (
         [1],
         MailRead(channel="results", mailbox="lab", mail="INBOX 1", messages=1, duplicates=0),
@@ -329,8 +333,8 @@ async def test_server_without_move_and_expunge_by_uid(need: Need, account: str, 
         old.put(account, mail(result(1)), mail(result(2), number=2))
         kept = Kept()
         reader = listener(old, account, kept, tmp_path, names="okafor-1*")
-        assert await reader._poll.attempt()
-        assert await reader._poll.attempt()
+        assert await look(reader)
+        assert await look(reader)
         assert (kept.ids(), kept.tries) == ([1], 1)
         assert old.flags(account) == ["\\Deleted", "\\Deleted"]
         assert [len(old.flags(account, folder)) for folder in ("Handoff-Done", "Handoff-Failed")] == [1, 1]
@@ -344,12 +348,12 @@ async def test_mail_that_the_server_leaves_where_it_is_stops_none_behind_it(
     server.put(account, mail(result(1)), mail(result(2), number=2))
     kept = Kept()
     reader = listener(server, account, kept, tmp_path, done="Done/../../x")
-    assert await reader._poll.attempt()
-    assert await reader._poll.attempt()
+    assert await look(reader)
+    assert await look(reader)
     assert (kept.ids(), kept.tries) == ([1, 2], 2)
     assert ["cannot be moved" in told.reason for told in kept.told(MailFailed)] == [True, True]
     monkeypatch.setattr(mail_session, "_quoted", lambda _: "x\x00y")
-    assert not await reader._poll.attempt()
+    assert not await look(reader)
 
 
 async def test_folder_of_ours_that_cannot_be_used_is_told(server: Dovecot, account: str, tmp_path: Path) -> None:
@@ -360,6 +364,6 @@ async def test_folder_of_ours_that_cannot_be_used_is_told(server: Dovecot, accou
     (tmp_path / "imap" / "results").write_text("")
     with pytest.raises(NotReady, match="cannot be used"):
         await reader.start()
-    assert not await reader._poll.attempt()
+    assert not await look(reader)
     assert "cannot be written on this machine" in kept.told(PollFailed)[0].reason
     assert server.flags(account) == [""]
