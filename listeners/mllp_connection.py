@@ -10,7 +10,6 @@ from typing import Any, Final
 from typing import Protocol as Shape
 
 from twisted.internet.protocol import connectionDone
-from twisted.internet.tcp import Connection as TcpConnection
 from twisted.python.failure import Failure
 
 from broker.errors import MessageError, NotAccepted
@@ -31,6 +30,7 @@ from broker.wire.mllp import (
 from listeners.connection import Home, PortConnection
 from listeners.mllp_exchange import BatchExchange, Exchange, Exchanges, Manner
 from listeners.watch import State
+from listeners.writing import write_now
 
 _OPEN_FRAMES: Final = 64  # messages of one connection that wait for their commit
 _OPEN_BYTES: Final = 32 * 1024**2
@@ -228,7 +228,7 @@ class Connection(PortConnection):
                 answers.append(answer)
         answers += self._late_answers()
         if answers and not self._gone:
-            self._write(b"".join(answers) if len(answers) > 1 else answers[0])
+            write_now(self.transport, b"".join(answers) if len(answers) > 1 else answers[0])
         if self._held:
             self._take_held()
         if self._gone:
@@ -239,20 +239,6 @@ class Connection(PortConnection):
             self._read_or_not()
         if self._ending and not (waiting or self._later):
             self._close()
-
-    def _write(self, data: bytes) -> None:
-        """Write at once where nothing waits to be written.
-
-        Twisted writes in the loop's next turn, and asks the system to be told when it may: a third of all the work
-        that a message makes here.
-        """
-        transport = self.transport
-        if isinstance(transport, TcpConnection) and not (transport.dataBuffer or transport._tempDataBuffer):  # noqa: SLF001
-            sent = transport.writeSomeData(data)
-            if isinstance(sent, int):  # else the connection is lost, and `write` finds that out in the usual way
-                data = data[sent:]
-        if data:
-            transport.write(data)
 
     def _answer_to(self, exchange: Exchange | BatchExchange) -> bytes:
         if exchange is self._batch:

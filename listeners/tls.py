@@ -22,8 +22,10 @@ from zope.interface import implementer
 from broker.errors import NotReady
 from broker.spec import Spec
 from broker.wire.header import Header
+from listeners.writing import write_now
 
 _OTHERS_MAY: Final = 0o077
+_RECORDS: Final = 2**15  # bytes of records that are written at a time, as Twisted does it
 _COMMON_NAME: Final = x509.NameOID.COMMON_NAME
 
 Sender = tuple[bytes, bytes]  # MSH-3 and MSH-4 as sent
@@ -198,8 +200,21 @@ class Certificates:
             self._on_trouble(f"{where} {why}; renew it")
 
 
+class _Secured(TLSMemoryBIOProtocol):
+    """TLS over a transport, with every record written in the turn that makes it."""
+
+    def _flushSendBIO(self) -> None:  # noqa: N802 - Twisted's name
+        try:
+            data = self._tlsConnection.bio_read(_RECORDS)
+        except SSL.WantReadError:  # there is nothing to be written
+            return
+        write_now(self.transport, data)
+
+
 class TlsFactory(TLSMemoryBIOFactory):
     """Wraps a factory in TLS, and turns away whom that turns away."""
+
+    protocol: Any = _Secured  # Twisted's own waits a turn of the loop for more to write; answers come together already
 
     def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override] # noqa: N802
         """Take a connection in, or not; Twisted's own factory would wrap None."""
