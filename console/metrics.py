@@ -34,9 +34,7 @@ class Metrics:
         self._messages = counter(
             "messages", "Messages, by stage and how the stage ended", "channel", "stage", "outcome"
         )
-        self._warnings = counter(
-            "validation_warnings", "What validation let pass, by code of HL7 table 0357", "channel", "code"
-        )
+        self._warnings = counter("validation_warnings", "Warnings of validation, by table 0357 code", "channel", "code")
         self._dropped = counter("quarantine_dropped", "Entries of the quarantine that there was no room for", "channel")
         self._deliveries = counter("deliveries", "Deliveries, by how they ended", "channel", "destination", "outcome")
         self._failures = counter("delivery_failures", "Attempts that did not deliver", "channel", "destination")
