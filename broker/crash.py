@@ -33,6 +33,7 @@ POINTS: Final = (
     "file.noted",
     "file.committed",
     "file.moved",
+    "poll.begun",
     "poll.committed",
     "poll.settled",
 )

@@ -33,3 +33,23 @@ class SearchRemarked(Notice):
     channel: str
     source: str
     codes: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRead(Notice):
+    """All files of a Bulk Data export are read; the next one asks for what was changed after it."""
+
+    channel: str
+    source: str
+    files: int
+    seconds: float  # since it was asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportIncomplete(Notice):
+    """A Bulk Data export is not whole, for ``reason``; what came is taken, and the next one is of all of it again."""
+
+    level: ClassVar[str] = "error"
+    channel: str
+    source: str
+    reason: str

@@ -104,6 +104,7 @@ LISTENERS: Final[Parts[ListenerSpec]] = Parts(
         "database": "listeners.database:DatabaseInSpec",
         "fhir_search": "listeners.fhir_search:FhirSearchSpec",
         "imap": "listeners.imap:ImapSpec",
+        "fhir_export": "listeners.fhir_export:FhirExportSpec",
     },
 )
 STEPS: Final[Parts[StepSpec]] = Parts(

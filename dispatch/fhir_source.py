@@ -9,11 +9,12 @@ from broker.tls import Tls
 from dispatch.auth import Fixed, authorised_exchange
 from dispatch.fhir_answer import issues_of
 from dispatch.fhir_server import MEDIA_TYPE, Server
-from dispatch.http import Answer, Exchange, Failure, Into, retry_after
+from dispatch.http import Answer, Exchange, Failure, Into, NotKept, retry_after
 
 LARGEST_PAGE: Final = 16 * 1024**2  # bytes, as everything that is read as FHIR JSON
 _FILE_TYPE: Final = "application/fhir+ndjson"
 _AT_ONCE: Final = 4  # requests
+_UNAUTHORIZED: Final = 401  # RFC 9110, 15.5.2
 
 
 class ServerSource:
@@ -45,11 +46,15 @@ class ServerSource:
         named = {"Accept": _FILE_TYPE, **(self._headers if authorised else {})}
         credentials = self._credentials if authorised else Fixed()
         into = Into(file, most)
-        return self._said(await authorised_exchange(self._http, credentials, "GET", url, named, into=into))
+        try:
+            return self._said(await authorised_exchange(self._http, credentials, "GET", url, named, into=into))
+        except NotKept as error:
+            raise Unanswered(f"what {self._peer} gives cannot be kept on this machine ({error})") from None
 
     def _said(self, answer: Answer | Failure) -> Said:
         if not isinstance(answer, Answer):
             raise Unanswered(answer.reason, getattr(answer, "after", None))
-        codes = ", ".join(dict.fromkeys(code for _, code, _ in issues_of(answer.json_object())))
-        reason = f"HTTP {answer.status} from {self._peer}" + (f" ({codes})" if codes else "")
-        return Said(answer.status, reason, answer.headers, answer.body, retry_after(answer.headers, time.time()))
+        codes = tuple(dict.fromkeys(code for _, code, _ in issues_of(answer.json_object())))
+        advice = ": mend its entry under `servers:` in handoff.yaml" if answer.status == _UNAUTHORIZED else ""
+        reason = f"HTTP {answer.status} from {self._peer}" + (f" ({', '.join(codes)})" if codes else "") + advice
+        return Said(answer.status, reason, codes, answer.headers, answer.body, retry_after(answer.headers, time.time()))

@@ -53,6 +53,10 @@ class Answer:
 Failure = Retry | Unknown
 
 
+class NotKept(Exception):
+    """What came cannot be written to its file; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Into:
     """Where the body of a success goes instead of into memory, as long as it has no more than ``most`` bytes."""
@@ -200,7 +204,8 @@ class Exchange:
     ) -> Answer | Failure:
         """Send one request as it is and return the whole answer, or why there is none; redirects are not followed.
 
-        A body that goes ``into`` a file may take as long as it needs, if something of it comes within the time allowed.
+        A body that goes ``into`` a file may take as long as it needs, if something of it comes within the time allowed;
+        raises `NotKept`.
         """
         session = self._session
         if session is None:
@@ -284,5 +289,8 @@ async def _keep(response: "aiohttp.ClientResponse", into: Into) -> bytes | None:
         if size > into.most:
             response.close()
             return None
-        await asyncio.to_thread(into.file.write, part)
+        try:
+            await asyncio.to_thread(into.file.write, part)
+        except OSError as error:
+            raise NotKept((error.strerror or "it failed").lower()) from None
     return b""

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
 from broker.crash import crash_point
 from broker.fhir.elements import is_resource
-from broker.fhir.source import FhirSource, Unanswered, find_source
+from broker.fhir.source import FhirSource, find_source
 from broker.message import Inbound
 from broker.notices_polls import SearchRemarked
 from broker.parts import Tools
@@ -27,7 +27,6 @@ from listeners.polling import Away, Polling
 
 _OURS: Final = frozenset({"_lastUpdated", "_sort", "_count", "_format", "_summary", "_elements"})
 _OK: Final = 200  # FHIR R4 http.html#search
-_UNAUTHORIZED: Final = 401  # RFC 9110, 15.5.2
 
 
 def _known(kind: str) -> str:
@@ -131,8 +130,8 @@ class FhirSearchListener:
         search = _Pass(self._mark, self._spec.overlap)
         until = time.monotonic() + self._spec.duration
         address = self._address(search.asked)
-        for _ in range(self._spec.pages):
-            if time.monotonic() > until:
+        for number in range(self._spec.pages):
+            if number and time.monotonic() > until:
                 break
             if not await self._polling.wait_for_room():
                 return
@@ -167,13 +166,9 @@ class FhirSearchListener:
         return f"{self._source.base}/{self._spec.resource}?{urlencode(asked)}"
 
     async def _ask(self, address: str) -> Page:
-        try:
-            said = await self._source.ask(address)
-        except Unanswered as error:
-            raise Away(str(error), error.after) from None
+        said = await self._source.ask(address)
         if said.status != _OK:
-            advice = ": mend its entry under `servers:` in handoff.yaml" if said.status == _UNAUTHORIZED else ""
-            raise Away(f"{said.reason}{advice}", said.after)
+            raise Away(said.reason, said.after)
         try:
             page = read_page(said.body, self._spec.server)
         except NoPage as error:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from broker.errors import NotAccepted, StoreError
+from broker.fhir.source import Unanswered
 from broker.message import Inbound, Receipt
 from broker.notices import Bug, ListenerStarted, MessageRefused
 from broker.notices_polls import PollFailed, PollRecovered
@@ -35,7 +36,10 @@ class Away(Exception):
 
 
 class Polling:
-    """The clock, the voice and the hands of one channel's poll; ``work`` is one poll, and may raise `Away`."""
+    """The clock, the voice and the hands of one channel's poll; ``work`` is one poll.
+
+    It may raise `Away`, `Unanswered` and `StoreError`; anything else is a mistake of ours, and tried again as well.
+    """
 
     def __init__(
         self, tools: Tools, source: str, schedule: Schedule, catch_up: float, work: Callable[[], Awaitable[None]]
@@ -105,7 +109,7 @@ class Polling:
         """Poll; return None where that went well, or else how many seconds the source asks for."""
         try:
             await self._work()
-        except (Away, StoreError) as error:
+        except (Away, Unanswered, StoreError) as error:
             self._complain(str(error))
             return getattr(error, "after", None) or 0.0
         except Exception as error:  # noqa: BLE001 - the next poll may do better, and a silent end would lose messages

@@ -3,7 +3,7 @@
 Where a server is and how it is authorised to stands under ``servers:`` in handoff.yaml, whose entries build a source.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One answer. ``reason`` tells what it was in codes alone; ``after`` is how many seconds the server wants of us."""
+    """One answer. ``reason`` tells what it was in codes alone; ``after`` is how many seconds the server wants of us.
+
+    ``codes`` are those of the issues, where the answer is an OperationOutcome.
+    """
 
     status: int
     reason: str
+    codes: Sequence[str] = ()
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # names in lower case
     body: bytes = field(default=b"", repr=False)
     after: float | None = None

@@ -11,6 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.conftest import Need
+from tests.fhir_exporter import Exporter, patient
 from tests.fhir_shelf import Shelf
 from tests.functional.running import Running
 from tests.functional.test_fhir_servers import medplum
@@ -27,8 +28,9 @@ deliver:
     files:
       folder: out
       name: "{{{{ resource.id }}}}-{{{{ resource.meta.versionId }}}}.txt"
-      content: "{{{{ resource.status }}}}"
+      content: "{{{{ resource.status or resource.id }}}}"
 """
+EXPORT: Final = "fhir_export: {server: ehr, schedule: {every: 1h}, group: g1}"
 SEARCH: Final = "fhir_search: {server: ehr, schedule: {every: 1s}, resource: Observation, page: %d}"
 
 
@@ -113,3 +115,28 @@ def test_changes_on_a_server_that_is_not_ours_are_taken_once(router: str, tmp_pa
         assert engine.count() == FOUND + 1
         assert engine.written() == ["amended"] + ["final"] * FOUND
         assert "poll_failed" not in engine.log.read_text()
+
+
+async def test_export_is_taken_once_though_the_engine_dies_at_each_step(tmp_path: Path) -> None:
+    exporter = Exporter(rounds=1)
+    exporter.files = {each: [patient(f"{each}{number}") for number in range(60)] for each in ("a", "b")}
+    await exporter.start()
+
+    def run() -> None:
+        engine = Reading(tmp_path, exporter.base, EXPORT)
+        for point in ("poll.begun", "accept.committed", "poll.committed"):
+            engine.die_at(point)
+        assert engine.count() == 60
+        with engine:
+            engine.wait_for(120)
+            until = time.monotonic() + 30
+            while "export_read" not in engine.log.read_text():
+                assert time.monotonic() < until, engine.log.read_text()[-2000:]
+                time.sleep(0.05)
+            assert engine.count() == len(set(engine.written())) == 120
+            assert "poll_failed" not in engine.log.read_text()
+            assert not list((tmp_path / "var" / "fhir" / "results").iterdir())
+
+    await asyncio.to_thread(run)
+    await exporter.stop()
+    assert (exporter.begun, exporter.removed) == (1, ["j0"])
