@@ -6,30 +6,26 @@ So an attempt that is repeated learns what became of an earlier one, by the dige
 
 import base64
 import hashlib
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from broker.buckets import NOTHING, BucketAccess, error_code, find_bucket
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
-from broker.places import find_place, reveal
 from broker.spec import DestinationSpec, Escape, Seconds, Template
 from dispatch.filing import Content, Exists, File, file_of, file_renderer, there_already
-from dispatch.http import Answer, Exchange, Failure, by_status, web_address
+from dispatch.http import Answer, Exchange, Failure, by_status
 from dispatch.original import ORIGINAL
-from dispatch.sigv4 import Signer
 from dispatch.way import witnessed
 
 if TYPE_CHECKING:
     from broker.parts import Destination, Renderer, Tools
 
 _DIGEST: Final = "x-amz-meta-handoff-sha256"
-_NOTHING: Final = hashlib.sha256(b"").hexdigest()
-_CODE: Final = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 # Error codes with which the store says that it is at fault, or our login, and not the message.
 _LATER: Final = frozenset(
     {
@@ -86,23 +82,12 @@ class S3OutSpec(DestinationSpec):
 
     def build(self, tools: "Tools") -> "Destination":
         """Build the sending half; raise `ConfigError` when the place is missing."""
-        return find_bucket(tools.settings, self, f"channel {tools.channel}: s3.place")
+        access = find_bucket(tools.settings, self.place, f"channel {tools.channel}: s3.place")
+        return Bucket(f"place {access.name}", access, self)
 
     def build_renderer(self, kit: Any) -> "Renderer":
         """Build the pure half: name and content, checked and frozen."""
         return file_renderer(kit, self.name, self.content, self.escape)
-
-
-def find_bucket(settings: Any, spec: S3OutSpec, where: str) -> "Bucket":
-    """Look a place up in the settings; raise `ConfigError` when it is no bucket."""
-    place = find_place(settings.places, spec.place, where, "s3", "bucket")
-    base = web_address(place.base, f"handoff.yaml, places.{spec.place}.s3.base")
-    if place.style == "host":
-        scheme, _, rest = base.partition("://")
-        base = f"{scheme}://{place.bucket}.{rest}"
-    else:
-        base = f"{base}/{place.bucket}"
-    return Bucket(f"place {spec.place}", base, place, spec)
 
 
 @dataclass(slots=True)
@@ -110,8 +95,7 @@ class Bucket:
     """The sending half; see `broker.parts.Destination`."""
 
     peer: str
-    base: str  # address of the bucket
-    place: Any = field(repr=False)  # config.places.S3PlaceSpec
+    access: BucketAccess
     spec: S3OutSpec
     _http: Exchange = field(init=False, repr=False)
 
@@ -149,7 +133,7 @@ class Bucket:
 
     async def _compare(self, file: File, digest: str) -> Outcome:
         """Say what the object means that has the name."""
-        answer = await self._request("HEAD", file, {}, _NOTHING)
+        answer = await self._request("HEAD", file, {}, NOTHING)
         if not isinstance(answer, Answer):
             return Retry(f"{answer.reason} (while comparing)", response=answer.response)
         if answer.status == 404:  # noqa: PLR2004 - somebody took it away meanwhile
@@ -163,16 +147,13 @@ class Bucket:
     async def _request(
         self, method: str, file: File, headers: dict[str, str], digest: str, body: bytes | None = None
     ) -> Answer | Failure:
-        place = self.place
-        signer = Signer(place.access_key, reveal(place.secret), place.region, reveal(place.session_token))
-        url = f"{self.base}/{quote(self.spec.prefix + file.name, safe='/-_.~')}"
-        return await self._http.exchange(method, url, signer.sign(method, url, headers, digest, time.time()), body)
+        url = self.access.address(self.spec.prefix + file.name)
+        return await self._http.exchange(method, url, self.access.sign(method, url, headers, digest), body)
 
     def _judged(self, answer: Answer | Failure, file: File) -> Outcome:
         if not isinstance(answer, Answer):
             return answer
-        found = _CODE.search(answer.body)
-        code = found[1].decode() if found else ""
+        code = error_code(answer.body)
         if code in _LATER:
             return Retry(f"HTTP {answer.status} from {self.peer} ({code})", response=answer.body)
         if answer.status == 501 and self.spec.exists != "replace":  # noqa: PLR2004 - RFC 9110, 15.6.2
@@ -182,5 +163,5 @@ class Bucket:
         if isinstance(outcome, Delivered):
             if code or not answer.headers.get("etag"):
                 return Unknown(f"HTTP {answer.status} from {self.peer}: no object is named", response=answer.body)
-            return Delivered(reference=f"{urlsplit(self.base).path.strip('/')}/{self.spec.prefix}{file.name}")
+            return Delivered(reference=f"{urlsplit(self.access.base).path.strip('/')}/{self.spec.prefix}{file.name}")
         return outcome

@@ -195,7 +195,7 @@ async def test_store_that_cannot_be_reached_is_tried_again() -> None:
 
 async def test_bucket_may_stand_in_the_host_name() -> None:
     destination: Any = build(settings("https://s3.example", style="host"))
-    assert destination.base == "https://inbox.s3.example"
+    assert destination.access.base == "https://inbox.s3.example"
     with pytest.raises(ConfigError, match="'archive' is no bucket"):
         build(SimpleNamespace(root=None, places={}))
     await asyncio.sleep(0)

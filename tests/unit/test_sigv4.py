@@ -12,7 +12,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatch.sigv4 import Signer, host_of
+from broker.sigv4 import Signer, host_of
 
 # "Examples: Signature Calculations", Amazon S3 API reference, sig-v4-header-based-auth.
 KEY: Final = "AKIAIOSFODNN7EXAMPLE"
