@@ -26,9 +26,12 @@ class BucketAccess:
 
     def address(self, key: str = "", query: Mapping[str, str] | None = None) -> str:
         """Return the URL of an object, or of the bucket; what of ``key`` is no UTF-8 is escaped by surrogates."""
-        path = quote(key.encode("utf-8", "surrogateescape"), safe=f"/{_SAFE}")
         asked = urlencode(query or {}, quote_via=quote, safe=_SAFE, encoding="utf-8", errors="surrogateescape")
-        return f"{self.base}/{path}" + (f"?{asked}" if asked else "")
+        return f"{self.base}/{_quoted(key)}" + (f"?{asked}" if asked else "")
+
+    def source(self, key: str) -> str:
+        """Return how a copy names the object that is copied."""
+        return f"/{self.place.bucket}/{_quoted(key)}"
 
     def sign(self, method: str, url: str, headers: Mapping[str, str], digest: str = NOTHING) -> dict[str, str]:
         """Return the headers of a request that is sent now; ``digest`` is the body's SHA-256 in hex."""
@@ -43,6 +46,10 @@ def find_bucket(settings: Any, name: str, where: str) -> BucketAccess:
     scheme, _, rest = str(place.base).rstrip("/").partition("://")
     base = f"{scheme}://{place.bucket}.{rest}" if place.style == "host" else f"{scheme}://{rest}/{place.bucket}"
     return BucketAccess(name, base, place)
+
+
+def _quoted(key: str) -> str:
+    return quote(key.encode("utf-8", "surrogateescape"), safe=f"/{_SAFE}")
 
 
 def error_code(body: bytes) -> str:

@@ -32,6 +32,7 @@ POINTS: Final = (
     "file.fetched",
     "file.noted",
     "file.committed",
+    "file.copied",
     "file.moved",
     "poll.begun",
     "poll.committed",

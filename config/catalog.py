@@ -94,6 +94,7 @@ LISTENERS: Final[Parts[ListenerSpec]] = Parts(
         "tcp": "listeners.tcp:TcpSpec",
         "files": "listeners.files:FilesSpec",
         "sftp": "listeners.sftp:SftpSpec",
+        "s3": "listeners.s3:S3InSpec",
         "channel": "listeners.channel:ChannelInSpec",
         "texts": "listeners.texts:TextsSpec",
         "http": "listeners.http:HttpSpec",

@@ -3,7 +3,7 @@
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from config.channel import ListenPlan
 from config.findings import Finding, did_you_mean
@@ -11,6 +11,8 @@ from config.marks import Keys, Marks
 from config.settings import Settings
 from listeners.folder import FolderSpec
 from listeners.imap import ImapSpec
+
+_KINDS: Final = {"sftp": "SFTP server", "s3": "bucket"}
 
 
 class FolderOf(NamedTuple):
@@ -39,13 +41,14 @@ def check_folders(channels: Sequence[FolderOf], settings: Settings) -> Iterator[
             continue
         place = str(getattr(spec, "place", ""))
         if place:
-            yield from _no_server(place, ("listen", listen.kind, "place"), marks, settings)
+            yield from _no_place(place, listen.kind, marks, settings)
         ours = _Folder(place, _absolute(spec, place, settings), spec.patterns, spec.recursive)
-        mark = marks.value(("listen", listen.kind, "folder"))
+        option = type(spec).model_fields["folder"].alias or "folder"
+        mark = marks.value(("listen", listen.kind, option))
         for owner, other in taken:
             if wrong := _shared(ours, other):
-                text = f"listen.{listen.kind}.folder: channel {owner} reads {wrong} already"
-                yield mark.finding("E304", text, "choose another folder or another pattern")
+                text = f"listen.{listen.kind}.{option}: channel {owner} reads {wrong} already"
+                yield mark.finding("E304", text, f"choose another {option} or another pattern")
                 break
         taken.append((channel, ours))
 
@@ -63,16 +66,19 @@ def check_mailboxes(channels: Sequence[FolderOf]) -> Iterator[Finding]:
             yield marks.value(keys).finding("E304", text, "choose another folder or another mailbox")
 
 
-def _no_server(place: str, keys: Keys, marks: Marks, settings: Settings) -> Iterator[Finding]:
-    servers = [name for name, each in settings.places.items() if each.sftp is not None]
-    if place in settings.places and place not in servers:  # one that is not there at all is told of elsewhere
-        text = f'{".".join(map(str, keys))} names "{place}", which is no SFTP server of handoff.yaml'
-        hint = did_you_mean(place, servers) or f"add `places: {{{place}: {{sftp: …}}}}` to handoff.yaml"
+def _no_place(place: str, kind: str, marks: Marks, settings: Settings) -> Iterator[Finding]:
+    keys: Keys = ("listen", kind, "place")
+    fitting = [name for name, each in settings.places.items() if getattr(each, kind) is not None]
+    if place in settings.places and place not in fitting:  # one that is not there at all is told of elsewhere
+        text = f'{".".join(map(str, keys))} names "{place}", which is no {_KINDS[kind]} of handoff.yaml'
+        hint = did_you_mean(place, fitting) or f"add `places: {{{place}: {{{kind}: …}}}}` to handoff.yaml"
         yield marks.value(keys).finding("E301", text, hint)
 
 
 def _absolute(spec: Any, place: str, settings: Settings) -> str:
-    root = "" if place else str(settings.root)  # where a user begins on a server, nobody knows here
+    root = str(settings.root)
+    if place:
+        root = "/" if spec.word == "s3" else ""  # where a user begins on a server, nobody knows here
     return posixpath.normpath(posixpath.join(root, spec.folder))
 
 

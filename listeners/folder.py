@@ -210,6 +210,8 @@ class FolderListener:
             try:
                 file = await self._run(lambda: self._source.fetch(seen), seen.size)
             except Refused as refusal:
+                if self._keeps:  # it stays anyway, and may be readable at another time
+                    raise
                 await self._end(seen, Ended(reason=str(refusal)), 0.0)
                 return
             if file is None:
@@ -261,7 +263,11 @@ class FolderListener:
                 self._source.end(seen, well=not ended.reason)
             self._notes.forget_position(seen.name)
 
-        await self._run(end)
+        try:
+            await self._run(end)
+        except Refused as refusal:
+            self._leave(seen, f"{ended.reason or 'it was read'}; {refusal}", ended.messages)
+            return
         crash_point("file.moved")
         if ended.reason:
             self._fail(seen.name, ended.messages, ended.reason)
@@ -276,10 +282,10 @@ class FolderListener:
             )
         )
 
-    def _leave(self, seen: Seen, reason: str) -> None:
+    def _leave(self, seen: Seen, reason: str, messages: int = 0) -> None:
         """Leave a file where it is, and tell that once, until it changes."""
         self._left[seen.name] = seen
-        self._fail(seen.name, 0, reason)
+        self._fail(seen.name, messages, reason)
 
     def _fail(self, name: str, messages: int, reason: str) -> None:
         self._tools.notify(

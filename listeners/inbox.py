@@ -216,7 +216,7 @@ def _files(folder: int, before: str, patterns: Sequence[str], left_out: set[str]
                     if stat.S_ISREG(status.st_mode):
                         yield _seen(name, status)
                     elif stat.S_ISLNK(status.st_mode):
-                        yield Seen(name, 0, status.st_mtime_ns, status.st_ino, LINK)
+                        yield Seen(name, 0, status.st_mtime_ns, status.st_ino, wrong=LINK)
     finally:
         os.close(folder)
 

@@ -29,7 +29,7 @@ class Notes:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read: dict[str, Seen] = {}
+        self._read: dict[str, tuple[Seen, str]] = {}  # and where each is to go
 
     def open(self) -> None:
         """Read what was noted. Raises `OSError`."""
@@ -38,18 +38,22 @@ class Notes:
         with contextlib.suppress(FileNotFoundError):
             for line in (self._folder / "read").read_bytes().splitlines():
                 with contextlib.suppress(ValueError, TypeError):  # the last one may be a part of a line
-                    name, size, modified, inode = json.loads(line)
-                    self._read[name] = Seen(name, size, modified, inode)
+                    name, size, modified, inode, version, target = json.loads(line)
+                    self._read[name] = Seen(name, size, modified, inode, version), target
 
     def was_read(self, seen: Seen) -> bool:
-        """Say whether a file that stays where it is was read as it is."""
-        return self._read.get(seen.name) == seen
+        """Say whether a file that is where it was has been read as it is."""
+        return seen.name in self._read and self._read[seen.name][0] == seen
 
-    def note_read(self, seen: Seen) -> None:
-        """Note that all of a file that stays where it is was committed."""
-        self._read[seen.name] = seen
+    def note_read(self, seen: Seen, target: str = "") -> None:
+        """Note that all of a file was committed, which stays where it is or goes elsewhere."""
+        self._read[seen.name] = seen, target
         with (self._folder / "read").open("ab") as file:
-            file.write(b"\n" + _line(seen))
+            file.write(b"\n" + _line(seen, target))
+
+    def target(self, seen: Seen) -> str:
+        """Return where a file that was read is to go."""
+        return self._read[seen.name][1]
 
     def keep_only(self, present: Iterable[Seen]) -> None:
         """Forget the files that are gone."""
@@ -58,7 +62,7 @@ class Notes:
         for name in gone:
             del self._read[name]
         if gone:
-            self._replace(self._folder / "read", b"\n".join(map(_line, self._read.values())))
+            self._replace(self._folder / "read", b"\n".join(_line(*each) for each in self._read.values()))
 
     def position(self, name: str) -> Position | None:
         """Return up to where a file was committed; None where that is not known."""
@@ -86,5 +90,5 @@ class Notes:
         new.replace(path)
 
 
-def _line(seen: Seen) -> bytes:
-    return json.dumps([seen.name, seen.size, seen.modified, seen.inode]).encode()
+def _line(seen: Seen, target: str) -> bytes:
+    return json.dumps([seen.name, seen.size, seen.modified, seen.inode, seen.version, target]).encode()

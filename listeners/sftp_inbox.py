@@ -18,10 +18,9 @@ from typing import Any, BinaryIO, Final, TypeVar
 
 import paramiko
 
-from broker.errors import NotReady
 from broker.ssh import Login, Session, what_kept_out
 from listeners.folder import FolderSpec
-from listeners.source import DEEPEST, LINK, Away, Refused, Seen, free_names, in_order, matches
+from listeners.source import DEEPEST, LINK, Away, Refused, Seen, free_names, in_order, make_local, matches, write_copy
 
 R = TypeVar("R")
 
@@ -56,11 +55,7 @@ class SftpInbox:
 
     def open(self) -> None:
         """Make the local folder for copies. Raises `NotReady`."""
-        try:
-            self._local.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            why = (error.strerror or "it failed").lower()
-            raise NotReady(f"{self._local}: cannot be made ({why}); correct its permissions") from None
+        make_local(self._local)
 
     def close(self) -> None:
         """Close every connection that nobody uses."""
@@ -267,11 +262,7 @@ def _copy(opened: Any, size: int, copied: BinaryIO) -> int:
         opened.prefetch(size, _REQUESTS)
     got = 0
     while got < size and (data := opened.read(min(_CHUNK, size - got))):
-        try:
-            got += copied.write(data)
-        except OSError as error:
-            why = (error.strerror or "it failed").lower()
-            raise Away(f"the copy of a file cannot be written on this machine ({why})") from None
+        got += write_copy(copied, data)
     return got
 
 

@@ -7,7 +7,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import BinaryIO, Final, Protocol
+
+from broker.errors import NotReady
 
 LINK: Final = "it is a link, and links are not followed; put the file itself there"
 DEEPEST: Final = 32  # folders below the one that is read
@@ -28,13 +31,15 @@ class Refused(Exception):
 class Seen:
     """A file as it was when it was looked at: if nothing of this changes, nobody writes to it.
 
-    ``name`` is its path below the folder, ``modified`` in nanoseconds. With a ``wrong`` it will never be read.
+    ``name`` is its path below the folder, ``modified`` in nanoseconds, ``version`` what a place says instead of an
+    inode. With a ``wrong`` it will never be read.
     """
 
     name: str
     size: int
     modified: int
     inode: int = 0
+    version: str = ""
     wrong: str = ""
 
 
@@ -97,3 +102,23 @@ def free_names(name: str) -> Iterator[str]:
         kept = stem.encode("utf-8", "surrogateescape")[: max(_LONGEST - len(stamp.encode("utf-8", "replace")), 0)]
         yield f"{folder}{slash}{kept.decode('utf-8', 'ignore' if len(kept) < len(stem) else 'surrogateescape')}{stamp}"
         number += 1
+
+
+def make_local(folder: Path) -> None:
+    """Make the folder of this machine for copies of what is elsewhere; raise `NotReady` when that cannot be."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotReady(f"{folder}: cannot be made ({_why(error)}); correct its permissions") from None
+
+
+def write_copy(copied: BinaryIO, data: bytes) -> int:
+    """Write a part of such a copy, and return how many bytes that was; raise `Away` when it cannot be written."""
+    try:
+        return copied.write(data)
+    except OSError as error:
+        raise Away(f"the copy of a file cannot be written on this machine ({_why(error)})") from None
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or "it failed").lower()

@@ -20,7 +20,7 @@ _SETTINGS: Final[dict[str, type[Spec]]] = {
     "mailboxes": MailboxSpec,
 }
 _KINDS: Final = ("mllp", "files", "sftp", "s3", "channel", "database", "answer")
-_WAYS_IN: Final = ("timer", "database", "fhir_search", "fhir_export", "imap", "files", "sftp")
+_WAYS_IN: Final = ("timer", "database", "fhir_search", "fhir_export", "imap", "files", "sftp", "s3")
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"), (0.001, "ms"))
 
 

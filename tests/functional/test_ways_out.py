@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.request import Request, urlopen
 
 import boto3
 import psycopg
@@ -114,6 +115,7 @@ def bucket() -> Iterator[tuple[str, Any]]:
     server.start()
     host, port = server.get_host_and_port()
     base = f"http://{host}:{port}"
+    urlopen(Request(f"{base}/moto-api/reset", method="POST")).close()  # every server of a process has the same buckets
     client = boto3.client(
         "s3", endpoint_url=base, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
     )

@@ -27,6 +27,7 @@ def test_address_keeps_every_name_apart() -> None:
     assert bucket.address() == "https://s3.example/inbox/"
     assert bucket.address("a b+é/../c?d%20") == "https://s3.example/inbox/a%20b%2B%C3%A9/../c%3Fd%2520"
     assert bucket.address("\udcff") == "https://s3.example/inbox/%FF"
+    assert bucket.source("a b/c") == "/inbox/a%20b/c"
     query = {"prefix": "a/ b", "list-type": "2", "lifecycle": ""}
     assert bucket.address(query=query) == "https://s3.example/inbox/?prefix=a%2F%20b&list-type=2&lifecycle="
 

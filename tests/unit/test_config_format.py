@@ -117,11 +117,17 @@ def test_two_channels_do_not_read_the_same_files(project: Project) -> None:
         ("files: {folder: in, pattern: '*.a'}", "files: {folder: in, pattern: '*.b'}", ""),
         ("files: {folder: /in}", "sftp: {place: partner, folder: /in}", ""),
         ("files: {folder: /in}", "sftp: {place: partnr, folder: /in}", 'did you mean "partner"'),
+        ("s3: {place: store, prefix: in/}", "sftp: {place: store, folder: out}", "which is no SFTP server"),
+        ("files: {folder: /in}", "s3: {place: partner, prefix: in/}", "which is no bucket of handoff.yaml"),
+        ("s3: {place: store, prefix: in/}", "s3: {place: store, prefix: in/}", "listen.s3.prefix: channel feed reads"),
+        ("s3: {place: store, recursive: true}", "s3: {place: store, prefix: in/}", "what is below its folder"),
+        ("s3: {place: store}", "s3: {place: store, prefix: in/}", ""),
     ],
 )
 def test_folders_of_channels_keep_apart(project: Project, one: str, other: str, told: str) -> None:
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIq2QgnZg2dYuHzlSpcT2EvnCD2HTDX2RRRQDNCBn2wM"
     place = f"  partner: {{sftp: {{host: h, user: u, password: '${{env:T:-sandbox}}', host_key: {key}}}}}\n"
+    place += "  store: {s3: {base: 'https://s3.example', bucket: inbox, access_key: A, secret: '${env:T:-sandbox}'}}\n"
     project.write("handoff.yaml", f"{SETTINGS}places:\n{place}")
     mine = 'files: {folder: inbox, pattern: "*.csv"}'
     project.channel(ROSTER.replace(mine, one))

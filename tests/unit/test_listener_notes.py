@@ -1,11 +1,13 @@
 """This module shows that notes are kept over a restart, and that a damaged one is none."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from listeners.notes import Notes, Position
 from listeners.source import Seen, free_names
 
 ONE, OTHER = Seen("a\udce9\n.csv", 1, 2, 3), Seen("b.csv", 4, 5, 6)
+KEPT = Seen("c.csv", 1, 2, version="e")
 
 
 def opened(folder: Path) -> Notes:
@@ -25,7 +27,11 @@ def test_what_was_read_is_known_after_a_restart_until_it_is_gone(tmp_path: Path)
     assert not again.was_read(Seen(OTHER.name, 9, 5, 6))
     again.keep_only([OTHER])
     again.keep_only([OTHER])
+    again.note_read(KEPT, "done/c.csv")
     after = opened(tmp_path)
+    assert after.was_read(KEPT)
+    assert not after.was_read(replace(KEPT, version="f"))
+    assert (after.target(KEPT), after.target(OTHER)) == ("done/c.csv", "")
     assert (after.was_read(ONE), after.was_read(OTHER)) == (False, True)
 
 
