@@ -49,7 +49,21 @@ class Kept(NoIntake):
         self.quarantined.append(data)
 
 
-class World:
+class Watched:
+    """What a listener was lent, and what it told."""
+
+    kept: Kept
+
+    async def until(self, holds: Callable[[], Any]) -> None:
+        async with asyncio.timeout(30):
+            while not holds():  # noqa: ASYNC110 - a folder rings no bell
+                await asyncio.sleep(0.01)
+
+    def told(self, kind: type[Notice]) -> list[Any]:
+        return [notice for notice in self.kept.notices if isinstance(notice, kind)]
+
+
+class World(Watched):
     """A listener over a folder, and what it was lent."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
@@ -64,14 +78,6 @@ class World:
     def drop(self, name: str, text: str = TABLE) -> None:
         (self.folder / "x.part").write_text(text)
         (self.folder / "x.part").rename(self.folder / name)
-
-    async def until(self, holds: Callable[[], Any]) -> None:
-        async with asyncio.timeout(30):
-            while not holds():  # noqa: ASYNC110 - a folder rings no bell
-                await asyncio.sleep(0.01)
-
-    def told(self, kind: type[Notice]) -> list[Any]:
-        return [notice for notice in self.kept.notices if isinstance(notice, kind)]
 
     def names(self, folder: str = "") -> list[str]:
         return sorted(path.name for path in (self.folder / folder).iterdir() if path.is_file())

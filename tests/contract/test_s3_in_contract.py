@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from broker.formats.delimited import CsvSpec
-from broker.notices import FileFailed, FileRead, Notice
+from broker.notices import FileFailed, FileRead
 from broker.parts import Tools
 from listeners import s3_inbox
 from listeners.s3 import S3InSpec
@@ -26,7 +26,7 @@ from tests.contract.scripted_server import (
     hang_up,
     reply,
 )
-from tests.contract.test_files_contract import TABLE, Kept
+from tests.contract.test_files_contract import TABLE, Kept, Watched
 from tests.contract.test_s3_contract import Store, server, settings, store
 
 __all__ = ["server", "store"]
@@ -34,7 +34,7 @@ __all__ = ["server", "store"]
 ODD: Final = "José a+b %20&=.csv"
 
 
-class World:
+class World(Watched):
     """A listener over a bucket, and what it was lent."""
 
     def __init__(self, known: Any, data: Path) -> None:
@@ -53,14 +53,6 @@ class World:
         finally:
             self.kept.open.set()
             await listener.stop()
-
-    async def until(self, holds: Callable[[], Any]) -> None:
-        async with asyncio.timeout(20):
-            while not holds():  # noqa: ASYNC110 - a bucket rings no bell
-                await asyncio.sleep(0.02)
-
-    def told(self, kind: type[Notice]) -> list[Any]:
-        return [notice for notice in self.kept.notices if isinstance(notice, kind)]
 
 
 class Moto(World):

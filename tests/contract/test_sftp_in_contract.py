@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,10 @@ import asyncssh
 import pytest
 
 from broker.formats.delimited import CsvSpec
-from broker.notices import FileFailed, FileRead, Notice
+from broker.notices import FileFailed, FileRead
 from broker.parts import Tools
 from listeners.sftp import SftpSpec
-from tests.contract.test_files_contract import TABLE, Kept
+from tests.contract.test_files_contract import TABLE, Kept, Watched
 from tests.contract.test_filing_contract import Known, openssh, places
 from tests.contract.test_sftp_contract import KEY, served
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["openssh"]
 
 
-class World:
+class World(Watched):
     """A listener over a folder of a server, and what it was lent; ``folder`` is how this machine sees that folder."""
 
     def __init__(self, folder: Path, data: Path, settings: Any) -> None:
@@ -54,14 +54,6 @@ class World:
         part.write_text(text)
         part.chmod(0o666)
         part.rename(path)
-
-    async def until(self, holds: Callable[[], Any]) -> None:
-        async with asyncio.timeout(20):
-            while not holds():  # noqa: ASYNC110 - a server rings no bell
-                await asyncio.sleep(0.02)
-
-    def told(self, kind: type[Notice]) -> list[Any]:
-        return [notice for notice in self.kept.notices if isinstance(notice, kind)]
 
     def names(self) -> list[str]:
         return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
