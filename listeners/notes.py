@@ -1,7 +1,7 @@
 """This module notes how far files were read, and which, so that a restart need not do it all again.
 
-Nothing depends on a note. What is written is only what is committed already, and where a note is lost or wrong its file
-is read from the top, where the intake finds what it has: so no note is brought to disk by force.
+What is written is only what is committed already, and where a note is lost or damaged its file is read from the top,
+where the intake finds what it has: so no note is brought to disk by force.
 """
 
 import contextlib

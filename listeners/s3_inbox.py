@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST: Final = 100_000  # objects that are looked at in one go
 _SLOWEST: Final = 16_384  # bytes a second below which a copy is given up
-_OK, _GONE, _ANOTHER, _NOT_THERE = 200, 404, 412, 501  # RFC 9110, 15
+_OK, _NOT_FOUND, _NOT_THE_SAME, _NOT_IMPLEMENTED = 200, 404, 412, 501  # RFC 9110, 15
 _DELETED: Final = (200, 204)
 _MANY: Final = f"more than {MOST} objects match and stay there; name a longer `prefix`, or have them moved or deleted"
 _NOT_ASKED: Final = "it sends something else than what was asked for by its ETag; see what stands between us and it"
@@ -54,7 +54,7 @@ class S3Inbox:
         self._claims = spec.after != "keep"
         self._done = top_of(spec.folder, spec.done) if spec.after == "move" else ""
         self._failed = top_of(spec.folder, spec.failed)
-        self._ours = tuple(each for each in (self._done, self._failed) if each and self._claims)
+        self._ours = tuple(filter(None, (self._done, self._failed))) if self._claims else ()
         self._local = local
         self._notes = notes
         self._seconds = seconds
@@ -156,7 +156,7 @@ class S3Inbox:
     def _free_key(self, folder: str, name: str) -> str:
         for each in free_names(name):
             reply = self._requests.ask("HEAD", folder + each)
-            if reply.status == _GONE:
+            if reply.status == _NOT_FOUND:
                 return folder + each
             if reply.status != _OK:
                 raise self._trouble(reply, f"s3:GetObject below {folder}", _NOT_MOVED)
@@ -173,7 +173,7 @@ class S3Inbox:
             return
         if reply.status == _OK:
             reply = self._requests.ask("DELETE", key, headers=_only(seen))
-            if reply.status == _NOT_THERE:  # one that does not know it may say so
+            if reply.status == _NOT_IMPLEMENTED:  # one that has not heard of it may say so
                 reply = self._requests.ask("DELETE", key)
             if reply.status in _DELETED or _is_gone(reply):
                 return
@@ -215,4 +215,4 @@ def _tag(reply: Reply) -> str:
 
 def _is_gone(reply: Reply) -> bool:
     """Say whether an object is not there any more, or is another now."""
-    return reply.status == _ANOTHER or (reply.status == _GONE and reply.code != "NoSuchBucket")
+    return reply.status == _NOT_THE_SAME or (reply.status == _NOT_FOUND and reply.code != "NoSuchBucket")
