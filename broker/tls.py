@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import Field, model_validator
 
 from broker.errors import ConfigError
-from broker.notices import CertificateTrouble
 from broker.spec import Spec
 
 if TYPE_CHECKING:
@@ -95,6 +94,8 @@ class Tls:
 
 def build_tls(spec: TlsSpec | None, tools: "Tools", where: str) -> Tls | None:
     """Return what a declaration says of TLS, if anything; raise `ConfigError` when a file cannot be used."""
+    from broker.notices import CertificateTrouble  # noqa: PLC0415 - settings are read without it
+
     if spec is None:
         return None
 
