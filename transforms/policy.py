@@ -6,7 +6,7 @@ from functools import cache
 from types import GenericAlias, UnionType
 from typing import Any, Final
 
-from jinja2 import nodes
+from jinja2 import UndefinedError, nodes
 
 from broker.canonical.model import Account, Appointment, ClinicalDocument, Encounter, Event, Patient, Referral
 from broker.formats.reading import Columns
@@ -37,6 +37,8 @@ _EXPRESSIONS: Final = (
     nodes.FloorDiv, nodes.Mod, nodes.Pow, nodes.Concat, nodes.CondExpr, nodes.Filter, nodes.Test, nodes.Getattr,
     nodes.Getitem, nodes.Slice,
 )  # fmt: skip
+# What Jinja evaluates while it compiles, where it is of constants, and lets through what that raises.
+_EVALUATED: Final = (nodes.Dict, nodes.CondExpr, nodes.And, nodes.Or, nodes.Concat)
 _STATEMENTS: Final = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Assign)
 _IN_WORDS: Final[dict[type, str]] = {
     nodes.Call: "nothing can be called",
@@ -137,6 +139,8 @@ class Policy:
             self._check_name(node)
         elif isinstance(node, nodes.Filter):
             self._check_filter(node)
+        elif isinstance(node, _EVALUATED):
+            self._check_constant(node)
         elif isinstance(node, nodes.Test) and node.name not in self._environment.tests:
             hint = nearest(node.name, self._environment.tests)
             raise self._mistake_at(node, node.name, f"{node.name} is not a test", hint)
@@ -152,6 +156,17 @@ class Policy:
             elif name.isupper() and is_name(name):
                 hint = f"if {name} is a segment, a field follows after a hyphen, such as {name}-3.1"
             raise self._mistake_at(node, name, f"{name} is not defined", hint)
+
+    def _check_constant(self, node: nodes.Expr) -> None:
+        """Raise for constants that go wrong together, whatever the message holds."""
+        try:
+            node.as_const()
+        except nodes.Impossible:
+            return  # it depends on the message
+        except (TypeError, UndefinedError):
+            text = "this cannot be evaluated, whatever the message holds"
+            hint = "names in a mapping are texts, and constants have only the items that are written there"
+            raise self._mistake_at(node, "", text, hint) from None
 
     def _check_filter(self, node: nodes.Filter) -> None:
         known = [name for name in self._environment.filters if not name.startswith("_")]

@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jinja2 import StrictUndefined, Template, nodes
 
@@ -16,7 +16,7 @@ from transforms.expression import ExpressionError, compile_expression, parse
 from transforms.jinja import environment
 from transforms.scan import read_expression
 from transforms.scope import at
-from transforms.template import _Rewriting
+from transforms.template import _Rewriting, compile_template
 
 RAW = (
     b"MSH|^~\\&|A|B|||20240501103000||ADT^A08|77|P|2.5.1\r"
@@ -100,6 +100,17 @@ def test_expression_gives(text: str, expected: Any) -> None:
     assert compile_expression(text, ["ward"])(document(ward="4EAST")) == expected
 
 
+def test_key_of_a_mapping_may_be_any_single_value_and_what_is_none_fails_when_it_comes() -> None:
+    assert compile_expression("{'a': 1, 2: 3, PID-8: 4, (1, 'x'): 5}")(document()) == {
+        "a": 1,
+        2: 3,
+        "F": 4,
+        (1, "x"): 5,
+    }
+    with pytest.raises(StepError, match="do not go together"):
+        compile_expression("{several: 1}", ["several"])(document(several=["x"]))
+
+
 @pytest.mark.parametrize(
     ("text", "place", "says"),
     [
@@ -131,6 +142,8 @@ def test_expression_gives(text: str, expected: Any) -> None:
         ("a" * 10_001, None, "too long"),
         ("(" * 400 + "1" + ")" * 400, None, "nested too deeply"),
         ("1|int" + "|string|int" * 5, None, "at most 8 filters"),
+        ("PID-8 == {'a': 1, ['x']: 2}.a", "{'a'", "whatever the message holds"),
+        ("PID-8 == ('a' if 'x'.y else 'b')", "'a'", "whatever the message holds"),
         ("_0000001 ~ PID-5.1", "_0000001", "is not defined"),
     ],
 )
@@ -184,8 +197,12 @@ def test_event_is_asked_for_when_no_step_made_one() -> None:
 
 
 def through_jinja(text: str, given: Document) -> Any:
-    """Evaluate as Jinja's own ``compile_expression`` does: a template that sets one name."""
-    strict, source = environment(), read_expression(text)
+    """Evaluate as Jinja's own ``compile_expression`` does: a template that sets one name.
+
+    Without its optimizer, which evaluates constants while it compiles, also where they are never reached, and lets
+    through what that raises.
+    """
+    strict, source = environment().overlay(optimized=False), read_expression(text)
     root = _Rewriting().visit(parse(source, strict))
     body: list[nodes.Node] = [nodes.Assign(nodes.Name("result", "store"), root, lineno=1)]
     tree = nodes.Template(body, lineno=1)
@@ -245,6 +262,7 @@ def compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.recursive(ATOMS, compound, max_leaves=8))
+@example("{'k': 'x', [1, 'x']: 1} if PID-99 else PID-5.1")
 def test_closures_mean_what_jinja_means(text: str) -> None:
     given_document = document(ward="4EAST", count=3, flags={"a": True, "O'HARA": 1})
     try:
@@ -262,3 +280,15 @@ def test_closures_mean_what_jinja_means(text: str) -> None:
         ours = StepError
     assert type(ours) is type(theirs)
     assert repr(ours) == repr(theirs)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.recursive(ATOMS, compound, max_leaves=8), st.sampled_from(["{{{{ {} }}}}", "{{% if {} %}}x{{% endif %}}"]))
+@example("'x'.y ~ 'a' if PID-99 else PID-5.1", "{{{{ {} }}}}")
+def test_expression_in_a_template_fails_as_mistake_or_on_the_message_and_in_no_other_way(text: str, form: str) -> None:
+    try:
+        rendering = compile_template(form.format(text), "text", ["ward", "gone", "count", "flags"])
+    except ExpressionError:
+        return
+    with contextlib.suppress(StepError):
+        assert isinstance(rendering(document(ward="4EAST", count=3, flags={"a": True})), str)
