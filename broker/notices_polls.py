@@ -36,6 +36,24 @@ class SearchRemarked(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExportBegun(Notice):
+    """A FHIR server has begun a Bulk Data export for us."""
+
+    channel: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportProgressed(Notice):
+    """A Bulk Data export goes on; ``percent`` is how far it is, where the server says that."""
+
+    level: ClassVar[str] = "debug"
+    channel: str
+    source: str
+    percent: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRead(Notice):
     """All files of a Bulk Data export are read; the next one asks for what was changed after it."""
 

@@ -24,7 +24,8 @@ class ServerSource:
         self.base = server.base
         self._peer = server.peer
         # Whatever is asked here may be asked twice, so connections that are kept cost no answer.
-        self._http = Exchange(self._peer, timeout=timeout, limit=_AT_ONCE, reuse=True, tls=tls, cap=LARGEST_PAGE)
+        limit = min(_AT_ONCE, server.profile.concurrency or _AT_ONCE)
+        self._http = Exchange(self._peer, timeout=timeout, limit=limit, reuse=True, tls=tls, cap=LARGEST_PAGE)
         self._credentials = server.credentials(self._http)
         self._headers = server.every_header
 

@@ -4,13 +4,11 @@ Nothing there is trusted to be read once only: a row's key makes a repeat a dupl
 between the commit here and the note of it is done again.
 """
 
-import hashlib
 import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
 
-import orjson
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from broker.crash import crash_point
@@ -21,7 +19,7 @@ from broker.schedule import ScheduleSpec
 from broker.spec import ListenerSpec, Seconds, Spec
 from broker.threads import NotBegun, Threads
 from listeners.database_rows import Beyond, Marked, Page, Reading, Row, Unfit
-from listeners.polling import Away, Polling
+from listeners.polling import Away, Polling, mark_name
 
 R = TypeVar("R")
 
@@ -101,8 +99,7 @@ class DatabaseInSpec(ListenerSpec):
 
     def mark_name(self, channel: str) -> str:
         """Return what the mark is kept under: another column or start begins another one."""
-        what = [self.database, self.watermark and [self.watermark.column, self.watermark.start]]
-        return f"{channel} {hashlib.sha256(orjson.dumps(what)).hexdigest()[:16]}"
+        return mark_name(channel, self.database, self.watermark and [self.watermark.column, self.watermark.start])
 
     def build(self, tools: Tools) -> "DatabaseListener":
         """Build the listener; raise `ConfigError` when the database or its driver is missing."""

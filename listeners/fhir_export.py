@@ -5,7 +5,6 @@ are read is noted after each step, so another start goes on with it. A resource'
 the intake, whether a file is read again or a whole export is.
 """
 
-import hashlib
 import tempfile
 import time
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, BinaryIO, ClassVar, Final, Literal, Self
 
-import orjson
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from broker.crash import crash_point
@@ -21,7 +19,7 @@ from broker.errors import NotReady
 from broker.fhir.source import FhirSource, find_source
 from broker.formats.tree import NdjsonSpec
 from broker.notices import FileFailed, FileRead
-from broker.notices_polls import ExportIncomplete, ExportRead
+from broker.notices_polls import ExportBegun, ExportIncomplete, ExportProgressed, ExportRead
 from broker.parts import Tools
 from broker.schedule import ScheduleSpec
 from broker.spec import Bytes, ListenerSpec, Seconds
@@ -33,7 +31,7 @@ from listeners.fhir_search import ResourceType
 from listeners.fhir_versions import Versions
 from listeners.file_reading import Ended, FileReading, Means
 from listeners.notes import Notes
-from listeners.polling import Away, Polling
+from listeners.polling import Away, Polling, mark_name
 from listeners.unpacking import UnpackSpec
 
 _OURS: Final = frozenset({"_type", "_since", "_outputFormat", "_elements"})
@@ -107,8 +105,7 @@ class FhirExportSpec(ListenerSpec):
 
     def mark_name(self, channel: str) -> str:
         """Return what the progress is kept under: other contents or another start begin anew."""
-        what = [self.server, self.path, sorted(self.asked()), self.since, self.deletions]
-        return f"{channel} {hashlib.sha256(orjson.dumps(what)).hexdigest()[:16]}"
+        return mark_name(channel, self.server, self.path, sorted(self.asked()), self.since, self.deletions)
 
     def build(self, tools: Tools) -> "FhirExportListener":
         """Build the listener; raise `ConfigError` when the server is missing or its keys cannot be used."""
@@ -124,7 +121,8 @@ class FhirExportListener:
         self._source = source
         self._jobs = ExportJob(source, spec.path, spec.asked())
         name = f"server {spec.server}"
-        self._polling = Polling(tools, name, spec.schedule.schedule(), spec.catch_up, self._poll)
+        self._schedule = spec.schedule.schedule()
+        self._polling = Polling(tools, name, self._schedule, spec.catch_up, self._poll)
         self._name = spec.mark_name(tools.channel)
         self._progress = self._first()
         self._knows_progress = False
@@ -164,20 +162,28 @@ class FhirExportListener:
         return Progress(since=since.isoformat() if since is not None else "")
 
     async def _poll(self) -> None:
-        """Go on with the export that runs, or begin one, and read all of it."""
+        """Go on with the export that runs, or begin one where that is due."""
         await self._recall()
+        # A start makes up for due times, but not for one that an earlier run has seen to: exports cost a server much.
+        due = self._schedule.after(self._progress.began) if self._progress.began else None
+        if self._progress.job or due is None or due <= time.time():
+            await self._export()
+
+    async def _export(self) -> None:
+        """Go on with the export that runs, or begin one, and read all of it."""
         if self._progress.over:
             await self._remove()
         if not self._progress.job:
             job = await self._jobs.begin(self._progress.since)
             await self._note(replace(self._progress, job=job, began=time.time(), done=(), faults=()))
             crash_point("poll.begun")
+            self._tools.notify(ExportBegun(channel=self._tools.channel, source=self._polling.source))
         try:
             manifest = await self._wait()
             if manifest is None or not await self._read_all(manifest):
                 return  # a stop came
         except JobFailed:
-            await self._note(replace(self._progress, over=self._progress.job, job=""))
+            await self._note(replace(self._progress, over=self._progress.job, job="", began=0.0))
             raise
         except OSError as error:
             raise Away(
@@ -206,7 +212,10 @@ class FhirExportListener:
             if isinstance(told, Manifest):
                 return told
             self._polling.recover()
-            await self._polling.pause(max(told or self._spec.poll, _SHORTEST))
+            self._tools.notify(
+                ExportProgressed(channel=self._tools.channel, source=self._polling.source, percent=told.percent)
+            )
+            await self._polling.pause(max(told.after or self._spec.poll, _SHORTEST))
         return None
 
     async def _read_all(self, manifest: Manifest) -> bool:
@@ -297,7 +306,7 @@ class FhirExportListener:
         """Note that the export is read, and have the server remove it."""
         progress, channel, source = self._progress, self._tools.channel, self._polling.source
         since = progress.since if progress.faults else manifest.at
-        await self._note(Progress(since=since, over=progress.job))
+        await self._note(Progress(since=since, began=progress.began, over=progress.job))
         crash_point("poll.settled")
         self._polling.recover()
         if progress.faults:

@@ -4,10 +4,11 @@ Source: FHIR Bulk Data Access (hl7.org/fhir/uv/bulkdata, export.html), "Bulk Dat
 Request" and "Bulk Data Delete Request".
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlencode, urljoin
 
 import orjson
@@ -19,6 +20,7 @@ from listeners.polling import Away
 
 _OK: Final = 200
 _ACCEPTED: Final = 202  # it has begun, or goes on
+_PERCENT: Final = re.compile(r"\b(\d{1,2}|100) ?%", re.ASCII)
 _LATER: Final = frozenset({401, 408, 425, 429, 502, 503, 504})  # these say nothing of the job
 _LIST: Final = "application/json, application/fhir+json;q=0.9"  # refusals are FHIR's
 _FAILED_PAUSE: Final = 600.0  # seconds until a job is begun again after one that failed: they cost a server much
@@ -37,7 +39,7 @@ class Progress:
 
     since: str = ""  # the moment up to which everything was exported
     job: str = ""  # the address of the one that runs
-    began: float = 0.0  # POSIX seconds
+    began: float = 0.0  # POSIX seconds: when the last one was asked for, unless that came to nothing
     done: Sequence[str] = ()  # files that are read (`ExportFile.mark`)
     faults: Sequence[str] = ()  # why it is not whole
     over: str = ""  # the address of one that is read, and still there
@@ -50,6 +52,13 @@ class Progress:
     def noted(self) -> bytes:
         """Return it as bytes."""
         return orjson.dumps(self)
+
+
+class Running(NamedTuple):
+    """A job that has not ended: after how many seconds it wants to be asked again, and how far it is, or None."""
+
+    after: float | None
+    percent: int | None
 
 
 class ExportJob:
@@ -78,14 +87,15 @@ class ExportJob:
             raise JobFailed(f"{text}; have the server told its own address, or correct `base`")
         return job
 
-    async def ask(self, job: str) -> Manifest | float:
-        """Return what the job has made, or after how many seconds it wants to be asked again; 0 where it says nothing.
+    async def ask(self, job: str) -> Manifest | Running:
+        """Return what the job has made, or how far it is.
 
         Raises `JobFailed` where there is none any more, and `Away` or `Unanswered`.
         """
         said = await self._source.ask(job, headers={"Accept": _LIST})
         if said.status == _ACCEPTED:
-            return said.after or 0.0
+            percent = _PERCENT.search(said.headers.get("x-progress", ""))  # any text, of which no more is repeated
+            return Running(said.after, int(percent[1]) if percent else None)
         if said.status in _LATER or "transient" in said.codes:
             raise Away(said.reason, said.after)
         if said.status != _OK:

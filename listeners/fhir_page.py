@@ -57,7 +57,7 @@ def read_page(data: bytes, server: str) -> Page:
     try:
         bundle = read_json(data, largest=LARGEST)
     except MessageError as error:
-        raise NoPage(f"its answer to the search cannot be read ({error})") from None
+        raise NoPage(f"its answer to the search cannot be read ({error}); a smaller `page` may help") from None
     if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
         raise NoPage("it answered the search with something other than a Bundle")
     entries = [entry for entry in _list(bundle.get("entry")) if isinstance(entry.get("resource"), dict)]

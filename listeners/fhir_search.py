@@ -5,12 +5,10 @@ here, is a shortcut: it is noted after the commit, and what is read again is tak
 """
 
 import datetime as dt
-import hashlib
 import time
 from typing import Annotated, ClassVar, Final
 from urllib.parse import urlencode
 
-import orjson
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
 from broker.crash import crash_point
@@ -23,7 +21,7 @@ from broker.schedule import ScheduleSpec
 from broker.spec import ListenerSpec, Seconds
 from listeners.fhir_address import address_within
 from listeners.fhir_page import NoPage, Page, are_in_order, read_page
-from listeners.polling import Away, Polling
+from listeners.polling import Away, Polling, mark_name
 
 _OURS: Final = frozenset({"_lastUpdated", "_sort", "_count", "_format", "_summary", "_elements"})
 _OK: Final = 200  # FHIR R4 http.html#search
@@ -78,8 +76,7 @@ class FhirSearchSpec(ListenerSpec):
 
     def mark_name(self, channel: str) -> str:
         """Return what the mark is kept under: another search or start begins another one."""
-        what = [self.server, self.resource, sorted(self.parameters.items()), self.since]
-        return f"{channel} {hashlib.sha256(orjson.dumps(what)).hexdigest()[:16]}"
+        return mark_name(channel, self.server, self.resource, sorted(self.parameters.items()), self.since)
 
     def build(self, tools: Tools) -> "FhirSearchListener":
         """Build the listener; raise `ConfigError` when the server is missing or its keys cannot be used."""

@@ -7,7 +7,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from hashlib import sha256
+from typing import Any, Final
+
+import orjson
 
 from broker.errors import NotAccepted, StoreError
 from broker.fhir.source import Unanswered
@@ -33,6 +36,11 @@ class Away(Exception):
     def __init__(self, reason: str, after: float | None = None) -> None:
         super().__init__(reason)
         self.after = after
+
+
+def mark_name(channel: str, *what: Any) -> str:
+    """Return what a channel's mark is kept under, of what it is about: a mark of something else is another one."""
+    return f"{channel} {sha256(orjson.dumps(what)).hexdigest()[:16]}"
 
 
 class Polling:

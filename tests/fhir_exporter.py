@@ -92,7 +92,9 @@ class Exporter:
             return web.json_response({"resourceType": "OperationOutcome", "issue": [{"code": "not-found"}]}, status=404)
         self._jobs[job] -= 1
         if self._jobs[job] >= 0:
-            return web.Response(status=202, headers={"X-Progress": "Okafor is next", "Retry-After": self.waits})
+            return web.Response(
+                status=202, headers={"X-Progress": "50% done, Okafor is next", "Retry-After": self.waits}
+            )
         manifest = {
             "transactionTime": (BEGAN + dt.timedelta(days=self.begun)).isoformat(),
             "request": f"{self.base}/$export",

@@ -4,8 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import pytest
@@ -14,7 +15,7 @@ from aiohttp import web
 from broker.errors import NotAccepted, NotReady
 from broker.fhir.source import Unanswered
 from broker.notices import FileFailed, FileRead
-from broker.notices_polls import ExportIncomplete, ExportRead, PollFailed, PollRecovered
+from broker.notices_polls import ExportIncomplete, ExportProgressed, ExportRead, PollFailed, PollRecovered
 from broker.retry import RetryPolicy
 from dispatch.signing import make_key
 from listeners.fhir_export import FhirExportListener, FhirExportSpec
@@ -27,6 +28,7 @@ from tests.contract.token_server import CLIENT, TokenServer
 from tests.fhir_exporter import Exporter, patient
 
 Answering = Callable[[], web.Response]
+DAILY: Final[dict[str, Any]] = {"schedule": {"every": "24h"}}
 
 
 @pytest.fixture
@@ -62,10 +64,11 @@ def exporting(
 async def opened(
     exporter: Exporter, kept: Kept, data: Path, marks: Remembered | None = None, **given: Any
 ) -> AsyncIterator[FhirExportListener]:
-    """Get ready to poll, without a clock; the polls are up to the test."""
+    """Get ready to export, without a clock; when is up to the test."""
     listener = exporting(exporter, kept, data, marks, **given)
     listener._notes.open()
     await listener._source.open()
+    await listener._recall()
     try:
         yield listener
     finally:
@@ -73,9 +76,9 @@ async def opened(
 
 
 async def reason(listener: FhirExportListener, kind: type[Exception] = Away) -> str:
-    """Poll, and return why that could not be."""
+    """Export, and return why that could not be."""
     with pytest.raises(kind) as caught:
-        await listener._poll()
+        await listener._export()
     assert type(caught.value) is kind
     assert "signed" not in str(caught.value)
     return str(caught.value)
@@ -88,11 +91,11 @@ async def test_export_is_taken_once_and_the_next_asks_for_what_came_later(export
     kept, marks = Kept(), Remembered()
     given: dict[str, Any] = {"group": "g-1", "types": ["Patient", "Encounter"], "since": "2026-01-01T00:00:00Z"}
     async with opened(exporter, kept, tmp_path, marks, **given) as listener:
-        await listener._poll()
+        await listener._export()
         assert names(kept) == FIVE
         assert exporter.removed == ["j0"]
         exporter.files = {"c": [patient("p3"), patient("p1", "2")]}
-        await listener._poll()
+        await listener._export()
     assert names(kept) == [*FIVE, "p1"]
     first, second = [request for request in exporter.asked if "$export" in request.path]
     assert first.path == "/fhir/Group/g-1/$export"
@@ -107,7 +110,7 @@ async def test_message_is_the_line_as_it_was_sent(exporter: Exporter, tmp_path: 
     exporter.files = {"a": [{**patient("é"), "multipleBirthInteger": 2}]}
     kept = Kept()
     async with opened(exporter, kept, tmp_path, level="system", parameters={"_typeFilter": "Patient?x=1"}) as listener:
-        await listener._poll()
+        await listener._export()
     [message] = kept.messages.values()
     assert message.body == (
         b'{"resourceType": "Patient", "id": "\\u00e9", "meta": {"versionId": "1"}, "multipleBirthInteger": 2}'
@@ -122,11 +125,12 @@ async def test_job_is_asked_when_the_server_wants_to_be(exporter: Exporter, tmp_
     exporter.rounds = 2
     kept = Kept()
     began = time.monotonic()
-    async with listening(exporting(exporter, kept, tmp_path, schedule={"every": "1h"})) as listener:
+    async with listening(exporting(exporter, kept, tmp_path, **DAILY)) as listener:
         assert (listener.endpoints, listener.connections) == (("server ehr",), 0)
         await until(lambda: bool(kept.told(ExportRead)))
     assert 1.8 < time.monotonic() - began < 15
     assert exporter.paths("/jobs/")[:3] == ["/jobs/j0"] * 3
+    assert [notice.percent for notice in kept.told(ExportProgressed)] == [50, 50]
     assert not listener.endpoints
     await listener.stop()
     assert "Okafor" not in str(kept.notices)
@@ -138,7 +142,7 @@ async def test_another_start_goes_on_with_the_job_and_its_files(exporter: Export
     async with opened(exporter, kept, tmp_path, marks) as listener:
         assert "cannot be fetched: HTTP 503" in await reason(listener)
     async with opened(exporter, kept, tmp_path, marks) as listener:
-        await listener._poll()
+        await listener._export()
     assert (names(kept), kept.tries) == (FIVE, 5)
     assert (exporter.paths("$export"), exporter.paths("files")) == (
         ["/fhir/Patient/$export"],
@@ -149,11 +153,24 @@ async def test_another_start_goes_on_with_the_job_and_its_files(exporter: Export
 async def test_stop_while_the_job_runs_leaves_it_running(exporter: Exporter, tmp_path: Path) -> None:
     exporter.rounds, exporter.waits = 1, "60"
     kept, marks = Kept(), Remembered()
-    async with listening(exporting(exporter, kept, tmp_path, marks)):
+    async with listening(exporting(exporter, kept, tmp_path, marks, **DAILY)):
         await until(lambda: bool(exporter.paths("/jobs/")))
-    async with listening(exporting(exporter, kept, tmp_path, marks)):
+    async with listening(exporting(exporter, kept, tmp_path, marks, **DAILY)):
         await until(lambda: bool(kept.told(ExportRead)))
     assert (len(exporter.paths("$export")), names(kept)) == (1, FIVE)
+
+
+async def test_start_makes_up_for_no_export_that_an_earlier_one_has_read(exporter: Exporter, tmp_path: Path) -> None:
+    kept, marks = Kept(), Remembered()
+    async with listening(exporting(exporter, kept, tmp_path, marks, **DAILY)):
+        await until(lambda: bool(exporter.removed))
+    async with opened(exporter, kept, tmp_path, marks, **DAILY) as listener:
+        await listener._poll()
+    assert exporter.begun == 1
+    async with opened(exporter, kept, tmp_path, marks, **DAILY) as listener:
+        listener._progress = replace(listener._progress, began=time.time() - 86_401)
+        await listener._poll()
+    assert exporter.begun == 2
 
 
 @pytest.mark.parametrize(
@@ -176,9 +193,9 @@ async def test_job_that_comes_to_nothing_is_begun_anew(
     kept, marks = Kept(), Remembered()
     async with opened(exporter, kept, tmp_path, marks) as listener:
         with pytest.raises(JobFailed, match=told) as caught:
-            await listener._poll()
+            await listener._export()
         assert caught.value.after == 600
-        await listener._poll()
+        await listener._export()
     assert names(kept) == FIVE
     assert len(exporter.paths("$export")) == 2
     if place != "$export":
@@ -203,9 +220,9 @@ async def test_server_that_wants_time_is_asked_again_for_the_same(
     kept = Kept()
     async with opened(exporter, kept, tmp_path) as listener:
         with pytest.raises(Away, match=told) as caught:
-            await listener._poll()
+            await listener._export()
         assert (type(caught.value), caught.value.after) == (Away, 120)
-        await listener._poll()
+        await listener._export()
     assert (names(kept), exporter.removed) == (FIVE, ["j0"])
 
 
@@ -215,7 +232,7 @@ async def test_job_without_end_is_given_up(exporter: Exporter, tmp_path: Path) -
     async with opened(exporter, kept, tmp_path, marks, duration="500ms") as listener:
         assert "longer than `duration`" in await reason(listener, JobFailed)
         exporter.rounds = 0
-        await listener._poll()
+        await listener._export()
     assert (names(kept), exporter.removed) == (FIVE, ["j0", "j1"])
 
 
@@ -244,9 +261,9 @@ async def test_token_is_for_the_server_alone(
     try:
         async with opened(exporter, kept, tmp_path, settings=settings) as listener:
             for exporter.needs_token in (None, True, False):
-                await listener._poll()
+                await listener._export()
             exporter.needs_token, exporter.elsewhere = True, other.root
-            await listener._poll()
+            await listener._export()
     finally:
         await other.stop()
     assert names(kept) == FIVE
@@ -279,13 +296,13 @@ async def test_errors_of_the_server_keep_the_next_export_whole(exporter: Exporte
     exporter.errors = {"n": [note], "w": [note, wrong]}
     kept = Kept()
     async with opened(exporter, kept, tmp_path) as listener:
-        await listener._poll()
+        await listener._export()
         [told] = kept.told(ExportIncomplete)
         assert told.reason == "the server could not export everything (processing)"
         assert [orjson.loads(line) for line in kept.quarantined[0].splitlines()] == [note, wrong]
         exporter.errors = {"n": [note]}
-        await listener._poll()
-        await listener._poll()
+        await listener._export()
+        await listener._export()
     exports = [request.query.get("_since") for request in exporter.asked if "$export" in request.path]
     assert exports == [None, None, "2026-03-20T14:15:00+00:00"]
     assert (names(kept), exporter.removed) == (FIVE, ["j0", "j1", "j2"])
@@ -297,7 +314,7 @@ async def test_lines_that_are_refused_are_kept_and_those_that_cannot_be_read_com
     kept, marks = Kept(), Remembered()
     kept.refusals = [NotAccepted("no", code="AR", condition=102)]
     async with opened(exporter, kept, tmp_path, marks) as listener:
-        await listener._poll()
+        await listener._export()
         assert names(kept) == FIVE[1:]
         assert [orjson.loads(body)["id"] for body in kept.quarantined] == ["p0"]
         assert len(kept.told(FileFailed)) == 1
@@ -305,7 +322,7 @@ async def test_lines_that_are_refused_are_kept_and_those_that_cannot_be_read_com
         since = listener._progress.since
         monkeypatch.setattr("listeners.file_reading._KEPT", 0)
         kept.refusals = [NotAccepted("no", code="AR", condition=102)]
-        await listener._poll()
+        await listener._export()
         assert listener._progress.since == since
     assert "1 of its messages" in kept.told(ExportIncomplete)[0].reason
 
@@ -317,10 +334,10 @@ async def test_files_of_every_kind(exporter: Exporter, tmp_path: Path) -> None:
     exporter.deleted = {"d": [bundle]}
     kept = Kept()
     async with opened(exporter, kept, tmp_path) as listener:
-        await listener._poll()
+        await listener._export()
     assert names(kept) == FIVE
     async with opened(exporter, kept, tmp_path, deletions=True) as listener:
-        await listener._poll()
+        await listener._export()
     assert orjson.loads([*kept.messages.values()][-1].body) == bundle
     async with opened(exporter, kept, tmp_path, largest="1KiB") as listener:
         exporter.files = {"large": [patient("p", text={"div": "x" * 2000})]}
@@ -348,10 +365,10 @@ async def test_disk_that_is_full_or_away_is_told(
 async def test_stop_in_the_middle_of_a_file_goes_on_behind_it(exporter: Exporter, tmp_path: Path) -> None:
     kept, marks = Kept(), Remembered()
     kept.refusals = [NotAccepted("away")] * 1000
-    async with listening(exporting(exporter, kept, tmp_path, marks)):
+    async with listening(exporting(exporter, kept, tmp_path, marks, **DAILY)):
         await until(lambda: len(kept.refusals) < 990)
         await asyncio.sleep(0)
     kept.refusals = []
-    async with listening(exporting(exporter, kept, tmp_path, marks)):
+    async with listening(exporting(exporter, kept, tmp_path, marks, **DAILY)):
         await until(lambda: bool(kept.told(ExportRead)))
     assert (names(kept), len(exporter.paths("$export"))) == (FIVE, 1)
