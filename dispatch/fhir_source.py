@@ -14,7 +14,8 @@ from dispatch.http import Answer, Exchange, Failure, Into, NotKept, retry_after
 LARGEST_PAGE: Final = 16 * 1024**2  # bytes, as everything that is read as FHIR JSON
 _FILE_TYPE: Final = "application/fhir+ndjson"
 _AT_ONCE: Final = 4  # requests
-_UNAUTHORIZED: Final = 401  # RFC 9110, 15.5.2
+_REFUSED: Final = 400  # and above, RFC 9110, 15.5
+_UNAUTHORIZED: Final = 401
 
 
 class ServerSource:
@@ -55,7 +56,8 @@ class ServerSource:
     def _said(self, answer: Answer | Failure) -> Said:
         if not isinstance(answer, Answer):
             raise Unanswered(answer.reason, getattr(answer, "after", None))
-        codes = tuple(dict.fromkeys(code for _, code, _ in issues_of(answer.json_object())))
+        outcome = answer.json_object() if answer.status >= _REFUSED else {}  # pages are large, and read once
+        codes = tuple(dict.fromkeys(code for _, code, _ in issues_of(outcome)))
         advice = ": mend its entry under `servers:` in handoff.yaml" if answer.status == _UNAUTHORIZED else ""
         reason = f"HTTP {answer.status} from {self._peer}" + (f" ({', '.join(codes)})" if codes else "") + advice
         return Said(answer.status, reason, codes, answer.headers, answer.body, retry_after(answer.headers, time.time()))

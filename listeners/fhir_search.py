@@ -4,6 +4,7 @@ A resource's version makes a repeat a duplicate at the intake, so the mark, whic
 here, is a shortcut: it is noted after the commit, and what is read again is taken once.
 """
 
+import asyncio
 import datetime as dt
 import time
 from typing import Annotated, ClassVar, Final
@@ -167,7 +168,7 @@ class FhirSearchListener:
         if said.status != _OK:
             raise Away(said.reason, said.after)
         try:
-            page = read_page(said.body, self._spec.server)
+            page = await asyncio.to_thread(read_page, said.body, self._spec.server)
         except NoPage as error:
             raise Away(str(error)) from None
         self._tell(tuple(page.remarks))
