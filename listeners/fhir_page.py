@@ -24,10 +24,15 @@ _MOST_REMARKS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One resource of a page; ``changed`` is when that was, for what the search was for and where it is said."""
+    """One resource of a page; ``changed`` is when that was, for what the search was for and where it is said.
+
+    ``url`` is what the server calls it by (``fullUrl``), and may be empty.
+    """
 
     body: bytes = field(repr=False)
     key: bytes = field(repr=False)
+    resource: dict[str, Any] = field(repr=False)
+    url: str = field(default="", repr=False)
     changed: dt.datetime | None = None
     is_match: bool = True  # and not brought along by an include
 
@@ -96,7 +101,15 @@ def _code(issue: dict[str, Any]) -> str:
 def _found(entry: dict[str, Any], server: str) -> Found:
     resource, is_match = entry["resource"], _mode(entry) == "match"
     body = dump(resource)
-    return Found(body, version_key(resource, body, server), _changed(resource) if is_match else None, is_match)
+    url = entry.get("fullUrl")
+    return Found(
+        body,
+        version_key(resource, body, server),
+        resource,
+        url if isinstance(url, str) else "",
+        _changed(resource) if is_match else None,
+        is_match,
+    )
 
 
 def _changed(resource: dict[str, Any]) -> dt.datetime | None:

@@ -7,7 +7,7 @@ here, is a shortcut: it is noted after the commit, and what is read again is tak
 import asyncio
 import datetime as dt
 import time
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal
 from urllib.parse import urlencode
 
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
@@ -22,6 +22,7 @@ from broker.schedule import ScheduleSpec
 from broker.spec import ListenerSpec, Seconds
 from listeners.fhir_address import address_within
 from listeners.fhir_page import NoPage, Page, are_in_order, read_page
+from listeners.fhir_together import put_together
 from listeners.polling import Away, Polling, mark_name
 
 _OURS: Final = frozenset({"_lastUpdated", "_sort", "_count", "_format", "_summary", "_elements"})
@@ -56,6 +57,11 @@ class FhirSearchSpec(ListenerSpec):
         default={},
         description="More search parameters, such as `{status: in-progress}`; what `_include` brings along comes too.",
     )
+    take: Literal["resource", "bundle"] = Field(
+        default="resource",
+        description="What a message is: each resource by itself, or a Bundle of each that was searched for, with what "
+        "`_include` and `_revinclude` brought along for it.",
+    )
     since: AwareDatetime | None = Field(
         default=None,
         description="From which change on resources are read at first, such as `2026-01-01T00:00:00Z`; else, all.",
@@ -77,7 +83,7 @@ class FhirSearchSpec(ListenerSpec):
 
     def mark_name(self, channel: str) -> str:
         """Return what the mark is kept under: another search or start begins another one."""
-        return mark_name(channel, self.server, self.resource, sorted(self.parameters.items()), self.since)
+        return mark_name(channel, self.server, self.resource, sorted(self.parameters.items()), self.take, self.since)
 
     def build(self, tools: Tools) -> "FhirSearchListener":
         """Build the listener; raise `ConfigError` when the server is missing or its keys cannot be used."""
@@ -183,10 +189,11 @@ class FhirSearchListener:
 
     async def _take(self, page: Page) -> bool:
         """Return True once all that is new in a page is committed or in quarantine; False when a stop came first."""
-        fresh = [found for found in page.found if found.key not in self._recent]
-        if not await self._polling.hand_over([self._inbound(found.body, found.key) for found in fresh]):
+        found = page.found if self._spec.take == "resource" else put_together(page.found, self._source.base)
+        fresh = [each for each in found if each.key not in self._recent]
+        if not await self._polling.hand_over([self._inbound(each.body, each.key) for each in fresh]):
             return False
-        self._recent |= {found.key: found.changed for found in fresh if found.changed is not None}
+        self._recent |= {each.key: each.changed for each in fresh if each.changed is not None}
         return True
 
     def _inbound(self, body: bytes, key: bytes) -> Inbound:

@@ -197,6 +197,20 @@ async def test_entries_that_are_no_matches_are_what_they_are(shelf: Shelf) -> No
         assert await reason(listener) == "it says that its answer to the search is not whole (not-supported)"
 
 
+async def test_match_and_what_came_along_can_be_one_message(shelf: Shelf) -> None:
+    patient: dict[str, Any] = {"resourceType": "Patient", "id": "p", "meta": {"versionId": "4"}}
+    shelf.extra = [{"resource": patient, "search": {"mode": "include"}}]
+    shelf.put("o6", 6, subject={"reference": "Patient/p"})
+    kept, marks = Kept(), Remembered()
+    async with polled(shelf, kept, marks, take="bundle", parameters={"_include": "Observation:subject"}) as listener:
+        patient["active"] = True
+        await listener._poll()
+    bundles = [orjson.loads(message.body) for message in kept.messages.values()]
+    assert [len(bundle["entry"]) for bundle in bundles] == [1] * 6 + [2]
+    async with polled(shelf, kept, marks, take="bundle", parameters={"_include": "Observation:subject"}):
+        assert len(kept.messages) == 7
+
+
 @pytest.mark.parametrize(
     "elsewhere",
     [

@@ -13,6 +13,7 @@ from broker.parts import Tools
 from listeners.fhir_address import address_within, is_address, same_origin
 from listeners.fhir_page import NoPage, are_in_order, read_page
 from listeners.fhir_search import FhirSearchSpec
+from listeners.fhir_together import put_together
 
 GIVEN: dict[str, Any] = {"server": "ehr", "schedule": {"every": "1m"}, "resource": "Encounter"}
 BASE = "https://ehr.example/fhir"
@@ -37,7 +38,13 @@ def test_declaration_is_refused_when_it_cannot_be_meant(options: dict[str, Any],
 
 
 def test_mark_begins_anew_with_another_search() -> None:
-    others: list[dict[str, Any]] = [{}, {"resource": "Patient"}, {"parameters": {"class": "IMP"}}, {"since": AT}]
+    others: list[dict[str, Any]] = [
+        {},
+        {"resource": "Patient"},
+        {"parameters": {"class": "IMP"}},
+        {"take": "bundle"},
+        {"since": AT},
+    ]
     specs = [FhirSearchSpec.model_validate({**GIVEN, **other}) for other in others]
     assert len({spec.mark_name("visits") for spec in specs}) == len(others)
     assert specs[0].mark_name("visits") == specs[0].model_copy(update={"page": 7}).mark_name("visits")
@@ -112,3 +119,33 @@ def test_decimal_stays_as_it_was_sent() -> None:
     body = b'{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Basic","x":1.50}}]}'
     [found] = read_page(body, "ehr").found
     assert found.body == b'{"resourceType":"Basic","x":1.50}'
+
+
+def entry(name: str, *references: str, mode: str = "include") -> dict[str, Any]:
+    kind, _, own = name.partition("/")
+    referring = [{"reference": reference} for reference in references]
+    resource = {"resourceType": kind, "id": own, "meta": {"versionId": "1"}, "extension": [{"x": referring}]}
+    return {"fullUrl": f"{BASE}/{name}", "resource": resource, "search": {"mode": mode}}
+
+
+def test_bundle_has_what_belongs_to_its_match_and_nothing_of_others() -> None:
+    entries = [
+        entry("Encounter/1", "Patient/1", mode="match"),
+        entry("Encounter/2", f"{BASE}/Patient/2/_history/7", "https://other.example/Patient/1", mode="match"),
+        entry("Patient/1", "Organization/1"),
+        entry("Patient/2", "Organization/1", "#contained"),
+        entry("Organization/1", "Organization/1"),
+        entry("Observation/1", "Encounter/1", "Practitioner/1"),
+        entry("Practitioner/1"),
+        entry("Group/1", "Patient/1", "Patient/2"),
+        {"resource": {"resourceType": "Basic"}, "search": {"mode": "include"}},
+    ]
+    page = read_page(orjson.dumps({"resourceType": "Bundle", "entry": entries}), "ehr")
+    bundles = put_together(page.found, BASE)
+    assert [found.key for found in bundles] == [found.key for found in page.found[:2]]
+    held = [orjson.loads(found.body)["entry"] for found in bundles]
+    assert [[each["fullUrl"].removeprefix(f"{BASE}/") for each in together] for together in held] == [
+        ["Encounter/1", "Patient/1", "Organization/1", "Observation/1", "Practitioner/1"],
+        ["Encounter/2", "Patient/2", "Organization/1"],
+    ]
+    assert held[1][0]["resource"] == entries[1]["resource"]
