@@ -85,6 +85,16 @@ class PeerRefused(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeFailed(Notice):
+    """A peer and we could not agree on TLS; ``reason`` says which of us refused the other, and why."""
+
+    level: ClassVar[str] = "warning"
+    channel: str
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateTrouble(Notice):
     """A certificate of ours needs somebody's attention."""
 

@@ -12,22 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import Field, model_validator
 
 from broker.errors import ConfigError
+from broker.handshake import in_words, is_about_us
 from broker.spec import Spec
 
 if TYPE_CHECKING:
     from broker.parts import Tools
 
 _OTHERS_MAY: Final = 0o077
-# What TLS 1.3 tells only after the handshake: the other side did not let us in, and read nothing of what we wrote.
-_NOT_LET_IN: Final = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
-# OpenSSL's X509_V_ERR_…, in words.
-_NOT_YET, _OVER, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
-_WRONG: Final = {
-    _NOT_YET: "its certificate is not valid yet",
-    _OVER: "its certificate has ended",
-    _OTHER_NAME: "its certificate is for another name",
-    _OTHER_ADDRESS: "its certificate is for another address",
-}
 
 
 class TlsSpec(Spec):
@@ -166,16 +157,11 @@ def _why(error: Exception) -> str:
 
 def told_by(error: BaseException) -> str:
     """Say why TLS could not be set up with another side, as far as its certificate tells."""
-    code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else None
-    if code is None:
-        why = "it refused our certificate, or wants one" if is_not_let_in(error) else "certificate or protocol refused"
-    else:
-        why = _WRONG.get(code, "nobody whom we trust vouches for its certificate")
-    return f"TLS could not be set up ({why})"
+    return in_words(str(error), error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else None)
 
 
 def is_not_let_in(error: BaseException | None) -> bool:
     """Say whether the other side refused us before it read anything."""
     if not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLCertVerificationError):
         return False
-    return any(word in str(error).upper() for word in _NOT_LET_IN)
+    return is_about_us(str(error))

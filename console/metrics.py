@@ -38,7 +38,7 @@ class Metrics:
         self._dropped = counter("quarantine_dropped", "Entries of the quarantine that there was no room for", "channel")
         self._deliveries = counter("deliveries", "Deliveries, by how they ended", "channel", "destination", "outcome")
         self._failures = counter("delivery_failures", "Attempts that did not deliver", "channel", "destination")
-        self._refused = counter("connections_refused", "Peers turned away at the connection limit", "channel")
+        self._refused = counter("connections_refused", "Peers turned away", "channel")
         self._connections = self._gauge("connections", "Open connections of peers", "channel")
         self._circuit = self._gauge(
             "circuit_state", "1 while a destination is left alone, 0.5 while one probes", "channel", "destination"
@@ -106,6 +106,7 @@ class Metrics:
             said.ConnectionOpened: lambda n: child(self._connections, n.channel).inc(),
             said.ConnectionClosed: lambda n: child(self._connections, n.channel).dec(),
             said.ConnectionRefused: lambda n: child(self._refused, n.channel).inc(),
+            said.HandshakeFailed: lambda n: child(self._refused, n.channel).inc(),
             said.PeerRefused: lambda n: child(self._refused, n.channel).inc(),
             said.DeliveriesExpired: lambda n: child(self._deliveries, n.channel, n.destination, "expired").inc(n.count),
             said.CircuitOpened: lambda n: child(self._circuit, n.channel, n.destination).set(1),

@@ -127,7 +127,8 @@ class MllpOutSpec(DestinationSpec):
         where = f"channel {tools.channel}: mllp.tls"
         if self.listen is not None:
             context = make_context(self.tls, root, where, serving=True) if self.tls is not None else None
-            return Awaited(host, int(port), self.connect, self.keepalive, self.connections, tools.channel, context)
+            times = (self.connect, self.keepalive)
+            return Awaited(host, int(port), *times, self.connections, tools.channel, tools.notify, context)
         return Dialled(host, int(port), self.connect, self.keepalive, build_tls(self.tls, tools, where))
 
     def build_renderer(self, kit: Any) -> "Renderer":

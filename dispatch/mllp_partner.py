@@ -7,12 +7,14 @@ time-out the connection is closed, so that an answer that comes late can never b
 import asyncio
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol
 
 from broker.delivery import Delivered, Delivery, Outcome, Retry, Unknown
 from broker.errors import NotReady
+from broker.handshake import TlsServer
+from broker.notices import HandshakeFailed, Notice
 from broker.tls import Tls
 from broker.wire.mllp import COMMITTED, NOT_COMMITTED
 from dispatch.http import failure
@@ -90,8 +92,10 @@ class Awaited:
     keepalive: float
     most: int
     channel: str
+    notify: Callable[[Notice], None]
     tls: ssl.SSLContext | None = None
-    _server: asyncio.Server | None = None
+    _server: asyncio.Server | TlsServer | None = None
+    _is_open: bool = False
     _links: set[Link] = field(default_factory=set)
     _idle: list[Link] = field(default_factory=list)
     _come: asyncio.Event = field(default_factory=asyncio.Event)
@@ -103,10 +107,9 @@ class Awaited:
 
     async def open(self) -> None:
         """Take the port; raise `NotReady` when that is not possible."""
+        self._is_open = True
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: Link(self.keepalive, self._welcome), self.host, self.port, ssl=self.tls, backlog=_BACKLOG
-            )
+            await self._listen()
         except OSError as error:
             why = (error.strerror or "the address cannot be used").lower()
             text = (
@@ -115,9 +118,23 @@ class Awaited:
             )
             raise NotReady(text) from None
 
+    async def _listen(self) -> None:
+        if self.tls is not None:
+            self._server = TlsServer(self.tls, self._link, self._failed)
+            await self._server.open(self.host, self.port, _BACKLOG)
+        else:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(self._link, self.host, self.port, backlog=_BACKLOG)
+
+    def _link(self) -> Link:
+        return Link(self.keepalive, self._welcome)
+
+    def _failed(self, peer: str, reason: str) -> None:
+        self.notify(HandshakeFailed(channel=self.channel, peer=peer, reason=reason))
+
     def _welcome(self, link: Link) -> None:
         self._links = {known for known in self._links if known.is_open}
-        if len(self._links) >= self.most:
+        if len(self._links) >= self.most or not self._is_open:
             link.abort()
             return
         self._links.add(link)
@@ -142,6 +159,7 @@ class Awaited:
     async def close(self) -> None:
         """Give the port back, and close all connections."""
         server, self._server = self._server, None
+        self._is_open = False
         if server is not None:
             server.close()
         for link in self._links:

@@ -8,10 +8,11 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from broker.notices import ConnectionClosed, ConnectionOpened
+from broker.handshake import LATE
+from broker.notices import ConnectionClosed, ConnectionOpened, HandshakeFailed
 from broker.parts import Tools
 from listeners.pace import Pace
-from listeners.tls import Certificates
+from listeners.tls import Certificates, why_no_tls
 from listeners.watch import Limits, State, Watch
 
 _LINGER: Final = 3.0  # seconds in which a peer may read our last answer before the connection is cut
@@ -23,7 +24,7 @@ class Home(Shape):
     tools: Tools
     limits: Limits
     reactor: Any
-    certificates: Certificates | None  # where peers speak TLS to us
+    certificates: Certificates | None  # where peers speak TLS with us
     pace: Pace | None  # to which each peer is kept
 
     def opened(self, connection: "PortConnection") -> None:
@@ -50,6 +51,8 @@ class PortConnection(Protocol):
         self._ending = ""  # why nothing more is taken
         self._closing = False
         self._gone = False
+        self._agreed = home.certificates is None  # on TLS, where there is any
+        self._doubt: int | None = None  # what is wrong with the peer's certificate
         self._watch = Watch(home.reactor, home.limits, self._state, self.finish)
 
     def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
@@ -62,7 +65,12 @@ class PortConnection(Protocol):
 
     def handshakeCompleted(self) -> None:  # noqa: N802 - Twisted's name
         """Note that TLS is agreed on."""
+        self._agreed = True
         self._watch.agreed()
+
+    def doubted(self, doubt: int) -> None:
+        """Note what is wrong with the certificate that the peer shows (X509_V_ERR_…)."""
+        self._doubt = doubt
 
     def finish(self, reason: str, *, linger: bool = False) -> None:
         """Take nothing more, write the answers that are due, then close."""
@@ -140,5 +148,14 @@ class PortConnection(Protocol):
         self._tools.pressure.hold(self._half, 0)
         self._half = 0
         self._home.closed(self)
+        if no_tls := self._why_no_tls(reason):
+            self._tools.notify(HandshakeFailed(channel=self._tools.channel, peer=self.peer, reason=no_tls))
         why = self._ending or f"the peer closed it ({reason.type.__name__ if reason.type else 'unknown'})"
         self._tools.notify(ConnectionClosed(channel=self._tools.channel, peer=self.peer, reason=why))
+
+    def _why_no_tls(self, reason: Failure) -> str:
+        if self._home.certificates is None:
+            return ""
+        if self._ending == LATE:
+            return LATE
+        return why_no_tls(reason.value, self._doubt, agreed=self._agreed)

@@ -15,7 +15,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from broker.errors import NotReady
-from broker.notices import Bug, CertificateTrouble, ConnectionRefused, Notice, PeerRefused
+from broker.handshake import TlsServer
+from broker.notices import Bug, CertificateTrouble, ConnectionRefused, HandshakeFailed, Notice, PeerRefused
 from listeners.http_connection import LARGEST_HEAD, MOST_HEADERS, Bounds, Connection
 from listeners.http_request import RETRY_AFTER, Answer, Refusal, Request, problem
 from listeners.http_tls import HttpCertificates
@@ -23,7 +24,6 @@ from listeners.tls import TlsSpec, names_of
 
 _BACKLOG: Final = 512
 _STOP_WITHIN: Final = 10.0  # seconds for what was accepted before a stop to be committed and answered
-_HANDSHAKE: Final = 10.0
 _BUFFERED: Final = 64 * 1024**2  # bytes of bodies that one port holds at a time
 _STREAMED: Final = frozenset({"host", "content-type", "content-length", "authorization", "transfer-encoding"})
 
@@ -60,7 +60,7 @@ class HttpPort:
         self.routes: dict[str, Route] = {}
         self.open: set[Connection] = set()
         self._buffered = 0
-        self._server: Server | None = None
+        self._server: Server | TlsServer | None = None
         self._tasks: set[Task[None]] = set()
         self._state = ServerState()
         self._state.tasks = self._tasks
@@ -97,18 +97,26 @@ class HttpPort:
         tls = self._tls(route)
         self._config.load()
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: Connection(self, self._config, self._state),
-                host.strip("[]"),
-                int(port),
-                ssl=tls,
-                ssl_handshake_timeout=_HANDSHAKE if tls else None,
-                backlog=_BACKLOG,
-            )
+            await self._listen(host.strip("[]"), int(port), tls)
         except OSError as error:
             why = (error.strerror or "the address cannot be used").lower()
             text = f"{route.where}: cannot listen on {self.options.endpoint} ({why})"
             raise NotReady(f"{text}; end the program that has it, or change the endpoint") from None
+
+    async def _listen(self, host: str, port: int, tls: Any) -> None:
+        if tls is not None:
+            self._server = TlsServer(tls, self._connection, self._no_tls)
+            await self._server.open(host, port, _BACKLOG)
+        else:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(self._connection, host, port, backlog=_BACKLOG)
+
+    def _connection(self) -> Connection:
+        return Connection(self, self._config, self._state)
+
+    def _no_tls(self, peer: str, reason: str) -> None:
+        for route in list(self.routes.values())[:1]:
+            route.notify(HandshakeFailed(channel=route.channel, peer=peer, reason=reason))
 
     def _tls(self, route: Route) -> Any:
         if self.options.tls is None:

@@ -21,7 +21,7 @@ from broker.parts import Tools
 from broker.spec import Endpoint, ListenerSpec, Seconds
 from listeners.connection import PortConnection
 from listeners.pace import Pace
-from listeners.tls import Certificates, TlsFactory, TlsSpec, dialling
+from listeners.tls import Certificates, TlsFactory, TlsSpec
 
 _BACKLOG: Final = 512
 _STOP_WITHIN: Final = 10.0  # seconds for what was accepted before a stop to be committed and answered
@@ -132,7 +132,11 @@ class Port(Factory):
         host, _, port = self._spec.endpoint.rpartition(":")
         endpoint: Any = HostnameEndpoint(self._reactor(), host.strip("[]"), int(port))
         if self._tls is not None:
-            endpoint = wrapClientTLS(dialling(self._tls, host.strip("[]"), self._where("tls")), endpoint)
+            from listeners.dialling import Dialling  # noqa: PLC0415 - loads what servers do not need
+
+            self.certificates = creator = Dialling(self._tls, host.strip("[]"), self._where("tls"), self._trouble)
+            creator.load()
+            endpoint = wrapClientTLS(creator, endpoint)
         self._dialling = ClientService(endpoint, self, retryPolicy=backoffPolicy(*_AGAIN), clock=self._reactor())
         self._dialling.startService()
         self.tools.notify(ListenerStarted(channel=self.tools.channel, endpoint=self._spec.endpoint))

@@ -12,14 +12,14 @@ from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from pydantic import Field, field_validator, model_validator
 from twisted.internet.interfaces import IAddress, IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from broker.errors import NotReady
+from broker.handshake import in_words, is_about_us
 from broker.spec import Spec
 from broker.wire.header import Header
 from listeners.writing import write_now
@@ -113,9 +113,19 @@ class Certificates:
         self._context = self._made()
         self._seen = seen
 
-    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: ARG002, N802 - Twisted's
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N802 - Twisted's
         """Return TLS for one new connection that came in."""
-        return SSL.Connection(self._fresh(), None)
+        connection = SSL.Connection(self._fresh(), None)
+        wrapped: Any = protocol.wrappedProtocol
+
+        def verify(_connection: SSL.Connection, _shown: crypto.X509, doubt: int, _depth: int, ok: int) -> bool:
+            if not ok:
+                wrapped.doubted(doubt)
+            return bool(ok)
+
+        if self._spec.ca is not None:
+            connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
+        return connection
 
     def _fresh(self) -> Any:
         seen = self._stamp()
@@ -150,12 +160,16 @@ class Certificates:
         return tuple(stamps)
 
     def _made(self) -> Any:
-        spec = self._spec
         self._look_at_files()
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context = self._context_of(SSL.TLS_SERVER_METHOD)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        return context
+
+    def _context_of(self, method: int) -> SSL.Context:
+        spec = self._spec
+        context = SSL.Context(method)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_cipher_list(b"ECDHE+AESGCM:ECDHE+CHACHA20")
         try:
             if spec.certificate is not None and spec.key is not None:
@@ -164,7 +178,6 @@ class Certificates:
                 context.check_privatekey()
             if spec.ca is not None:
                 context.load_verify_locations(spec.ca)
-                context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
         except SSL.Error:
             raise self._unusable() from None
         return context
@@ -222,35 +235,16 @@ class TlsFactory(TLSMemoryBIOFactory):
         return None if wrapped is None else self.protocol(self, wrapped)
 
 
-def dialling(spec: TlsSpec, host: str, where: str) -> Any:
-    """Return TLS for connections that we open: the other end's name or address is checked (RFC 9525).
+def why_no_tls(error: BaseException | None, doubt: int | None, *, agreed: bool) -> str:
+    """Say why a connection ended, where that is because there was no TLS; nothing where it is not.
 
-    Raises `NotReady` when the files cannot be used.
+    ``doubt`` is what is wrong with the peer's certificate (X509_V_ERR_…). In TLS 1.3 a peer refuses ours only after
+    both have ``agreed``.
     """
-    from twisted.internet import ssl  # noqa: PLC0415 - loads what servers do not need
-
-    try:
-        trusted = None if spec.ca is None else ssl.trustRootFromCertificates(_certificates(spec.ca))  # type: ignore[no-untyped-call]
-        own = None
-        if spec.certificate is not None and spec.key is not None:
-            both = Path(spec.key).read_bytes() + Path(spec.certificate).read_bytes()
-            own = ssl.PrivateCertificate.loadPEM(both)  # type: ignore[no-untyped-call]
-        return ssl.optionsForClientTLS(
-            host,
-            trusted,
-            own,
-            extraCertificateOptions={"raiseMinimumTo": ssl.TLSVersion.TLSv1_2},
-        )
-    except (OSError, ValueError, SSL.Error) as error:
-        text = f"{where}: certificate, key and ca cannot be used ({type(error).__name__})"
-        raise NotReady(f"{text}; they must be readable and PEM, and the key must be the certificate's") from None
-
-
-def _certificates(file: str) -> list[Any]:
-    from twisted.internet import ssl  # noqa: PLC0415 - as above
-
-    found = x509.load_pem_x509_certificates(Path(file).read_bytes())
-    return [ssl.Certificate.loadPEM(each.public_bytes(Encoding.PEM)) for each in found]
+    if not isinstance(error, SSL.Error):
+        return ""
+    reason = ", ".join(each[-1] for each in error.args[0]) if error.args else ""
+    return in_words(reason, doubt) if not agreed or is_about_us(reason) else ""
 
 
 def _by_name(senders: Mapping[str, Sequence[str]]) -> dict[str, list[Sender]]:

@@ -5,9 +5,9 @@ There is one timer a connection, never one a message: when it rings, it is worke
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-_HANDSHAKE: Final = 10.0  # seconds in which TLS must be agreed on
+from broker.handshake import LATE, WITHIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +50,8 @@ class Watch:
         if self._limits.idle:
             self._ring_after(self._limits.idle)
         if handshake:
-            self._agreed_by = self._heard + _HANDSHAKE
-            self._ring_after(_HANDSHAKE)
+            self._agreed_by = self._heard + WITHIN
+            self._ring_after(WITHIN)
 
     def agreed(self) -> None:
         """Note that TLS is agreed on."""
@@ -113,7 +113,7 @@ class Watch:
         limits = self._limits
         left = []
         if self._agreed_by:
-            left.append((self._agreed_by - now, "TLS was not agreed on in time"))
+            left.append((self._agreed_by - now, LATE))
         if state.frame:
             rest = self._frame_since + limits.frame_deadline - now if state.reading else limits.frame_deadline
             left.append((rest, "a frame did not end in time"))

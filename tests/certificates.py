@@ -63,11 +63,11 @@ class Authority:
         file.write_bytes(certificate.public_bytes(Encoding.PEM) + _private(key))
         return file
 
-    def issue(self, name: str, *, days: int = 30, file: str = "") -> Files:
-        """Make a certificate for a host (or 127.0.0.1 as well), valid for so many days; negative: until then."""
+    def issue(self, name: str, *, days: int = 30, begins: int = -60, file: str = "") -> Files:
+        """Make a certificate for a host and 127.0.0.1, valid from one day to another, counted from today."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = self._sign(subject, key.public_key(), days=days, names=(name, "127.0.0.1"))
+        certificate = self._sign(subject, key.public_key(), days=days, begins=begins, names=(name, "127.0.0.1"))
         files = Files(self._folder / f"{file or name}.pem", self._folder / f"{file or name}.key")
         files.key.touch(0o600)
         files.key.write_bytes(_private(key))
@@ -80,6 +80,7 @@ class Authority:
         key: ec.EllipticCurvePublicKey,
         *,
         days: int = 365,
+        begins: int = -60,
         names: Sequence[str] = (),
         authority: bool = False,
     ) -> x509.Certificate:
@@ -90,7 +91,7 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - 60 * _DAY)
+            .not_valid_before(now + begins * _DAY)
             .not_valid_after(now + days * _DAY)
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         )

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from broker.errors import NotReady
-from broker.notices import PeerRefused
+from broker.notices import HandshakeFailed, PeerRefused
 from listeners import http_keys
 from listeners.http import HttpSpec
 from tests.certificates import Authority
@@ -151,6 +151,9 @@ async def test_tls_certificates_and_their_names(tmp_path: Path) -> None:
             assert (await world.ask("POST", "/", data=b"1", tls=client))[0] == expected
         with pytest.raises(OSError, match=r"(?s).*"):
             await world.ask("POST", "/", data=b"1", tls=ssl.create_default_context(cafile=str(ca.file)))
+        (failed,) = (notice for notice in world.kept.notices if isinstance(notice, HandshakeFailed))
+        assert (failed.channel, failed.peer.partition(":")[0]) == ("web", "127.0.0.1")
+        assert failed.reason == "TLS could not be set up (it showed no certificate)"
         renewed = ca.issue("engine.test")  # in the same files
         client = ssl.create_default_context(cafile=str(ca.file))
         files = ca.issue("lab.test")

@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from broker.delivery import Delivered, Outcome, Retry
 from broker.errors import ConfigError
+from broker.notices import HandshakeFailed
 from dispatch.mllp import MllpOutSpec
 from dispatch.mllp_partner import Awaited, Partner
 from tests.certificates import Authority
@@ -53,14 +55,32 @@ async def test_partner_with_the_right_name_gets_the_message(partner: ScriptedPar
     assert len(outcome.via.sha256) == 64
 
 
-async def test_partner_with_another_name_or_authority_gets_nothing(
-    partner: ScriptedPartner, authority: Authority, tmp_path: Path
+async def test_partner_that_is_not_who_it_should_be_gets_nothing_and_the_reason_says_why(
+    authority: Authority, tmp_path: Path
 ) -> None:
     other = Authority(tmp_path, "other")
-    for tls in ({"ca": authority.file}, {"ca": other.file, "server_name": "ehr.example"}, {}):
+    named = {"ca": authority.file, "server_name": "ehr.example"}
+    for files, tls, why in (
+        (authority.issue("ehr.example", days=-1, file="late"), named, "its certificate has ended"),
+        (authority.issue("ehr.example", begins=2, file="early"), named, "its certificate is not valid yet"),
+        (authority.issue("lab.example"), named, "its certificate is for another name"),
+        (other.issue("ehr.example", file="other"), named, "nobody whom we trust vouches for its certificate"),
+        (authority.issue("ehr.example"), {}, "nobody whom we trust vouches for its certificate"),
+    ):
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(files.certificate, files.key)
+        partner = ScriptedPartner([answer("AA")], context=context)
+        await partner.start()
         outcome = await attempt(partner, **tls)
-        assert isinstance(outcome, Retry), outcome
-        assert "TLS could not be set up" in outcome.reason
+        await partner.stop()
+        assert outcome == Retry(f"partner 127.0.0.1:{partner.port}: TLS could not be set up ({why})")
+        assert not partner.requests
+
+
+async def test_partner_at_another_address_gets_nothing(partner: ScriptedPartner, authority: Authority) -> None:
+    outcome = await attempt(partner, ca=authority.file)
+    assert isinstance(outcome, Retry), outcome
+    assert "its certificate is for another address" in outcome.reason
     assert not partner.requests
 
 
@@ -115,7 +135,8 @@ async def test_partner_that_dials_in_shows_who_it_is(authority: Authority) -> No
     spec = MllpOutSpec.model_validate(
         {"listen": "127.0.0.1:0", "timeout": "2s", "tls": {"ca": str(authority.file), "certificate": str(ours)}}
     )
-    destination = spec.build(tools())
+    notices: list[Any] = []
+    destination = spec.build(replace(tools(), notify=notices.append))
     assert isinstance(destination, Partner)
     assert isinstance(destination.lines, Awaited)
     await destination.open()
@@ -128,6 +149,10 @@ async def test_partner_that_dials_in_shows_who_it_is(authority: Authority) -> No
     serving = [asyncio.create_task(partner.serve(*each)) for each in (stranger, known)]
     assert isinstance(await send(destination), Delivered)
     assert len(partner.requests) == 1
+    (failed,) = notices
+    assert (type(failed), failed.channel) == (HandshakeFailed, "adt")
+    assert failed.peer.startswith("127.0.0.1:")
+    assert failed.reason == "TLS could not be set up (it showed no certificate)"
     await destination.close()
     await asyncio.gather(*serving, return_exceptions=True)
 
