@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import pytest
 
+from broker.handshake import LATE
 from broker.notices import HandshakeFailed, PeerRefused
 from broker.wire.mllp import frame
+from listeners import watch
 from tests.certificates import Authority, Files
 from tests.contract.test_listener_contract import Sender, World, adt, running
 from tests.contract.test_listener_tls import Hospital, ask, client, connect, tls
@@ -184,3 +186,41 @@ async def test_peer_that_we_dial_speaks_for_its_senders_only(reactor: Any, offic
         assert await ask(sender, adt(2).replace(b"EPIC", b"LAB")) == ("AA", "M2")
         assert sum(isinstance(notice, PeerRefused) for notice in world.kept.notices) == 1
         await sender.close()
+
+
+async def test_handshakes_that_do_not_end_are_cut_while_others_are_served(
+    reactor: Any, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "WITHIN", 1.5)
+    ca = office.known
+    loop = asyncio.get_running_loop()
+    async with running(tls=tls(ca.issue("engine.test"), ca=str(ca.file))) as world:
+        healthy = await connect(world, client(ca, ca.issue("lab.test")))
+        hello = ssl.MemoryBIO()
+        begun = client(ca).wrap_bio(ssl.MemoryBIO(), hello, server_hostname="127.0.0.1")
+        with pytest.raises(ssl.SSLWantReadError):
+            begun.do_handshake()
+        beginning = hello.read()[:100]
+        half_open = [await world.connect() for _ in range(200)]
+        began = loop.time()
+        for place, sender in enumerate(half_open):  # some say nothing, some a part of the first message
+            sender.send(beginning if place % 2 else b"")
+        waits = []
+        for number in range(30):
+            asked = loop.time()
+            assert await ask(healthy, adt(number)) == ("AA", f"M{number}")
+            waits.append(loop.time() - asked)
+            assert number or world.listener.connections == 201
+        newcomer = await connect(world, client(ca, ca.issue("lab.test")))
+        assert await ask(newcomer, adt(100)) == ("AA", "M100")
+        assert max(waits) < 1.5  # nobody waits for the others' end
+        async with asyncio.timeout(5):
+            for sender in half_open:
+                with contextlib.suppress(ConnectionResetError):
+                    assert await sender.reader.read() == b""
+        assert loop.time() - began > 1.5
+        assert (await failed(world, 200)).reason == LATE
+        assert world.listener.connections == 2
+        assert await ask(healthy, adt(101)) == ("AA", "M101")
+        for sender in (healthy, newcomer, *half_open):
+            await sender.close()
