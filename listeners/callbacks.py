@@ -54,6 +54,8 @@ class CallbacksSpec(HttpPortSpec):
 class Callbacks(HttpService):
     """Serves one path for one gateway; see `broker.parts.Listener`."""
 
+    finishes = True  # a report is small, and some gateways send it only once; the intake refuses texts by itself
+
     def __init__(self, spec: CallbacksSpec, tools: Tools) -> None:
         where = f"channel {tools.channel}: listen.callbacks"
         gateway: Any = getattr(tools.settings, "gateways", {}).get(spec.gateway)

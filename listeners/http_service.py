@@ -1,7 +1,9 @@
 """This module is what all listeners over HTTP have in common: who may call, how fast, how much, and how to say no."""
 
+import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -118,6 +120,7 @@ class HttpService:
 
     methods: tuple[str, ...] = ("POST",)
     below = False  # whether it serves what lies below its path, too
+    finishes = False  # whether requests help to finish what was taken before: they come in while space is short, too
 
     def __init__(self, spec: HttpPortSpec, tools: Tools, word: str, signed: Signed | None = None) -> None:
         self.tools = tools
@@ -185,6 +188,7 @@ class HttpService:
             caller = ANYBODY if self.is_public(request) else await self._callers.identify(request)
             request.url = self.url(request)
             if request.method not in {"GET", "HEAD"}:
+                await self._wait_for_room()
                 body = await request.body(self._spec.max_body, self._spec.body_deadline)
             if caller is None:
                 caller = self._callers.verify(request, body)
@@ -216,6 +220,19 @@ class HttpService:
             raise Refusal(
                 415, "compressed bodies are not taken; send it as it is", headers={"accept-encoding": "identity"}
             )
+
+    async def _wait_for_room(self) -> None:
+        """Read no body while too much waits for the store, nor while its disk is nearly full. Raises `Refusal`."""
+        pressure = self.tools.pressure
+        if pressure.is_high:
+            low = asyncio.Event()
+            pressure.when_low(low.set)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._spec.body_deadline):
+                    await low.wait()
+            pressure.forget(low.set)
+        if pressure.is_high or (pressure.is_short and not self.finishes):
+            raise Refusal(503, f"{pressure.reason}; send it again later", headers={"retry-after": RETRY_AFTER})
 
     def _tell(self, request: Request, refusal: Refusal) -> None:
         channel, reason = self.tools.channel, f"{refusal} ({refusal.status})"

@@ -204,3 +204,11 @@ async def test_what_is_missing_is_told(gateway: Any, text: str) -> None:
 def test_callbacks_without_callers_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="name the caller"):
         CallbacksSpec.model_validate({"endpoint": "127.0.0.1:0", "gateway": "carrier"})
+
+
+async def test_reports_are_taken_while_the_disk_is_nearly_full() -> None:
+    async with serving("twilio") as world:
+        world.tools.pressure.look(0)
+        request = twilio({"MessageSid": "m1", "MessageStatus": "delivered"})
+        assert (await world.ask("POST", "/", **request))[0] < 300
+        assert [report.state for report in world.kept.reports] == ["delivered"]
