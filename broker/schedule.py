@@ -61,6 +61,9 @@ def _zone(value: str) -> str:
 
 Clock = Annotated[str, AfterValidator(_clock), WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,2}:[0-9]{2}$"})]
 Zone = Annotated[str, AfterValidator(_zone)]
+# Whoever reads a channel puts the dates where the name of a file stood.
+_DATES: Final = {"type": "array", "items": {"type": "string", "format": "date"}}
+Holidays = Annotated[list[dt.date], WithJsonSchema({"anyOf": [_DATES, {"type": "string"}]})]
 
 
 class ActiveSpec(Spec):
@@ -103,7 +106,9 @@ class ScheduleSpec(Spec):
     active: ActiveSpec | None = Field(
         default=None, description="The hours and days in which anything is due; without it, all of them."
     )
-    holidays: list[dt.date] = Field(default=[], description="Dates on which nothing is due, such as `2026-12-25`.")
+    holidays: Holidays = Field(
+        default=[], description="Dates on which nothing is due, such as `[2026-12-25]`, or the name of a file of such."
+    )
 
     @model_validator(mode="after")
     def _happens(self) -> Self:

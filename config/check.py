@@ -12,6 +12,7 @@ from config.consenting import check_consents
 from config.ehr_check import check_writes
 from config.findings import Finding, did_you_mean, has_errors, in_order, shown
 from config.folders import FolderOf, check_folders, check_mailboxes
+from config.holidays import put_holidays
 from config.marks import Keys, Marks, show
 from config.overrides import Override, apply_to_channels
 from config.presets import ReadPreset, check_templates, preset_files, read_preset
@@ -144,6 +145,7 @@ def _not_one(override: Override, names: list[str]) -> Finding:
 
 def _check_file(file: _File, settings: Settings, presets: Mapping[str, ReadPreset]) -> None:
     file.findings += written_out(file.tree.value, file.marks)
+    file.findings += put_holidays(file.tree.value, file.marks, settings.root)
     file.draft = read_channel(file.tree.value, file.marks, file.findings)
     _check_name(file)
     if file.draft.format is not None:  # else nobody knows what expressions may use

@@ -27,6 +27,7 @@ FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAME: Final = re.compile(r"channel: *(\S+)")
 PROFILE: Final = re.compile(r"# (profiles/[a-z-]+\.yaml)\n")  # a profile of validation begins with its path
 PRESET: Final = re.compile(r"# (presets/[a-z-]+\.yaml)\n")  # and so does a preset of a system
+BESIDE: Final = re.compile(r"# ([a-z-]+\.txt)\n")  # a file beside handoff.yaml begins with its name
 # Variables, files and keys that are on the reader's machine only.
 ABSENT_SECRETS: Final = {"E402", "E403", "E407", "E408"}
 LINK: Final = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
@@ -284,6 +285,9 @@ def test_channels_in_the_docs_are_valid(page: str, text: str, tmp_path: Path) ->
         if place == page and (profile := PROFILE.match(block)):
             (tmp_path / "channels/profiles").mkdir(exist_ok=True)
             (tmp_path / "channels" / profile[1]).write_text(block)
+    for place, block in _blocks("text"):
+        if place == page and (beside := BESIDE.match(block)):
+            (tmp_path / beside[1]).write_text(block)
     for name, block in _channels(page, text).items():
         (tmp_path / "channels" / f"{name}.yaml").write_text(block)
     settings, wrong = _settings(tmp_path, _named_settings(page))
