@@ -1,4 +1,4 @@
-"""This module holds what mailboxes that are read report; no notice says who wrote, to whom, or about what."""
+"""This module holds what mailboxes report of the mails in them; no notice says who wrote, to whom, or about what."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,4 +26,15 @@ class MailFailed(Notice):
     mailbox: str
     mail: str
     messages: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailRefused(Notice):
+    """A mail is from somebody who may not send here, for ``reason``; nothing of it was taken."""
+
+    level: ClassVar[str] = "warning"
+    channel: str
+    mailbox: str
+    mail: str
     reason: str

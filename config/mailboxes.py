@@ -1,12 +1,19 @@
 """This module declares the mailboxes under ``mailboxes:`` in handoff.yaml."""
 
-from typing import Literal, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from broker.spec import Endpoint, Spec
 from broker.tls import OwnTls
+from config.auth import AuthSpec
 from config.secrets import Secret
+
+if TYPE_CHECKING:
+    from broker.tokens import Tokens
+
+_TOKENS: Final = ("bearer", "client_credentials", "jwt_bearer", "refresh_token")
 
 
 class MailboxSpec(Spec):
@@ -21,10 +28,27 @@ class MailboxSpec(Spec):
     )
     certificates: OwnTls = None
     account: str = Field(min_length=1, description="The account's name.")
-    password: Secret = Field(description="Its password, as a reference: ${env:NAME}.")
+    password: Secret | None = Field(default=None, description="Its password, as a reference: ${env:NAME}.")
+    auth: AuthSpec | None = Field(
+        default=None,
+        description="Instead of a password, an access token (XOAUTH2 or OAUTHBEARER): `client_credentials`, "
+        "`jwt_bearer`, `refresh_token` or `bearer`.",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.plain and self.certificates is not None:
             raise ValueError("without TLS nobody would look at the certificates; remove `plain` or `certificates`")
+        if (self.password is None) == (self.auth is None):
+            raise ValueError("needs exactly one of `password` and `auth`")
+        if self.auth is not None and not any(getattr(self.auth, way) for way in _TOKENS):
+            raise ValueError(f"`auth` needs a way that gives a token: one of {', '.join(_TOKENS)}")
         return self
+
+    def build_tokens(self, name: str, data: Path) -> "Tokens | None":
+        """Build what fetches the tokens for it, where there is no password; raise `ConfigError` when a key is wrong."""
+        if self.auth is None:
+            return None
+        from dispatch.mail.tokens import MailboxTokens  # noqa: PLC0415 - brings along what settings do not need
+
+        return MailboxTokens(self.auth, name, data)

@@ -122,7 +122,9 @@ class ImapSpec(ListenerSpec):
         from listeners.mailbox import MailboxListener  # noqa: PLC0415 - imaplib is for who reads mail
 
         login = find_mailbox(tools, self.mailbox, self.timeout)
-        return MailboxListener(self, tools, login, Path(tools.settings.data) / "imap" / tools.channel)
+        data = Path(tools.settings.data)
+        tokens = tools.settings.mailboxes[self.mailbox].build_tokens(self.mailbox, data)
+        return MailboxListener(self, tools, login, data / "imap" / tools.channel, tokens)
 
 
 def _all(patterns: str | tuple[str, ...] | None) -> tuple[str, ...]:

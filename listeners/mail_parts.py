@@ -54,6 +54,15 @@ def read_mail(raw: bytes, rules: Rules) -> list[bytes]:
     ``raw`` may have one byte more than ``rules.most``, and is then known to be too large.
     """
     _check_sender(raw, rules)
+    try:
+        return _read(raw, rules)
+    except Unreadable:
+        raise
+    except Exception:  # noqa: BLE001 - the parser raises whatever it stumbles over (RecursionError, IndexError …)
+        raise Unreadable("it is written as no mail is; have it sent again") from None
+
+
+def _read(raw: bytes, rules: Rules) -> list[bytes]:
     if len(raw) > rules.most:
         raise Unreadable("it is larger than `max_size` allows")
     mail = BytesParser(EmailMessage, policy=policy.default).parsebytes(raw)
@@ -83,7 +92,7 @@ def _check_sender(raw: bytes, rules: Rules) -> None:
         headers = BytesHeaderParser(EmailMessage, policy=policy.default).parsebytes(head)
         told: list[Any] = headers.get_all("from", [])
         sender = _sole_address(told).lower()
-    except Exception:  # noqa: BLE001 - the parser raises whatever it stumbles over (IndexError, ValueError …)
+    except Exception:  # noqa: BLE001 - as above
         raise Stranger("nobody can tell who sent it: it needs one `From` with one address") from None
     if not any(fnmatchcase(sender, pattern) for pattern in rules.senders):
         raise Stranger("it is from an address that `from` does not name")

@@ -18,6 +18,8 @@ from broker.tls import told_by
 from listeners.polling import Away
 
 _BESIDE: Final = 1 << 24  # bytes that a server may say besides a mail, to one command
+_AT_ONCE: Final = 50_000  # mails that are searched with one command; their UIDs come in one line, and imaplib bounds it
+_NO_WAY: Final = "its server offers no way to log in that we know"
 _ASCII: Final = re.compile(r"[\x20-\x25\x27-\x7e]+|&|[^\x20-\x7e]+")
 
 
@@ -34,10 +36,15 @@ class Login:
     port: int
     tls: str
     account: str
-    password: Any = field(repr=False)
+    password: Any = field(repr=False)  # nothing where a token takes its place
     context: Callable[[], ssl.SSLContext] = field(repr=False)
     server_name: str
     timeout: float  # seconds, for each answer
+    token: str = field(default="", repr=False)
+
+
+class NotLetIn(Away):
+    """The server knows us not, or not any more."""
 
 
 class _Connection(imaplib.IMAP4):
@@ -92,7 +99,7 @@ class MailSession:
     def _open(self, folder: str) -> int:
         """Open a folder; return its UIDVALIDITY."""
         try:
-            said, _ = self._imap.select(_quoted(folder))
+            said, told = self._imap.select(_quoted(folder))
         except imaplib.IMAP4.readonly:
             raise Away("its folder may be read only, so nothing in it can be marked or moved") from None
         if said != "OK":
@@ -100,20 +107,29 @@ class MailSession:
         validity = b"".join(_texts(self._imap.response("UIDVALIDITY")[1]))
         if not validity.isdigit():
             raise Away("its folder has no UIDVALIDITY, so no mail in it would be known again")
+        self._count = int(b"".join(_texts(told)[-1:]) or b"0")
         return int(validity)
 
     def find(self, *, unseen: bool) -> list[int]:
         """Return the UIDs of the mails that are there, the oldest first; ``unseen`` leaves out those marked as read."""
-        said, found = self._ask("SEARCH", "UNDELETED", *(("UNSEEN",) if unseen else ()))
-        if said != "OK":
-            raise Away("its server does not search its folder")
-        return sorted(int(uid) for uid in b" ".join(_texts(found)).split() if uid.isdigit())
+        uids: set[int] = set()
+        for first in range(1, self._count + 1, _AT_ONCE):  # what comes meanwhile is found the next time
+            last = first + _AT_ONCE - 1
+            which = f"{first}:{last if last < self._count else '*'}"
+            said, found = self._ask("SEARCH", which, "UNDELETED", *(("UNSEEN",) if unseen else ()))
+            if said != "OK":
+                raise Away("its server does not search its folder")
+            uids.update(int(uid) for uid in b" ".join(_texts(found)).split() if uid.isdigit())
+        return sorted(uids)
 
     def fetch(self, uid: int, most: int) -> bytes | None:
-        """Return a mail without marking it as read, at most one byte more than ``most``; None where it is gone."""
+        """Return a mail without marking it as read, at most one byte more than ``most``; None where it is gone.
+
+        Raises `Refused` where it is there and not given.
+        """
         said, found = self._ask("FETCH", str(uid), f"(BODY.PEEK[]<0.{most + 1}>)", size=most + 1)
         if said != "OK":
-            raise Away("its server does not give a mail that it has")
+            raise Refused("the server does not give it")
         for each in found:
             if isinstance(each, tuple) and b"BODY[" in each[0]:
                 return bytes(each[1])
@@ -171,18 +187,36 @@ def _start_tls(imap: imaplib.IMAP4, login: Login) -> None:
 
 
 def _log_in(imap: imaplib.IMAP4, login: Login) -> None:
-    password = reveal(login.password)
+    if imap.state == "AUTH":  # it knows who we are, by our certificate
+        return
     try:
-        if "AUTH=PLAIN" in imap.capabilities:  # RFC 4616, which alone is sure of letters beyond ASCII
-            imap.authenticate("PLAIN", lambda _: f"\0{login.account}\0{password}".encode())
+        if login.token:
+            _show_token(imap, login)
+        elif "AUTH=PLAIN" in imap.capabilities:  # RFC 4616, which alone is sure of letters beyond ASCII
+            imap.authenticate("PLAIN", lambda _: f"\0{login.account}\0{reveal(login.password)}".encode())
         elif "LOGINDISABLED" in imap.capabilities:
-            raise Away("its server offers no way to log in that we know")
+            raise Away(_NO_WAY)
         else:
-            imap.login(_string(login.account), password)
+            imap.login(_string(login.account), reveal(login.password))
     except imaplib.IMAP4.abort:
         raise
     except (imaplib.IMAP4.error, UnicodeError):
-        raise Away("its server refused our account or password") from None
+        what = "access token" if login.token else "account or password"
+        raise NotLetIn(f"its server refused our {what}") from None
+
+
+def _show_token(imap: imaplib.IMAP4, login: Login) -> None:
+    """Log in with an access token: RFC 7628, or as Google and Microsoft had it before that."""
+    bearer = f"auth=Bearer {login.token}\1\1"
+    if "AUTH=OAUTHBEARER" in imap.capabilities:
+        name = login.account.replace("=", "=3D").replace(",", "=2C")
+        answers = iter((f"n,a={name},\1host={login.host}\1port={login.port}\1{bearer}", "\1"))
+        imap.authenticate("OAUTHBEARER", lambda _: next(answers, "").encode())
+    elif "AUTH=XOAUTH2" in imap.capabilities:
+        answers = iter((f"user={login.account}\1{bearer}",))
+        imap.authenticate("XOAUTH2", lambda _: next(answers, "").encode())  # nothing, to what is wrong with the token
+    else:
+        raise Away(_NO_WAY)
 
 
 @contextlib.contextmanager

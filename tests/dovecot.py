@@ -4,19 +4,23 @@ import contextlib
 import grp
 import imaplib
 import os
-import pwd
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import jwt
 
 from tests.certificates import Authority
 from tests.ports import free_port
+from tests.unprivileged import ACCOUNT, give, spawn
+
+if TYPE_CHECKING:
+    import subprocess
 
 _START: Final = 10.0
 PASSWORD: Final = 's3"cr\\et é'
@@ -56,7 +60,14 @@ service imap-login {{
 }}
 passdb {{
   driver = static
+  mechanisms = plain
   args = password={{PLAIN.b64}}{password}
+}}
+auth_mechanisms = plain xoauth2 oauthbearer
+passdb {{
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = {folder}/tokens
 }}
 userdb {{
   driver = static
@@ -69,48 +80,45 @@ namespace inbox {{
 }}
 {more}
 """
+# Tokens are JSON Web Tokens, whose signature is checked here and nowhere else.
+_TOKENS: Final = """\
+introspection_mode = local
+local_validation_key_dict = fs:posix:prefix={folder}/keys/
+username_attribute = sub
+"""
+_KEY: Final = b"a key of 32 bytes, for signatures"
 
 
 class Dovecot:
-    """One server. It runs as whoever runs the tests, or, since root would need a system's set-up, as nobody."""
+    """One server on two ports of 127.0.0.1: STARTTLS, and TLS at once."""
 
     def __init__(self, program: str, more: str = "") -> None:
         self._program = program
-        self._account = pwd.getpwuid(os.geteuid()) if os.geteuid() else pwd.getpwnam("nobody")
         self.folder = Path(tempfile.mkdtemp(prefix="handoff-imap-", dir="/tmp"))  # short, as a socket's path must be
         self.port, self.tls_port = free_port(), free_port()
         self.authority = Authority(self.folder)
         self.authority.issue("imap.example.org")
+        (self.folder / "tokens").write_text(_TOKENS.format(folder=self.folder))
+        (self.folder / "keys" / "default" / "HS256").mkdir(parents=True)
+        (self.folder / "keys" / "default" / "HS256" / "default").write_text(b64encode(_KEY).decode())
         (self.folder / "run").mkdir()
         (self.folder / "mail").mkdir()
         values = {
             "folder": self.folder,
-            "user": self._account.pw_name,
-            "group": grp.getgrgid(self._account.pw_gid).gr_name,
+            "user": ACCOUNT.pw_name,
+            "group": grp.getgrgid(ACCOUNT.pw_gid).gr_name,
             "password": b64encode(PASSWORD.encode()).decode(),
             "port": self.port,
             "tls_port": self.tls_port,
             "more": more,
         }
         (self.folder / "config").write_text(_CONFIGURATION.format(**values))
-        if not os.geteuid():
-            for path in (self.folder, *self.folder.rglob("*")):
-                os.chown(path, self._account.pw_uid, self._account.pw_gid)
+        give(self.folder)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Return once it answers."""
-        with (self.folder / "said").open("ab") as said:
-            self._process = subprocess.Popen(
-                [self._program, "-F", "-c", self.folder / "config"],
-                user=self._account.pw_uid if not os.geteuid() else None,
-                group=self._account.pw_gid if not os.geteuid() else None,
-                extra_groups=[] if not os.geteuid() else None,
-                start_new_session=True,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-            )
+        self._process = spawn([self._program, "-F", "-c", self.folder / "config"], self.folder / "said")
         until = time.monotonic() + _START
         while self._process.poll() is None and time.monotonic() < until:
             try:
@@ -133,6 +141,11 @@ class Dovecot:
         """End it and leave nothing behind."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def token(self, account: str, *, seconds: float = 300) -> str:
+        """Return an access token for a mailbox, which lasts so long."""
+        claims = {"sub": account, "iat": int(time.time()) - 600, "exp": int(time.time() + seconds)}
+        return jwt.encode(claims, _KEY, "HS256")
 
     @contextlib.contextmanager
     def log_in(self, account: str) -> Iterator[imaplib.IMAP4]:

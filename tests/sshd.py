@@ -1,17 +1,20 @@
 """This module runs an OpenSSH server of the tests' own, which lets one key in and speaks SFTP."""
 
 import os
-import pwd
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import asyncssh
+
+from tests.unprivileged import ACCOUNT, give, spawn
+
+if TYPE_CHECKING:
+    import subprocess
 
 _START: Final = 10.0
 _CONFIGURATION: Final = """\
@@ -28,12 +31,11 @@ Subsystem sftp internal-sftp
 
 
 class Sshd:
-    """One server. It runs as whoever runs the tests, or, since root would need a system's set-up, as nobody."""
+    """One server; see `tests.unprivileged` for whose."""
 
     def __init__(self, program: str) -> None:
         self._program = program
-        account = pwd.getpwuid(os.geteuid()) if os.geteuid() else pwd.getpwnam("nobody")
-        self.user, self._uid, self._gid = account.pw_name, account.pw_uid, account.pw_gid
+        self.user = ACCOUNT.pw_name
         self.folder = Path(tempfile.mkdtemp(prefix="handoff-sshd-", dir="/tmp"))
         self.host_key = asyncssh.generate_private_key("ssh-ed25519")
         self.key = asyncssh.generate_private_key("ssh-ed25519")
@@ -45,24 +47,12 @@ class Sshd:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         (self.folder / "config").write_text(_CONFIGURATION.format(port=self.port, folder=self.folder))
-        if not os.geteuid():
-            for path in (self.folder, *self.folder.iterdir()):
-                os.chown(path, self._uid, self._gid)
+        give(self.folder)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Return once it takes connections."""
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._program, "-D", "-e", "-f", self.folder / "config"],
-                user=self._uid if not os.geteuid() else None,
-                group=self._gid if not os.geteuid() else None,
-                extra_groups=[] if not os.geteuid() else None,
-                start_new_session=True,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self._process = spawn([self._program, "-D", "-e", "-f", self.folder / "config"], self.folder / "log")
         until = time.monotonic() + _START
         while self._process.poll() is None and time.monotonic() < until:
             try:

@@ -1,10 +1,10 @@
 """This module shows that each mail of a mailbox is taken once, on Dovecot, whatever happens to either side."""
 
+import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, BinaryIO, Final
 
 import orjson
@@ -12,21 +12,18 @@ import pytest
 
 from broker.errors import NotAccepted, NotReady
 from broker.formats.delimited import CsvSpec
-from broker.formats.reading import Format, Piece
+from broker.formats.reading import Piece
 from broker.formats.tree import Json
 from broker.notices import Bug
-from broker.notices_mail import MailFailed, MailRead
+from broker.notices_mail import MailFailed, MailRead, MailRefused
 from broker.notices_polls import PollFailed, PollRecovered
-from broker.parts import Tools
 from broker.retry import RetryPolicy
-from config.mailboxes import MailboxSpec
-from listeners import mail_session, mailbox, polling
-from listeners.imap import ImapSpec
-from listeners.mail_parts import Rules, read_mail
-from listeners.mail_session import MailSession
-from listeners.mailbox import MailboxListener
+from listeners import mail_session
+from listeners.mail_session import MailSession, Refused
 from tests.conftest import Need
+from tests.contract.mail_rig import count, listener, looked, reading, result
 from tests.contract.poll_rig import Kept, until
+from tests.contract.token_server import CLIENT, SECRET, TokenServer
 from tests.dovecot import PASSWORD, Dovecot
 from tests.mails import mail
 
@@ -52,64 +49,11 @@ def account() -> str:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing wait long until it is tried again."""
-    monkeypatch.setattr(polling, "_BACKOFF", RetryPolicy(attempts=0, first=0.01, max=0.1))
-    monkeypatch.setattr(polling, "_AGAIN", 0.05)
+    monkeypatch.setenv("MAIL_PASSWORD", PASSWORD)
+    monkeypatch.setenv("WRONG", "wrong")
+    monkeypatch.setattr("listeners.polling._BACKOFF", RetryPolicy(attempts=0, first=0.01, max=0.1))
+    monkeypatch.setattr("listeners.polling._AGAIN", 0.05)
     monkeypatch.setattr("listeners.file_reading._AGAIN", 0.05)
-
-
-def listener(
-    server: Dovecot,
-    account: str,
-    kept: Kept,
-    data: Path,
-    place: dict[str, Any] | None = None,
-    form: Format | None = None,
-    **options: Any,
-) -> MailboxListener:
-    declared = {
-        "endpoint": f"127.0.0.1:{server.tls_port}",
-        "certificates": {"ca": str(server.authority.file), "server_name": "imap.example.org"},
-        "account": account,
-        "password": PASSWORD,
-        **(place or {}),
-    }
-    settings = SimpleNamespace(root=Path("/"), data=data, mailboxes={"lab": _declare(declared)})
-    (data / "imap" / "results").mkdir(parents=True, exist_ok=True)
-    tools = Tools("results", kept, kept.notices.append, settings, form or Json())
-    given = {"mailbox": "lab", "schedule": {"every": "1s"}, "from": ["*@lab.example.org"], "names": "*", **options}
-    return ImapSpec.model_validate({key: value for key, value in given.items() if value is not None}).build(tools)
-
-
-def _declare(declared: dict[str, Any]) -> MailboxSpec:
-    """Return a mailbox whose password stands where a file would have a reference."""
-    values = {**declared, "password": "${env:PASSWORD}"}
-    return MailboxSpec.model_validate(values).model_copy(update={"password": declared["password"]})
-
-
-@asynccontextmanager
-async def reading(
-    server: Dovecot, account: str, kept: Kept, data: Path, **options: Any
-) -> AsyncIterator[MailboxListener]:
-    reader = listener(server, account, kept, data, **options)
-    await reader.start()
-    try:
-        yield reader
-    finally:
-        await reader.stop()
-
-
-async def look(reader: MailboxListener) -> bool:
-    """Let a listener look at its folder; say whether that went well."""
-    return await reader._polling._attempt() is None
-
-
-def result(number: int) -> tuple[str, bytes]:
-    return f"Okafor-{number}.json", b'{"id": %d}' % number
-
-
-def count(kept: Kept, number: int) -> Callable[[], bool]:
-    """Return what says whether so many mails have come to an end."""
-    return lambda: len(kept.told(MailRead)) + len(kept.told(MailFailed)) >= number
 
 
 async def test_attachments_are_messages_and_mails_move_away(server: Dovecot, account: str, tmp_path: Path) -> None:
@@ -162,15 +106,16 @@ async def test_mail_of_a_stranger_is_no_message_and_nothing_of_it_is_told(
     async with reading(server, account, kept, tmp_path):
         await until(count(kept, 2))
     assert (kept.ids(), kept.quarantined) == ([2], [])
-    [told] = kept.told(MailFailed)
-    assert (told.mail, told.messages) == ("INBOX 1", 0)
+    [told] = kept.told(MailRefused)
+    assert (told.mail, kept.told(MailFailed)) == ("INBOX 1", [])
     assert "okafor" not in repr(kept.notices)
     assert [len(server.flags(account, folder)) for folder in ("Handoff-Done", "Handoff-Failed")] == [1, 1]
 
 
 async def test_mail_that_cannot_be_read_is_put_aside_and_the_next_goes_on(
-    server: Dovecot, account: str, tmp_path: Path
+    server: Dovecot, account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(mail_session, "_AT_ONCE", 2)
     whole = mail(result(1), result(2))
     cut = whole[: whole.rindex(b"--")]
     refused = mail(result(0), result(3), number=3)
@@ -198,25 +143,15 @@ class Stumbling(Json):
         return iter(pieces)
 
 
-async def test_mistake_of_ours_stops_nothing(
-    server: Dovecot, account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.put(account, *(mail(result(number), number=number) for number in (12, 13, 14)))
+async def test_mistake_of_ours_stops_nothing(server: Dovecot, account: str, tmp_path: Path) -> None:
+    server.put(account, *(mail(result(number), number=number) for number in (13, 14)))
     kept = Kept()
-    read = read_mail
-
-    def stumble(raw: bytes, rules: Rules) -> list[bytes]:
-        if b"<12@" in raw:
-            raise RecursionError
-        return read(raw, rules)
-
-    monkeypatch.setattr(mailbox, "read_mail", stumble)
     kept.refusals = [RuntimeError("ours")]
     async with reading(server, account, kept, tmp_path, form=Stumbling()):
-        await until(count(kept, 3))
-    assert [told.error for told in kept.told(Bug)] == ["RecursionError", "IndexError", "RuntimeError"]
-    assert ["mistake of ours" in told.reason for told in kept.told(MailFailed)] == [True, True]
-    assert (kept.ids(), len(server.flags(account, "Handoff-Failed"))) == ([14], 2)
+        await until(count(kept, 2))
+    assert [told.error for told in kept.told(Bug)] == ["IndexError", "RuntimeError"]
+    assert ["mistake of ours" in told.reason for told in kept.told(MailFailed)] == [True]
+    assert (kept.ids(), len(server.flags(account, "Handoff-Failed"))) == ([14], 1)
 
 
 @pytest.mark.parametrize(("after", "left"), [("move", []), ("delete", []), ("seen", ["\\Seen"])])
@@ -234,7 +169,7 @@ async def test_connection_that_ends_before_the_mark_brings_nothing_twice(
         ending(session, uid, well=well)
 
     reader._end = end  # type: ignore[method-assign]
-    assert [await look(reader) for _ in range(3)] == [False, False, True]
+    assert [await looked(reader) for _ in range(3)] == [False, False, True]
     assert (kept.ids(), kept.tries, server.flags(account)) == ([1], 3, left)
     assert [told.duplicates for told in kept.told(MailRead)] == [1]
     assert [len(kept.told(kind)) for kind in (PollFailed, PollRecovered)] == [1, 1]
@@ -263,12 +198,24 @@ async def test_store_that_is_away_changes_nothing(server: Dovecot, account: str,
     server.put(account, mail(result(1), result(2)))
     kept = Kept()
     kept.refusals = [NotAccepted("away"), NotAccepted("away"), NotAccepted("away")]
-    async with reading(server, account, kept, tmp_path) as reader:
-        reader._tools.pressure.is_high = True
-        await until(lambda: bool(reader.endpoints))
-        reader._tools.pressure.is_high = False
-        await until(count(kept, 1))
+    assert await looked(listener(server, account, kept, tmp_path))
     assert sorted(kept.ids()) == [1, 2]
+
+
+async def test_nothing_is_fetched_while_too_much_waits_for_the_store(
+    server: Dovecot, account: str, tmp_path: Path
+) -> None:
+    server.put(account, mail(result(1)), mail(result(2), number=2))
+    kept = Kept()
+    async with reading(server, account, kept, tmp_path) as reader:
+        pressure = reader._tools.pressure
+        kept.on_accept = lambda: setattr(pressure, "is_high", True)
+        await until(count(kept, 1))
+        await asyncio.sleep(0.2)
+        assert kept.ids() == [1]
+        pressure.is_high = False
+        await until(count(kept, 2))
+    assert kept.ids() == [1, 2]
 
 
 async def test_stop_leaves_a_mail_where_it_is(server: Dovecot, account: str, tmp_path: Path) -> None:
@@ -277,14 +224,47 @@ async def test_stop_leaves_a_mail_where_it_is(server: Dovecot, account: str, tmp
     kept.refusals = [NotAccepted("away")] * 500
     async with reading(server, account, kept, tmp_path):
         await until(lambda: kept.tries > 0)
-    assert server.flags(account) == [""]
+    assert (server.flags(account), kept.ids(), kept.quarantined) == ([""], [], [])
     kept.refusals = []
+    async with reading(server, account, kept, tmp_path) as reader:
+        reader._tools.pressure.is_high = True
+    assert (server.flags(account), kept.ids()) == ([""], [])
+
+
+async def test_mail_that_the_server_does_not_give_stops_none_behind_it(
+    server: Dovecot, account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.put(account, *(mail(result(number), number=number) for number in range(1, 5)))
+    fetch = MailSession.fetch
+
+    def fail(session: MailSession, uid: int, most: int) -> bytes | None:
+        if uid == 1:  # where a mail is damaged, a server may end the connection
+            session.cut()
+        if uid == 2:
+            raise Refused("the server does not give it")
+        return None if uid == 3 else fetch(session, uid, most)
+
+    monkeypatch.setattr(MailSession, "fetch", fail)
+    kept = Kept()
     reader = listener(server, account, kept, tmp_path)
-    reader._tools.pressure.is_high = True
-    await reader.start()
-    await until(lambda: bool(reader.endpoints))
-    await reader.stop()
-    assert (kept.ids(), kept.quarantined) == ([], [])
+    assert [await looked(reader) for _ in range(3)] == [False] * 3
+    assert (kept.ids(), len(server.flags(account, "Handoff-Failed"))) == ([4], 1)
+    monkeypatch.undo()
+    assert await looked(reader)
+    assert kept.ids() == [4, 3, 1]  # the one with trouble comes last
+    assert (len(kept.told(PollFailed)), server.flags(account)) == (1, [])
+
+
+async def test_server_that_goes_silent_is_away(
+    server: Dovecot, account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = threading.Event()
+    monkeypatch.setattr(MailSession, "find", lambda *_, **__: silent.wait(10))
+    kept = Kept()
+    reader = listener(server, account, kept, tmp_path, timeout="100ms")
+    assert not await looked(reader)
+    silent.set()
+    assert "did not answer" in kept.told(PollFailed)[0].reason
 
 
 @pytest.mark.parametrize(
@@ -292,7 +272,7 @@ async def test_stop_leaves_a_mail_where_it_is(server: Dovecot, account: str, tmp
     [
         ({"certificates": None}, {}, "nobody whom we trust vouches"),
         ({"certificates": {"ca": "{ca}", "server_name": "pop.example.org"}}, {}, "for another name"),
-        ({"password": "wrong"}, {}, "refused our account or password"),
+        ({"password": "${env:WRONG}"}, {}, "refused our account or password"),
         ({}, {"folder": "Nowhere"}, "no folder of the declared name"),
         ({"endpoint": "127.0.0.1:1"}, {}, "connection was refused"),
         ({"endpoint": "imap.invalid:993"}, {}, "could not be resolved"),
@@ -308,8 +288,8 @@ async def test_what_keeps_us_out_is_told_once(
         text = text.replace(f"{{{name}}}", str(value))
     kept = Kept()
     reader = listener(server, account, kept, tmp_path, orjson.loads(text), **options)
-    assert not await look(reader)
-    assert not await look(reader)
+    assert not await looked(reader)
+    assert not await looked(reader)
     [notice] = kept.told(PollFailed)
     assert told in notice.reason
 
@@ -319,22 +299,65 @@ async def test_other_ways_to_connect(place: dict[str, Any], server: Dovecot, acc
     server.put(account, mail(result(1)))
     kept = Kept()
     reader = listener(server, account, kept, tmp_path, {"endpoint": f"127.0.0.1:{server.port}", **place})
-    await look(reader)
+    await looked(reader)
     assert (kept.ids(), kept.notices[-1]) == (
         [1],
         MailRead(channel="results", mailbox="lab", mail="INBOX 1", messages=1, duplicates=0),
     )
 
 
-async def test_server_without_move_and_expunge_by_uid(need: Need, account: str, tmp_path: Path) -> None:
-    old = Dovecot(need("dovecot"), "imap_capability = IMAP4rev1")
+@pytest.fixture
+async def endpoint(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TokenServer]:
+    """Who gives tokens."""
+    monkeypatch.setenv("CLIENT_SECRET", SECRET)
+    tokens = TokenServer()
+    await tokens.start()
+    yield tokens
+    await tokens.stop()
+
+
+def with_tokens(endpoint: TokenServer) -> dict[str, Any]:
+    way = {"token_url": endpoint.url, "client_id": CLIENT, "client_secret": "${env:CLIENT_SECRET}"}
+    return {"auth": {"client_credentials": way}}
+
+
+async def test_token_takes_the_place_of_a_password(
+    server: Dovecot, account: str, endpoint: TokenServer, tmp_path: Path
+) -> None:
+    server.put(account, mail(result(1)))
+    kept = Kept()
+    endpoint.extra = {"access_token": server.token(account, seconds=-60)}
+    async with reading(server, account, kept, tmp_path, place=with_tokens(endpoint)):
+        await until(lambda: bool(kept.told(PollFailed)))
+        endpoint.extra = {"access_token": server.token(account)}  # the one that was refused is not shown again
+        await until(count(kept, 1))
+    assert "refused our access token" in kept.told(PollFailed)[0].reason
+    assert (kept.ids(), len(kept.told(PollRecovered))) == ([1], 1)
+
+
+async def test_token_that_nobody_gives_is_told(
+    server: Dovecot, account: str, endpoint: TokenServer, tmp_path: Path
+) -> None:
+    kept = Kept()
+    await endpoint.stop()
+    async with reading(server, account, kept, tmp_path, place=with_tokens(endpoint)):
+        await until(lambda: bool(kept.told(PollFailed)))
+    assert "mailbox lab: no token (" in kept.told(PollFailed)[0].reason
+
+
+async def test_server_without_move_and_expunge_by_uid_and_with_older_tokens(
+    need: Need, account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Dovecot(need("dovecot"), "imap_capability = IMAP4rev1\nauth_mechanisms = plain xoauth2")
     try:
         old.start()
+        monkeypatch.setenv("TOKEN", old.token(account))
         old.put(account, mail(result(1)), mail(result(2), number=2))
         kept = Kept()
-        reader = listener(old, account, kept, tmp_path, names="okafor-1*")
-        assert await look(reader)
-        assert await look(reader)
+        tokens = {"auth": {"bearer": {"token": "${env:TOKEN}"}}}
+        reader = listener(old, account, kept, tmp_path, tokens, names="okafor-1*")
+        assert await looked(reader)
+        assert await looked(reader)
         assert (kept.ids(), kept.tries) == ([1], 1)
         assert old.flags(account) == ["\\Deleted", "\\Deleted"]
         assert [len(old.flags(account, folder)) for folder in ("Handoff-Done", "Handoff-Failed")] == [1, 1]
@@ -348,12 +371,12 @@ async def test_mail_that_the_server_leaves_where_it_is_stops_none_behind_it(
     server.put(account, mail(result(1)), mail(result(2), number=2))
     kept = Kept()
     reader = listener(server, account, kept, tmp_path, done="Done/../../x")
-    assert await look(reader)
-    assert await look(reader)
+    assert await looked(reader)
+    assert await looked(reader)
     assert (kept.ids(), kept.tries) == ([1, 2], 2)
     assert ["cannot be moved" in told.reason for told in kept.told(MailFailed)] == [True, True]
     monkeypatch.setattr(mail_session, "_quoted", lambda _: "x\x00y")
-    assert not await look(reader)
+    assert not await looked(reader)
 
 
 async def test_folder_of_ours_that_cannot_be_used_is_told(server: Dovecot, account: str, tmp_path: Path) -> None:
@@ -364,6 +387,6 @@ async def test_folder_of_ours_that_cannot_be_used_is_told(server: Dovecot, accou
     (tmp_path / "imap" / "results").write_text("")
     with pytest.raises(NotReady, match="cannot be used"):
         await reader.start()
-    assert not await look(reader)
+    assert not await looked(reader)
     assert "cannot be written on this machine" in kept.told(PollFailed)[0].reason
     assert server.flags(account) == [""]

@@ -7,6 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from broker.delivery import Delivered, Outcome, Retry
 from broker.errors import ConfigError
@@ -136,7 +142,11 @@ def test_files_that_cannot_be_used_are_told_one_by_one(authority: Authority, tmp
     (tmp_path / "open.key").chmod(0o644)
     certificate, key, both = str(first.certificate), str(first.key), str(tmp_path / "both.pem")
     (tmp_path / "both.pem").write_bytes(first.key.read_bytes() + first.certificate.read_bytes())
+    private = load_pem_private_key(first.key.read_bytes(), None)
+    locked = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"open sesame"))
+    (tmp_path / "locked.key").write_bytes(locked)
     for given, why in (
+        ({"certificate": certificate, "key": str(tmp_path / "locked.key")}, "needs a key without a passphrase"),
         ({"ca": "/nowhere.pem"}, r"here\.ca: /nowhere\.pem cannot be read \(No such file"),
         ({"ca": key}, r"here\.ca: .* holds no certificate in PEM"),
         ({"certificate": certificate, "key": str(second.key)}, "and the key do not belong together"),

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from broker.spec import Spec
 from broker.tls import TlsSpec
+from config.auth import AuthSpec
 from config.catalog import DESTINATIONS, LISTENERS
 from config.mailboxes import MailboxSpec
 from config.places import DatabaseSpec, S3PlaceSpec, SftpPlaceSpec
@@ -45,7 +46,7 @@ def _rows(spec: type[Spec], before: str) -> list[str]:
         told = str(field.description).replace("|", "\\|")
         rows.append(f"| `{before}{key}` | {written} | {told} |")
         for inner in (field.annotation, *typing.get_args(field.annotation)):
-            if isinstance(inner, type) and issubclass(inner, Spec):
+            if isinstance(inner, type) and issubclass(inner, Spec) and inner is not AuthSpec:  # has its own page
                 rows += _rows(inner, f"{before}{key}.")
     return rows
 
