@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 import orjson
 
 _MOST_PARTS: Final = 1000
+_MOST_NESTED: Final = 32  # parts that hold others; the parser compares each line with the ends of all that are open
 _ENCODINGS: Final = frozenset({"", "7bit", "8bit", "binary", "base64", "quoted-printable"})
 # What a name may have that is no address, where it is not quoted: a full stop, as in St. Mary.
 _HARMLESS: Final = (errors.ObsoleteHeaderDefect,)
@@ -65,6 +66,8 @@ def read_mail(raw: bytes, rules: Rules) -> list[bytes]:
 def _read(raw: bytes, rules: Rules) -> list[bytes]:
     if len(raw) > rules.most:
         raise Unreadable("it is larger than `max_size` allows")
+    if raw.lower().count(b"multipart/") > _MOST_NESTED:
+        raise Unreadable(f"it has more than {_MOST_NESTED} parts that hold others")
     mail = BytesParser(EmailMessage, policy=policy.default).parsebytes(raw)
     leaves = list(_leaves(mail))
     if rules.take == "message":
