@@ -158,17 +158,6 @@ class Quarantined(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoticesLeftOut(Notice):
-    """So many more notices of one kind about one peer came within a minute; they were counted, and not told."""
-
-    level: ClassVar[str] = "warning"
-    channel: str
-    peer: str
-    kind: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FileRead(Notice):
     """Every message of a file is committed; ``duplicates`` of them were before."""
 

@@ -1,4 +1,4 @@
-"""This module holds what the engine reports of itself when it can take, or keep, nothing more."""
+"""This module holds what the engine reports of itself when it can take, keep or tell nothing more."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -48,3 +48,14 @@ class QuarantineDropped(Notice):
     channel: str
     count: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticesLeftOut(Notice):
+    """So many more notices of one kind about one peer came within a minute; they were counted, and not told."""
+
+    level: ClassVar[str] = "warning"
+    channel: str
+    peer: str
+    kind: str
+    count: int

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, TextIO
 
 from broker.ids import show
-from broker.notices import Notice, NoticesLeftOut
+from broker.notices import Notice
+from broker.notices_pressure import NoticesLeftOut
 from console.metrics import Metrics
 from console.quota import Quota
 
