@@ -27,7 +27,7 @@ from broker.threads import Threads
 from listeners.fhir_address import same_origin
 from listeners.fhir_job import ExportJob, JobFailed, Progress
 from listeners.fhir_manifest import ExportFile, Manifest, errors_in
-from listeners.fhir_search import ResourceType
+from listeners.fhir_parameters import Parameters, ResourceType, pairs_of, refuse_ours
 from listeners.fhir_versions import Versions
 from listeners.file_reading import Ended, FileReading, Means
 from listeners.notes import Notes
@@ -57,8 +57,10 @@ class FhirExportSpec(ListenerSpec):
         default="patient", description="Without `group`: all patients and what is theirs, or all that there is."
     )
     types: list[ResourceType] = Field(default=[], description="The types of resources; without any, all of them.")
-    parameters: dict[str, str] = Field(
-        default={}, description='More parameters, such as `{_typeFilter: "Observation?status=final"}`.'
+    parameters: Parameters = Field(
+        default={},
+        description='More parameters, such as `{_typeFilter: "Observation?status=final"}`, each with a value or a list '
+        "of them.",
     )
     since: AwareDatetime | None = Field(
         default=None,
@@ -86,9 +88,7 @@ class FhirExportSpec(ListenerSpec):
     def _makes_sense(self) -> Self:
         if self.group is not None and "level" in self.model_fields_set:
             raise ValueError("`group` says already what is exported; remove `level`")
-        for name in self.parameters:
-            if name in _OURS:
-                raise ValueError(f"{name} is the engine's own, or would leave parts of resources out; remove it")
+        refuse_ours(self.parameters, _OURS)
         return self
 
     @property
@@ -101,7 +101,7 @@ class FhirExportSpec(ListenerSpec):
     def asked(self) -> Sequence[tuple[str, str]]:
         """Return the parameters of every export."""
         types = [("_type", ",".join(self.types))] if self.types else []
-        return [*types, *self.parameters.items()]
+        return [*types, *pairs_of(self.parameters)]
 
     def mark_name(self, channel: str) -> str:
         """Return what the progress is kept under: other contents or another start begin anew."""

@@ -10,10 +10,9 @@ import time
 from typing import Annotated, ClassVar, Final, Literal
 from urllib.parse import urlencode
 
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from broker.crash import crash_point
-from broker.fhir.elements import is_resource
 from broker.fhir.source import FhirSource, find_source
 from broker.message import Inbound
 from broker.notices_polls import SearchRemarked
@@ -22,6 +21,7 @@ from broker.schedule import ScheduleSpec
 from broker.spec import ListenerSpec, Seconds
 from listeners.fhir_address import address_within
 from listeners.fhir_page import NoPage, Page, are_in_order, read_page
+from listeners.fhir_parameters import Parameters, ResourceType, pairs_of, refuse_ours
 from listeners.fhir_together import put_together
 from listeners.polling import Away, Polling, mark_name
 
@@ -29,20 +29,9 @@ _OURS: Final = frozenset({"_lastUpdated", "_sort", "_count", "_format", "_summar
 _OK: Final = 200  # FHIR R4 http.html#search
 
 
-def _known(kind: str) -> str:
-    if not is_resource(kind):
-        raise ValueError("is no resource of FHIR R4; one is Patient, Observation or Encounter")
-    return kind
-
-
-def _left_alone(parameters: dict[str, str]) -> dict[str, str]:
-    for name in parameters:
-        if name.partition(":")[0] in _OURS:
-            raise ValueError(f"{name} is the engine's own, or would leave parts of resources out; remove it")
+def _left_alone(parameters: Parameters) -> Parameters:
+    refuse_ours(parameters, _OURS)
     return parameters
-
-
-ResourceType = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]{1,63}$"), AfterValidator(_known)]
 
 
 class FhirSearchSpec(ListenerSpec):
@@ -53,9 +42,10 @@ class FhirSearchSpec(ListenerSpec):
     server: str = Field(min_length=1, description="Name of the server, as under `servers:` in handoff.yaml.")
     schedule: ScheduleSpec = Field(description="When the server is searched; until nothing is left, each time.")
     resource: ResourceType = Field(description="The type of the resources, such as `Encounter`.")
-    parameters: Annotated[dict[str, str], AfterValidator(_left_alone)] = Field(
+    parameters: Annotated[Parameters, AfterValidator(_left_alone)] = Field(
         default={},
-        description="More search parameters, such as `{status: in-progress}`; what `_include` brings along comes too.",
+        description="More search parameters, such as `{status: in-progress}`, each with a value or a list of them. "
+        "What `_include` brings along comes too.",
     )
     take: Literal["resource", "bundle"] = Field(
         default="resource",
@@ -83,7 +73,7 @@ class FhirSearchSpec(ListenerSpec):
 
     def mark_name(self, channel: str) -> str:
         """Return what the mark is kept under: another search or start begins another one."""
-        return mark_name(channel, self.server, self.resource, sorted(self.parameters.items()), self.take, self.since)
+        return mark_name(channel, self.server, self.resource, sorted(pairs_of(self.parameters)), self.take, self.since)
 
     def build(self, tools: Tools) -> "FhirSearchListener":
         """Build the listener; raise `ConfigError` when the server is missing or its keys cannot be used."""
@@ -161,7 +151,7 @@ class FhirSearchListener:
 
     def _address(self, since: dt.datetime | None) -> str:
         """Return the address of the search for what was changed at a moment or later."""
-        asked = list(self._spec.parameters.items())
+        asked = pairs_of(self._spec.parameters)
         if since is not None:
             # Cut, not rounded: what is asked for again is known, and what is not asked for is lost.
             moment = since.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

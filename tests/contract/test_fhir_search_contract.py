@@ -99,16 +99,14 @@ async def test_message_is_the_resource_as_it_was_sent(shelf: Shelf) -> None:
     shelf.kept.clear()
     shelf.put("x", valueQuantity={"value": 1.5})
     kept = Kept()
-    async with polled(shelf, kept, Remembered(), parameters={"code": "8302-2", "subject:Patient": "7"}):
+    wanted = {"code": "8302-2", "subject:Patient": "7", "_include": ["a", "b"]}
+    async with polled(shelf, kept, Remembered(), parameters=wanted):
         [message] = kept.messages.values()
     assert orjson.loads(message.body) == shelf.kept["x"]
     assert (message.peer, message.key_decides) == ("server ehr", True)
-    assert dict(shelf.asked[0].query) == {
-        "code": "8302-2",
-        "subject:Patient": "7",
-        "_sort": "_lastUpdated",
-        "_count": "3",
-    }
+    assert shelf.asked[0].query_string == (
+        "code=8302-2&subject:Patient=7&_include=a&_include=b&_sort=_lastUpdated&_count=3"
+    )
 
 
 async def test_many_changes_of_one_moment_are_read_by_their_links(shelf: Shelf) -> None:
