@@ -33,6 +33,18 @@ _REASONS: Final = (
 _NOT_LET_IN: Final = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
 
 
+def told_by(error: BaseException) -> str:
+    """Say why TLS could not be set up with another side, as far as its certificate tells; for errors of `ssl`."""
+    return in_words(str(error), error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else None)
+
+
+def is_not_let_in(error: BaseException | None) -> bool:
+    """Say whether the other side refused us before it read anything; for errors of `ssl`."""
+    if not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLCertVerificationError):
+        return False
+    return is_about_us(str(error))
+
+
 def in_words(reason: str, doubt: int | None = None) -> str:
     """Say why TLS could not be set up, from OpenSSL's reason and (X509_V_ERR_…) what is wrong with a certificate."""
     reason = reason.upper().replace(" ", "_")
@@ -124,5 +136,5 @@ class TlsServer:
 def _why(error: OSError | TimeoutError) -> str:
     """Return why there is no TLS; nothing for a peer that merely went away, as those do that only look at a port."""
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-        return in_words(str(error), error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else None)
+        return told_by(error)
     return LATE if isinstance(error, TimeoutError) else ""

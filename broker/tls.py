@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import Field, model_validator
 
 from broker.errors import ConfigError
-from broker.handshake import in_words, is_about_us
 from broker.spec import Spec
 
 if TYPE_CHECKING:
@@ -153,15 +152,3 @@ def _why(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return "or its key is not in PEM"
     return "needs a key without a passphrase"
-
-
-def told_by(error: BaseException) -> str:
-    """Say why TLS could not be set up with another side, as far as its certificate tells."""
-    return in_words(str(error), error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else None)
-
-
-def is_not_let_in(error: BaseException | None) -> bool:
-    """Say whether the other side refused us before it read anything."""
-    if not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLCertVerificationError):
-        return False
-    return is_about_us(str(error))

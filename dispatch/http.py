@@ -16,7 +16,8 @@ import orjson
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown, Via
 from broker.errors import ConfigError
-from broker.tls import Tls, is_not_let_in, told_by
+from broker.handshake import is_not_let_in, told_by
+from broker.tls import Tls
 from dispatch.way import CURRENT, Way, make_connector
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
+from broker.handshake import told_by
 from broker.places import reveal
 from broker.tls import told_by
 from dispatch.mail.address import Mailbox

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from broker.errors import MessageError
-from broker.tls import Tls, told_by
+from broker.handshake import told_by
+from broker.tls import Tls
 from broker.wire import smpp
 from broker.wire.smpp import Decoder, Pdu, next_sequence, status_name
 from dispatch.way import note_via, via_of

@@ -191,7 +191,7 @@ async def test_peer_that_we_dial_speaks_for_its_senders_only(reactor: Any, offic
 async def test_handshakes_that_do_not_end_are_cut_while_others_are_served(
     reactor: Any, office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "WITHIN", 1.5)
+    monkeypatch.setattr(watch, "WITHIN", 2.5)
     ca = office.known
     loop = asyncio.get_running_loop()
     async with running(tls=tls(ca.issue("engine.test"), ca=str(ca.file))) as world:
@@ -205,20 +205,22 @@ async def test_handshakes_that_do_not_end_are_cut_while_others_are_served(
         began = loop.time()
         for place, sender in enumerate(half_open):  # some say nothing, some a part of the first message
             sender.send(beginning if place % 2 else b"")
+        async with asyncio.timeout(2.5):
+            while world.listener.connections < 201:  # noqa: ASYNC110 - nothing tells when
+                await asyncio.sleep(0.005)
         waits = []
         for number in range(30):
             asked = loop.time()
             assert await ask(healthy, adt(number)) == ("AA", f"M{number}")
             waits.append(loop.time() - asked)
-            assert number or world.listener.connections == 201
         newcomer = await connect(world, client(ca, ca.issue("lab.test")))
         assert await ask(newcomer, adt(100)) == ("AA", "M100")
-        assert max(waits) < 1.5  # nobody waits for the others' end
+        assert max(waits) < 2.5  # nobody waits for the others' end
         async with asyncio.timeout(5):
             for sender in half_open:
                 with contextlib.suppress(ConnectionResetError):
                     assert await sender.reader.read() == b""
-        assert loop.time() - began > 1.5
+        assert loop.time() - began > 2
         assert (await failed(world, 200)).reason == LATE
         assert world.listener.connections == 2
         assert await ask(healthy, adt(101)) == ("AA", "M101")

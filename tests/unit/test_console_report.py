@@ -17,6 +17,7 @@ from broker.notices import (
     DeliveriesExpired,
     DeliveryFailed,
     DestinationBusy,
+    HandshakeFailed,
     MessagesAccepted,
     MessagesProcessed,
     Notice,
@@ -24,6 +25,7 @@ from broker.notices import (
     Resumed,
     ValidationWarned,
 )
+from broker.notices_pressure import QuarantineDropped
 from broker.queries import Backlog
 from console.report import LEVELS, Report, as_json, name_of
 
@@ -133,6 +135,16 @@ def test_an_operators_hand_the_partners_wishes_and_expiry_are_counted() -> None:
     assert sample(report, "handoff_destination_busy_total", **where) == 1
     report(DeliveriesExpired(**where, count=3))
     assert sample(report, "handoff_deliveries_total", **where, outcome="expired") == 3
+
+
+def test_what_is_turned_away_or_not_kept_is_counted() -> None:
+    """Also where it is no line of the log."""
+    report = Report(stream=io.StringIO())
+    report(QuarantineDropped(channel="adt", count=7, reason="older ones made room for newer ones"))
+    report(HandshakeFailed(channel="adt", peer="10.0.0.1:5", reason="TLS was not agreed on in time"))
+    assert sample(report, "handoff_quarantine_dropped_total", channel="adt") == 7
+    assert sample(report, "handoff_connections_refused_total", channel="adt") == 1
+    assert [said["notice"] for said in report.hub.recent] == ["handshake_failed"]
 
 
 def test_backlog_is_shown_as_of_now() -> None:
