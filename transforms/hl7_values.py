@@ -30,9 +30,9 @@ NOTHING: Final = Value()
 
 _Read = Callable[[Reader, str], Value]
 
-_COMPARATORS: Final = {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "=": None, "": None, "=<": "<=", "=>": ">="}
+COMPARATORS: Final = {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "=": None, "": None, "=<": "<=", "=>": ">="}
 _COMPARED: Final = re.compile(r"(<=|>=|=<|=>|<|>)\s*(\S+)\Z")
-_TIME: Final = re.compile(r"([01]\d|2[0-3])(?:([0-5]\d)(?:([0-5]\d)(?:\.\d{1,6})?)?)?(?:[+-]\d{4})?\Z", re.ASCII)
+TIME: Final = re.compile(r"([01]\d|2[0-3])(?:([0-5]\d)(?:([0-5]\d)(?:\.\d{1,6})?)?)?(?:[+-]\d{4})?\Z", re.ASCII)
 _HEADED: Final = 5  # components of an ED; the fifth is the data
 
 _APPLICATION, _IMAGE, _TEXT = "application", "image", "text"
@@ -121,7 +121,7 @@ def _numeric(read: Reader, part: str) -> Value:
         return Value(text, "quantity")
     found = _COMPARED.match(text)
     if found and number(found[2]):
-        return Value(found[2], "quantity", comparator=_COMPARATORS[found[1]])
+        return Value(found[2], "quantity", comparator=COMPARATORS[found[1]])
     return _composed(read, part)
 
 
@@ -130,9 +130,9 @@ def _structured(read: Reader, part: str) -> Value:
     sign, first, separator, second = [read.plain(component) or "" for component in read.split(part, 4)]
     if not first and not second:
         return _composed(read, part) if sign or separator else NOTHING
-    if sign not in _COMPARATORS or not number(first) or (second and not number(second)):
+    if sign not in COMPARATORS or not number(first) or (second and not number(second)):
         return _string(f"{sign}{first}{separator}{second}")
-    comparator = _COMPARATORS[sign]
+    comparator = COMPARATORS[sign]
     if not second:
         return _string(f"{sign}{first}{separator}") if separator else Value(first, "quantity", comparator=comparator)
     kind = {"-": "range", ":": "ratio", "/": "ratio"}.get(separator, "string")
@@ -159,7 +159,7 @@ def _moment(read: Reader, part: str) -> Value:
 
 
 def _clock(read: Reader, part: str) -> Value:
-    found = _TIME.match(read.first(part) or "")
+    found = TIME.match(read.first(part) or "")
     return Value(f"{found[1]}:{found[2] or '00'}:{found[3] or '00'}", "time") if found else _plain(read, part)
 
 

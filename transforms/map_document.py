@@ -31,8 +31,12 @@ _SIGNED: Final = frozenset({"AU", "LA"})  # HL7 table 0271: authenticated, legal
 _CANCELLED: Final = "document.cancelled"
 # HL7 table 0273 (TXA-19) -> FHIR DocumentReferenceStatus.
 _STATUSES: Final = {"CA": "entered-in-error", "OB": "superseded"}
+_FILES: Final = frozenset({"ED", "RP"})
 # Types of OBX-5 whose values are the lines of one text.
 _LINES: Final = frozenset({"TX", "FT", "ST", ""})
+# The fields of OBX that say something of an observation, and nothing of a line of text.
+_OBSERVED: Final = (6, 7, 8, 17, 20, 21)
+_NOT_MADE: Final = frozenset({"not-asked", "not-performed"})
 _TXA_FIELDS: Final = 25
 _OBX_FIELDS: Final = 25
 _SIGNATURE: Final = 15  # components of TXA-22 (PPN); the last is the time
@@ -111,8 +115,21 @@ def _signature(field: str, read: Reader) -> tuple[Practitioner | None, str | Non
     return read.practitioner(repetitions[0]), fhir_datetime(time) if time else None
 
 
+def _observed(fields: list[str], read: Reader, *, is_text: bool) -> list[Observation]:
+    """Return what an OBX observed: nothing for a line of text, nor where it neither says that nor why it does not."""
+    if is_text and fields[5] and not any(fields[number] for number in _OBSERVED):
+        return []
+    return [each for each in map_observation(fields, (), read) if _says_more(each, is_text=is_text)]
+
+
+def _says_more(found: Observation, *, is_text: bool) -> bool:
+    """Say whether an observation has a value that is no text, what only observations have, or a reason to be none."""
+    about = (found.unit, found.reference_range, found.interpretation, found.method, found.body_site, found.identifier)
+    return any(about) or found.absent in _NOT_MADE or (found.value_type is not None and not is_text)
+
+
 def _content(message: Message, read: Reader) -> tuple[tuple[Attachment, ...], tuple[Observation, ...]]:
-    """Return what OBX brings: files, the lines of a text (as one attachment), and observations of other types."""
+    """Return what OBX brings: files, the lines of a text (as one attachment), and observations."""
     separator = message.separators.field
     files: list[Attachment] = []
     lines: list[str] = []
@@ -120,14 +137,14 @@ def _content(message: Message, read: Reader) -> tuple[tuple[Attachment, ...], tu
     for text in message.texts("OBX"):
         fields = padded(text.split(separator), _OBX_FIELDS)
         kind = (read.first(fields[2]) or "").upper()
-        if kind in _LINES:
+        if kind in _FILES:
+            files += value_of(read, fields[2], fields[5]).files
+        elif found := _observed(fields, read, is_text=kind in _LINES):
+            observations += found
+        elif kind in _LINES:
             value = value_of(read, fields[2], fields[5])
             files += value.files
             lines += [] if value.files else [value.text or ""]
-        elif kind in ("ED", "RP"):
-            files += value_of(read, fields[2], fields[5]).files
-        else:
-            observations += map_observation(fields, (), read)
     written = "\n".join(lines).strip("\n")
     if written:
         size = len(written.encode())

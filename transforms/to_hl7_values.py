@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 from broker.canonical.model import Attachment, Observation, ObservationPart
 from broker.wire.escape import escape
 from transforms.hl7_codes import number
+from transforms.hl7_values import COMPARATORS, TIME
+from transforms.times import fhir_datetime
 from transforms.to_hl7_types import concept, entity, joined, organization, practitioner, repeated, row, stamp, text
 
 # FHIR ObservationStatus -> HL7 table 0085.
@@ -117,25 +119,28 @@ def _value(given: Observation) -> Value:
 
 def _single(given: Observation | ObservationPart) -> Value:
     if given.concept is not None:
-        return Value("CWE", concept(given.concept))
+        coded = concept(given.concept)
+        return Value("CWE", coded) if coded else _NOTHING
     value, kind = given.value, given.value_type
     if not value:
         return _NOTHING
     if kind in {"quantity", "range", "ratio"}:
         return _numeric(value, given.comparator, kind)
-    if kind == "datetime":
+    # What is not of its type is written as the text that it is, so that nobody reads it as another.
+    if kind == "datetime" and fhir_datetime(stamp(value)):
         return Value("TS", stamp(value))
-    if kind == "time":
-        return Value("TM", text(value.replace(":", "")))
+    if kind == "time" and TIME.match(clock := value.replace(":", "")):
+        return Value("TM", clock)
     return _words(value)
 
 
 def _numeric(value: str, comparator: str | None, kind: str) -> Value:
-    if kind == "quantity" and number(value):
-        return Value("SN", f"{text(comparator)}^{value}") if comparator else Value("NM", value)
-    found = _PAIR.match(value)
-    if kind != "quantity" and found:
-        return Value("SN", f"{text(comparator)}^{found[1]}^{found[2]}^{found[3]}")
+    if (comparator or "") in COMPARATORS:
+        if kind == "quantity" and number(value):
+            return Value("SN", f"{text(comparator)}^{value}") if comparator else Value("NM", value)
+        found = _PAIR.match(value)
+        if kind != "quantity" and found and number(found[1]) and number(found[3]):
+            return Value("SN", f"{text(comparator)}^{found[1]}^{found[2]}^{found[3]}")
     return _words(f"{comparator or ''}{value}")
 
 

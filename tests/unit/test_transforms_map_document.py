@@ -81,6 +81,35 @@ def test_file_is_kept_as_it_came_and_other_values_are_observations() -> None:
     assert [observation.value for observation in event.observations] == ["72"]
 
 
+@pytest.mark.parametrize(
+    ("obx", "lines", "observed"),
+    [
+        ("TX|1^x||a line||||||F|||20240501", "a line", []),
+        ("ST|1^x||72|/min|60-100|H", None, ["72"]),  # a text with what only an observation has
+        ("TX|1^x||A|^^L", "A", []),  # such a unit says nothing
+        ("DR|1^x||20240501^20240502", None, ["2024-05-01/2024-05-02"]),
+        ("NM|1^x||||||||X", None, [None]),  # not made, and says so
+        ("|1^x||||||||X", None, [None]),
+        ("NM|1^x||||||||F", None, []),
+        ("CWE|1^x||^^L", None, []),
+        ("TX|1^x||||||||P", None, []),  # a blank line of a preliminary document
+    ],
+)
+def test_text_is_a_line_of_the_document_and_observations_are_told_from_it(
+    obx: str, lines: str | None, observed: list[str | None]
+) -> None:
+    event = mapped("MDM^T02", PID, TXA, f"OBX|1|{obx}")
+    assert event.document is not None
+    assert [file.data for file in event.document.attachments] == ([lines] if lines else [])
+    assert [observation.value for observation in event.observations] == observed
+
+
+def test_blank_lines_of_a_text_stay() -> None:
+    event = mapped("MDM^T02", PID, TXA, "OBX|1|TX|1^x||a", "OBX|2|TX|1^x||", "OBX|3||1^x||", "OBX|4|TX|1^x||b")
+    assert event.document is not None
+    assert event.document.attachments[0].data == "a\n\n\nb"
+
+
 def test_document_without_txa_is_refused() -> None:
     with pytest.raises(StepError) as caught:
         mapped("MDM^T02", PID)
