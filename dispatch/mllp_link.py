@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from broker.handshake import is_not_let_in
 from broker.keepalive import keep_alive
-from broker.tls import is_not_let_in
 from broker.wire.mllp import Decoder, Empty, Frame, frame
 from dispatch.way import via_of
 

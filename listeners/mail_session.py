@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from broker.handshake import told_by
 from broker.places import reveal
-from broker.tls import told_by
 from listeners.polling import Away
 
 _BESIDE: Final = 1 << 24  # bytes that a server may say besides a mail, to one command

@@ -34,8 +34,9 @@ _STATUSES: Final = {"CA": "entered-in-error", "OB": "superseded"}
 _FILES: Final = frozenset({"ED", "RP"})
 # Types of OBX-5 whose values are the lines of one text.
 _LINES: Final = frozenset({"TX", "FT", "ST", ""})
-# The fields of OBX that say something of an observation, and nothing of a line of text.
-_OBSERVED: Final = (6, 7, 8, 17, 20, 21)
+# The fields of OBX that make an observation of a text: unit, range and flag. What it was made with, or of which part of
+# the body, may stand on every line of a report.
+_OBSERVED: Final = (6, 7, 8)
 _NOT_MADE: Final = frozenset({"not-asked", "not-performed"})
 _TXA_FIELDS: Final = 25
 _OBX_FIELDS: Final = 25
@@ -124,8 +125,9 @@ def _observed(fields: list[str], read: Reader, *, is_text: bool) -> list[Observa
 
 def _says_more(found: Observation, *, is_text: bool) -> bool:
     """Say whether an observation has a value that is no text, what only observations have, or a reason to be none."""
-    about = (found.unit, found.reference_range, found.interpretation, found.method, found.body_site, found.identifier)
-    return any(about) or found.absent in _NOT_MADE or (found.value_type is not None and not is_text)
+    if any((found.unit, found.reference_range, found.interpretation)) or found.absent in _NOT_MADE:
+        return True
+    return not is_text and any((found.value_type, found.method, found.body_site, found.identifier))
 
 
 def _content(message: Message, read: Reader) -> tuple[tuple[Attachment, ...], tuple[Observation, ...]]:

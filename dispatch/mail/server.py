@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
 from broker.handshake import told_by
 from broker.places import reveal
-from broker.tls import told_by
 from dispatch.mail.address import Mailbox
 from dispatch.mail.compose import Mail, compose, message_id
 from dispatch.way import note_via, via_of

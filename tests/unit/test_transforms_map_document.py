@@ -87,6 +87,7 @@ def test_file_is_kept_as_it_came_and_other_values_are_observations() -> None:
         ("TX|1^x||a line||||||F|||20240501", "a line", []),
         ("ST|1^x||72|/min|60-100|H", None, ["72"]),  # a text with what only an observation has
         ("TX|1^x||A|^^L", "A", []),  # such a unit says nothing
+        ("TX|1^x||a line||||||F||||||CT^Scan||| LUNG", "a line", []),  # as every line of a report may say it
         ("DR|1^x||20240501^20240502", None, ["2024-05-01/2024-05-02"]),
         ("NM|1^x||||||||X", None, [None]),  # not made, and says so
         ("|1^x||||||||X", None, [None]),
