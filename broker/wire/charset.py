@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from broker.errors import MessageError
-from broker.wire import iso2022
+from broker.wire import euc_tw, iso2022
 
 # HL7 table 0211 -> Python codec. `ISO IR87` and `ISO IR159` are the Japanese sets switched by escape sequences
 # (ISO 2022); `ISO IR14` (JIS X 0201) is what Shift JIS has in its single bytes.
@@ -26,6 +26,7 @@ TABLE_0211: Final[dict[str, str]] = {
     "8859/13": "iso8859-13",
     "8859/14": "iso8859-14",
     "8859/15": "iso8859-15",
+    "8859/16": "iso8859-16",
     "ISO IR6": "ascii",
     "ISO IR13": "shift_jis",
     "ISO IR14": "shift_jis",
@@ -34,6 +35,7 @@ TABLE_0211: Final[dict[str, str]] = {
     "GB 18030-2000": "gb18030",
     "KS X 1001": "euc_kr",
     "BIG-5": "big5",
+    "CNS 11643-1992": euc_tw.NAME,
     "UNICODE": "utf-8",
     "UNICODE UTF-8": "utf-8",
     "UNICODE UTF-16": "utf-16",
@@ -58,6 +60,8 @@ TOLERATED: Final[dict[str, str]] = {
     "GB2312": "gb2312",
     "GBK": "gbk",
     "BIG5": "big5",
+    "CNS 11643": euc_tw.NAME,
+    "EUC-TW": euc_tw.NAME,
 }
 # The same in further spellings, such as `ISO_IR 100` (DICOM's), `iso8859_2`, `CP1250` and `UNICODE UTF8`.
 _SPELLINGS: Final = (
@@ -71,10 +75,10 @@ _REGISTER: Final[dict[str, str]] = {
     "ISO IR58": "gb2312", "ISO IR100": "iso8859-1", "ISO IR101": "iso8859-2", "ISO IR109": "iso8859-3",
     "ISO IR110": "iso8859-4", "ISO IR126": "iso8859-7", "ISO IR127": "iso8859-6", "ISO IR138": "iso8859-8",
     "ISO IR144": "iso8859-5", "ISO IR148": "iso8859-9", "ISO IR149": "euc_kr", "ISO IR166": "iso8859-11",
-    "ISO IR192": "utf-8", "ISO IR203": "iso8859-15",
+    "ISO IR192": "utf-8", "ISO IR203": "iso8859-15", "ISO IR226": "iso8859-16",
 }  # fmt: skip
-# In the table, but Python has no codec for it.
-WITHOUT_CODEC: Final = frozenset({"CNS 11643-1992", "8859/12"})
+# It was never made a standard, so nobody can say what its bytes are.
+_NEVER_MADE: Final = "8859/12"
 
 # Longest first: the mark of UTF-32 begins with the mark of UTF-16.
 _MARKS: Final = (
@@ -113,10 +117,10 @@ class Charset(NamedTuple):
 def codec_of(name: str) -> str:
     """Return the Python codec for a name of table 0211, a tolerated spelling, or a Python codec's own name.
 
-    Raises `MessageError` (condition 103, location MSH-18) for a name that nobody knows.
+    Raises `MessageError` (condition 103, location MSH-18) for a name that nobody knows, or that cannot be read here.
     """
     found = _known(name.strip().upper())
-    if not found and name.strip().upper() not in WITHOUT_CODEC and name.isascii():
+    if not found and name.isascii():
         found = _python_codec(name.strip()) or ""
     if not found:
         raise _unknown()
@@ -147,18 +151,29 @@ def codec_of_header(value: bytes, repetition: str = "~") -> str:
 
 
 def _unknown() -> MessageError:
-    text = "MSH-18: the character set is not one that can be read; send a name of HL7 table 0211, or set `charset`"
-    return MessageError(text, location="MSH-18", condition=103)
+    return _refused("the character set is not one that can be read; send a name of HL7 table 0211, or set `charset`")
+
+
+def _refused(text: str) -> MessageError:
+    return MessageError(f"MSH-18: {text}", location="MSH-18", condition=103)
 
 
 def _known(name: str) -> str:
     """Return the codec for a name in capitals, or "" for one that is neither in the table nor tolerated."""
     found = TABLE_0211.get(name) or TOLERATED.get(name)
+    if found == euc_tw.NAME and not euc_tw.is_available():
+        text = "CNS 11643 is read by the C library, and that of this machine has no EUC-TW"
+        raise _refused(
+            f"{text}; install its tables (Fedora: glibc-gconv-extra), or have the sender write UNICODE UTF-8"
+        )
     if found:
         return found
     for spelling, usual in _SPELLINGS:
         if same := spelling.fullmatch(name):
             name = usual.format(int(same[1]))
+            if name == _NEVER_MADE:
+                text = "ISO 8859/12 was never made a standard; ask the sender what it really writes, and set `charset`"
+                raise _refused(text)
             return TABLE_0211.get(name) or _REGISTER.get(name) or (name if name.startswith("cp") else "")
     return ""
 

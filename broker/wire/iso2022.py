@@ -22,10 +22,10 @@ _DESIGNATIONS: Final[dict[bytes, tuple[int, str]]] = {
     b"-A": (1, "iso8859-1"), b"-B": (1, "iso8859-2"), b"-C": (1, "iso8859-3"), b"-D": (1, "iso8859-4"),
     b"-L": (1, "iso8859-5"), b"-G": (1, "iso8859-6"), b"-F": (1, "iso8859-7"), b"-H": (1, "iso8859-8"),
     b"-M": (1, "iso8859-9"), b"-V": (1, "iso8859-10"), b"-T": (1, "iso8859-11"), b"-Y": (1, "iso8859-13"),
-    b"-_": (1, "iso8859-14"), b"-b": (1, "iso8859-15"),
+    b"-_": (1, "iso8859-14"), b"-b": (1, "iso8859-15"), b"-f": (1, "iso8859-16"),
 }  # fmt: skip
 _TOKEN: Final = re.compile(
-    rb"\x1b(?P<designation>\$[()]?[@-D]|[()-][@-b])"
+    rb"\x1b(?P<designation>\$[()]?[@-D]|[()-][@-f])"
     rb"|(?P<low>[!-~]+)|(?P<high>[\x80-\xff]+)|(?P<other>[\0-\x1a\x1c- \x7f]+)"
 )
 _LINE_END: Final = re.compile(rb"[\r\n]")
