@@ -3,7 +3,7 @@
 import pytest
 
 from broker.canonical.codec import decode, encode
-from broker.canonical.model import Event, Identifier
+from broker.canonical.model import Concept, Event, Identifier
 from broker.errors import MessageError, StepError
 from tests.cda_documents import (
     ALLERGIES,
@@ -204,3 +204,45 @@ def test_what_says_nothing_is_nothing() -> None:
     assert event.patient.mrn is None
     assert event.patient.names == ()
     assert event.encounter is None
+
+
+def test_problem_says_itself_whether_it_is_there_and_is_named_by_the_narrative_or_passed_over() -> None:
+    status = (
+        '<entryRelationship><observation><code code="33999-4"/><value code="{}"/></observation></entryRelationship>'
+    )
+    second = '<observation classCode="OBS" moodCode="EVN"><effectiveTime><low value="2011"/><high value="201202"/>'
+    begin, _, rest = PROBLEMS.partition(second)
+    found = told(begin + second.replace("<effectiveTime>", status.format("55561003") + "<effectiveTime>") + rest)
+    assert [problem.clinical_status for problem in found.conditions] == ["active", "active"]
+    unknown = told(begin + second.replace("<effectiveTime>", status.format("1") + "<effectiveTime>") + rest)
+    assert [problem.clinical_status for problem in unknown.conditions] == ["active", "resolved"]
+    asthma = rest[rest.index("<value") : rest.index("/>") + 2]
+    written = told(begin + second + rest.replace(asthma, '<text><reference value="#p1"/></text>'))
+    assert written.conditions[1].code == Concept(text="High blood pressure")
+    assert len(told(begin + second + rest.replace(asthma, "")).conditions) == 1
+
+
+def test_what_is_taken_may_be_named_in_words_and_timed_by_an_event() -> None:
+    coded = MEDICATIONS[MEDICATIONS.index("<code code=") : MEDICATIONS.index("</manufacturedMaterial>")]
+    (named,) = told(MEDICATIONS.replace(coded, "<name>Herbal tea</name>")).medications
+    assert named.code == Concept(text="Herbal tea")
+    assert told(MEDICATIONS.replace(coded, "")).medications == ()
+    (at_meals,) = told(MEDICATIONS.replace('<period value="12" unit="h"/>', '<event code="C"/>')).medications
+    assert at_meals.frequency == "C"
+    low, high = '<low value="20240101"/>', '<high value="20270101"/>'
+    untimed = MEDICATIONS.replace(low + high, "").replace('<period value="12" unit="h"/>', "")
+    (bare,) = told(untimed.replace('<statusCode code="active"/>', "")).medications
+    assert (bare.starts_at, bare.ends_at, bare.frequency, bare.status) == (None, None, None, None)
+    (refused,) = told(MEDICATIONS.replace('moodCode="EVN"><id', 'moodCode="EVN" negationInd="true"><id')).medications
+    assert refused.status == "not-taken"
+
+
+def test_vaccine_without_a_name_is_passed_over_and_a_refusal_needs_no_reason() -> None:
+    coded = IMMUNIZATIONS[IMMUNIZATIONS.index('<code code="140"') : IMMUNIZATIONS.index("<lotNumberText>")]
+    (refused,) = told(IMMUNIZATIONS.replace(coded, "").replace('"RSON"', '"COMP"')).immunizations
+    assert (refused.status, refused.reason) == ("not-done", None)
+
+
+def test_section_of_an_unknown_template_goes_by_its_code() -> None:
+    named = PROBLEMS.replace("10.20.22.2.5.1", "10.99")
+    assert len(told(named).conditions) == 2

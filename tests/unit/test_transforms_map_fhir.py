@@ -304,6 +304,38 @@ def test_requests_are_orders_or_referrals(status: str, order: str, referral: str
     assert not sent.orders
 
 
+def test_referral_says_why_for_how_long_and_what_the_payer_answered() -> None:
+    condition = {"resourceType": "Condition", "id": "c", "code": coded("R07.4"), "subject": {"reference": "Patient/p1"}}
+    claim = {"resourceType": "ClaimResponse", "id": "a", "identifier": [{"value": "AUTH-1"}]}
+    period = {"repeat": {"boundsPeriod": {"start": "2026-12-01", "end": "2027-01-01"}}}
+    found = told(
+        "ServiceRequest",
+        category=[coded("3457005")],
+        contained=[condition, claim],
+        reasonCode=None,
+        reasonReference=[{"reference": "#c"}],
+        insurance=[{"display": "Plan A"}, {"reference": "#a", "type": "ClaimResponse"}],
+        occurrenceTiming=period,
+        patientInstruction="Do not eat before",
+    ).referral
+    assert found is not None
+    assert found.reason is not None
+    assert (found.reason.code, found.notes[-1]) == ("R07.4", "Do not eat before")
+    assert found.authorization == Identifier(value="AUTH-1")
+    plain = told("ServiceRequest", category=[coded("3457005")], reasonCode=None, insurance=None).referral
+    assert plain is not None
+    assert (plain.reason, plain.authorization) == (None, None)
+
+
+def test_order_says_of_what_specimen_it_is() -> None:
+    specimen = {"resourceType": "Specimen", "id": "s", "type": coded("BLD")}
+    (asked,) = told("ServiceRequest", contained=[specimen], specimen=[{"reference": "#s"}]).orders
+    assert asked.specimen is not None
+    assert asked.specimen.code == "BLD"
+    (bare,) = told("ServiceRequest", specimen=None).orders
+    assert bare.specimen is None
+
+
 def test_coverage_communication_and_document() -> None:
     (plan,) = told("Coverage").coverage
     assert plan.payer

@@ -131,6 +131,44 @@ def test_numbers_keep_their_digits() -> None:
     assert '"value":5.10' in as_text(written)
 
 
+def puffs(count: int) -> dict[str, Any]:
+    return {"value": Decimal(count), "unit": "puffs"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "unit", "found"),
+    [
+        ("range", "1-2", "puffs", {"valueRange": {"low": puffs(1), "high": puffs(2)}}),
+        ("range", "3.5-", None, {"valueRange": {"low": {"value": Decimal("3.5")}}}),
+        ("range", "low-high", None, {"valueString": "low-high"}),
+        ("range", "-", None, {"valueString": "-"}),
+        (
+            "ratio",
+            "1:128",
+            None,
+            {"valueRatio": {"numerator": {"value": Decimal(1)}, "denominator": {"value": Decimal(128)}}},
+        ),
+        ("ratio", "1:", None, {"valueString": "1:"}),
+        ("time", "10:30", None, {"valueTime": "10:30:00"}),
+        ("time", "103000.5", None, {"valueTime": "10:30:00"}),
+        ("time", "noon", None, {"valueString": "noon"}),
+        ("boolean", "True", None, {"valueBoolean": True}),
+        ("boolean", "perhaps", None, {"valueString": "perhaps"}),
+        ("datetime", "2024-05", None, {"valueDateTime": "2024-05"}),
+        ("datetime", "in May", None, {"valueString": "in May"}),
+        ("quantity", "many", "g", {"valueString": "many g"}),
+        ("string", " ", None, {}),
+    ],
+)
+def test_value_is_of_its_type_or_the_text_that_it_is(
+    kind: str, value: str, unit: str | None, found: dict[str, Any]
+) -> None:
+    seen = Observation(code=Concept(text="x"), value=value, value_type=kind, unit=unit, status="final")
+    written = fhir_of(event(observations=(seen,)), "Observation")
+    assert {name: part for name, part in written.items() if name.startswith("value")} == found
+    assert not wrong(written)
+
+
 def test_report_brings_its_observations_along_or_beside_it() -> None:
     seen = Observation(code=Concept(code="718-7", system="LN"), value="13", value_type="quantity", status="final")
     report = Result(identifier=Identifier(value="F1"), code=Concept(text="CBC"), status="final", observations=(seen,))
