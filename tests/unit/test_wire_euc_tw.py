@@ -78,8 +78,14 @@ def test_any_bytes_come_back_whole_and_in_pieces(data: bytes, cut: int) -> None:
     assert again.decode("euc_tw", "surrogateescape") == text
     stream = io.TextIOWrapper(io.BytesIO(data), encoding="euc_tw", errors="surrogateescape", newline="")
     assert stream.read(cut) + stream.read() == text
+
+
+def test_text_is_written_to_a_file() -> None:
+    file = io.BytesIO()
+    stream = io.TextIOWrapper(file, encoding="euc_tw")
     stream.write("中")
-    assert stream.tell() > 0
+    stream.flush()
+    assert file.getvalue() == b"\xc4\xe3"
 
 
 def test_rows_of_a_file_are_read() -> None:
