@@ -165,6 +165,7 @@ async def test_outcome_is_retry_when_the_bind_is_refused(
     smsc: Smsc, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SMPP_TEST_PASSWORD", "wrong")
+    monkeypatch.setattr("dispatch.texts.smpp._PAUSE", 60.0)  # a slow machine must not take that long
     rig = await start(smsc.port)
     outcome = await rig.send()
     assert outcome == Retry("gateway smsc: the bind was refused (ESME_RINVPASWD)")
