@@ -6,6 +6,7 @@
     ├── ConfigError        the configuration is wrong; carries every finding at once
     ├── NotReady           the environment refuses (port taken, key unreadable, database newer)
     ├── NotFound           what an operator named is not there
+    ├── Away               what a way in reads from cannot be read now; says how long it asks us to wait
     ├── NotAccepted        a message was refused; says how to acknowledge that
     ├── MessageError       the bytes are not the message they claim to be; carries a location
     ├── StepError          a step failed on a message; carries step and location
@@ -33,6 +34,17 @@ class NotReady(HandoffError):
 
 class NotFound(HandoffError):
     """What an operator named is not there."""
+
+
+class Away(HandoffError):
+    """What a way in reads from, or needs for that, cannot be had now; it is tried again.
+
+    ``str()`` holds no value and no name of a file. ``after`` is how many seconds the other side asks us to wait.
+    """
+
+    def __init__(self, reason: str, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
 
 
 class MessageError(HandoffError):

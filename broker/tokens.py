@@ -3,10 +3,6 @@
 from typing import Protocol
 
 
-class NoToken(Exception):
-    """There is no token now; ``str()`` says why."""
-
-
 class Tokens(Protocol):
     """Access tokens (OAuth 2.0) for one account."""
 
@@ -17,7 +13,7 @@ class Tokens(Protocol):
         """Let go of connections."""
 
     async def token(self) -> str:
-        """Return a token that lasts, fetched if there is none at hand; raise `NoToken`."""
+        """Return a token that lasts, fetched if there is none at hand; raise `broker.errors.Away`."""
 
     def refuse(self) -> None:
         """Forget a token that the other side did not take, so that the next is another one."""

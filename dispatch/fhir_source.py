@@ -4,7 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import BinaryIO, Final
 
-from broker.fhir.source import Said, Unanswered
+from broker.errors import Away
+from broker.fhir.source import Said
 from broker.tls import Tls
 from dispatch.auth import Fixed, authorised_exchange
 from dispatch.fhir_answer import issues_of
@@ -39,23 +40,23 @@ class ServerSource:
         await self._http.close()
 
     async def ask(self, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Said:
-        """Send an authorised request to an address of this server; raise `Unanswered`."""
+        """Send an authorised request to an address of this server; raise `Away`."""
         named = {"Accept": MEDIA_TYPE, **self._headers, **(headers or {})}
         return self._said(await authorised_exchange(self._http, self._credentials, method, url, named))
 
     async def fetch(self, url: str, file: BinaryIO, *, most: int, authorised: bool) -> Said:
-        """Copy what is at an address into a file; raise `Unanswered`."""
+        """Copy what is at an address into a file; raise `Away`."""
         named = {"Accept": _FILE_TYPE, **(self._headers if authorised else {})}
         credentials = self._credentials if authorised else Fixed()
         into = Into(file, most)
         try:
             return self._said(await authorised_exchange(self._http, credentials, "GET", url, named, into=into))
         except NotKept as error:
-            raise Unanswered(f"what {self._peer} gives cannot be kept on this machine ({error})") from None
+            raise Away(f"what {self._peer} gives cannot be kept on this machine ({error})") from None
 
     def _said(self, answer: Answer | Failure) -> Said:
         if not isinstance(answer, Answer):
-            raise Unanswered(answer.reason, getattr(answer, "after", None))
+            raise Away(answer.reason, getattr(answer, "after", None))
         outcome = answer.json_object() if answer.status >= _REFUSED else {}  # pages are large, and read once
         codes = tuple(dict.fromkeys(code for _, code, _ in issues_of(outcome)))
         advice = ": mend its entry under `servers:` in handoff.yaml" if answer.status == _UNAUTHORIZED else ""

@@ -13,13 +13,14 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from broker.crash import crash_point
 from broker.databases import CONNECT, bound_names, error_kind, open_engine
+from broker.errors import Away
 from broker.message import Inbound
 from broker.parts import Tools
 from broker.schedule import ScheduleSpec
 from broker.spec import ListenerSpec, Seconds, Spec
 from broker.threads import NotBegun, Threads
 from listeners.database_rows import Beyond, Marked, Page, Reading, Row, Unfit
-from listeners.polling import Away, Polling, mark_name
+from listeners.polling import Polling, mark_name
 
 R = TypeVar("R")
 

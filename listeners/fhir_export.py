@@ -15,7 +15,7 @@ from typing import Annotated, BinaryIO, ClassVar, Final, Literal, Self
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from broker.crash import crash_point
-from broker.errors import NotReady
+from broker.errors import Away, NotReady
 from broker.fhir.source import FhirSource, find_source
 from broker.formats.tree import NdjsonSpec
 from broker.notices import FileFailed, FileRead
@@ -31,7 +31,7 @@ from listeners.fhir_parameters import Parameters, ResourceType, pairs_of, refuse
 from listeners.fhir_versions import Versions
 from listeners.file_reading import Ended, FileReading, Means
 from listeners.notes import Notes
-from listeners.polling import Away, Polling, mark_name
+from listeners.polling import Polling, mark_name
 from listeners.unpacking import UnpackSpec
 
 _OURS: Final = frozenset({"_type", "_since", "_outputFormat", "_elements"})

@@ -13,10 +13,10 @@ from urllib.parse import urlencode, urljoin
 
 import orjson
 
-from broker.fhir.source import FhirSource, Unanswered
+from broker.errors import Away
+from broker.fhir.source import FhirSource
 from listeners.fhir_address import is_address, same_origin
 from listeners.fhir_manifest import Manifest, NoManifest, read_manifest
-from listeners.polling import Away
 
 _OK: Final = 200
 _ACCEPTED: Final = 202  # it has begun, or goes on
@@ -72,7 +72,7 @@ class ExportJob:
     async def begin(self, since: str) -> str:
         """Have an export begun of what was changed after ``since``; return the job's address.
 
-        Raises `Away` or `Unanswered`.
+        Raises `Away`.
         """
         asked = [*self._asked, *([("_since", since)] if since else [])]
         address = f"{self._source.base}/{self._path}" + (f"?{urlencode(asked)}" if asked else "")
@@ -90,7 +90,7 @@ class ExportJob:
     async def ask(self, job: str) -> Manifest | Running:
         """Return what the job has made, or how far it is.
 
-        Raises `JobFailed` where there is none any more, and `Away` or `Unanswered`.
+        Raises `JobFailed` where there is none any more, and `Away`.
         """
         said = await self._source.ask(job, headers={"Accept": _LIST})
         if said.status == _ACCEPTED:
@@ -107,5 +107,5 @@ class ExportJob:
 
     async def remove(self, job: str) -> None:
         """Have a job removed together with its files; where that fails, the server does it in its own time."""
-        with suppress(Unanswered):
+        with suppress(Away):
             await self._source.ask(job, method="DELETE")

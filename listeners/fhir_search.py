@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from broker.crash import crash_point
+from broker.errors import Away
 from broker.fhir.source import FhirSource, find_source
 from broker.message import Inbound
 from broker.notices_polls import SearchRemarked
@@ -23,7 +24,7 @@ from listeners.fhir_address import address_within
 from listeners.fhir_page import NoPage, Page, are_in_order, read_page
 from listeners.fhir_parameters import Parameters, ResourceType, pairs_of, refuse_ours
 from listeners.fhir_together import put_together
-from listeners.polling import Away, Polling, mark_name
+from listeners.polling import Polling, mark_name
 
 _OURS: Final = frozenset({"_lastUpdated", "_sort", "_count", "_format", "_summary", "_elements"})
 _OK: Final = 200  # FHIR R4 http.html#search

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from broker.crash import crash_point
-from broker.errors import NotReady
+from broker.errors import Away, NotReady
 from broker.formats.rows import shown_name
 from broker.notices import Bug, FileFailed, FileRead, ListenerStarted
 from broker.parts import Tools
@@ -18,7 +18,7 @@ from broker.spec import ListenerSpec, Seconds
 from broker.threads import NotBegun, Threads
 from listeners.file_reading import Ended, FileReading, Means
 from listeners.notes import Notes
-from listeners.source import Away, Refused, Seen, Source
+from listeners.source import Refused, Seen, Source
 from listeners.unpacking import UnpackSpec
 
 R = TypeVar("R")

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
-from broker.errors import NotReady
+from broker.errors import Away, NotReady
 from broker.lock import lock_folder
-from listeners.source import DEEPEST, LINK, Away, Refused, Seen, free_names, in_order, matches
+from listeners.source import DEEPEST, LINK, Refused, Seen, free_names, in_order, matches
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from broker.errors import Away
 from broker.handshake import told_by
 from broker.places import reveal
-from listeners.polling import Away
 
 _BESIDE: Final = 1 << 24  # bytes that a server may say besides a mail, to one command
 _AT_ONCE: Final = 50_000  # mails that are searched with one command; their UIDs come in one line, and imaplib bounds it

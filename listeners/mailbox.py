@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
 from broker.crash import crash_point
-from broker.errors import NotReady
+from broker.errors import Away, NotReady
 from broker.notices import Bug
 from broker.notices_mail import MailFailed, MailRead, MailRefused
 from broker.parts import Tools
 from broker.threads import NotBegun, Threads
-from broker.tokens import NoToken, Tokens
+from broker.tokens import Tokens
 from listeners.file_reading import Ended, FileReading, Means
 from listeners.mail_ledger import Ledger, Place
 from listeners.mail_parts import Stranger, Unreadable, identify, read_mail
 from listeners.mail_session import Login, MailSession, NotLetIn, Refused
 from listeners.notes import Notes
-from listeners.polling import Away, Polling
+from listeners.polling import Polling
 from listeners.unpacking import UnpackSpec
 
 if TYPE_CHECKING:
@@ -107,11 +107,9 @@ class MailboxListener:
         """Open the folder over a new connection."""
         if self._tokens is None:
             return await self._run(lambda: MailSession(self._login, self._spec.folder))
+        login = replace(self._login, token=await self._tokens.token())
         try:
-            login = replace(self._login, token=await self._tokens.token())
             return await self._run(lambda: MailSession(login, self._spec.folder))
-        except NoToken as error:
-            raise Away(str(error)) from None
         except NotLetIn:
             self._tokens.refuse()
             raise

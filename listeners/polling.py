@@ -12,8 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from broker.errors import NotAccepted, StoreError
-from broker.fhir.source import Unanswered
+from broker.errors import Away, NotAccepted, StoreError
 from broker.message import Inbound, Receipt
 from broker.notices import Bug, ListenerStarted, MessageRefused
 from broker.notices_polls import PollFailed, PollRecovered
@@ -27,17 +26,6 @@ _STOP_WITHIN: Final = 10.0  # seconds for what is under way
 _BACKOFF: Final = RetryPolicy(attempts=0, first=2.0, max=60.0)
 
 
-class Away(Exception):
-    """What is polled cannot be read now; the text says why, without a value.
-
-    ``after`` is how many seconds the other side asks us to wait.
-    """
-
-    def __init__(self, reason: str, after: float | None = None) -> None:
-        super().__init__(reason)
-        self.after = after
-
-
 def mark_name(channel: str, *what: Any) -> str:
     """Return what a channel's mark is kept under, of what it is about: a mark of something else is another one."""
     return f"{channel} {sha256(orjson.dumps(what)).hexdigest()[:16]}"
@@ -46,7 +34,7 @@ def mark_name(channel: str, *what: Any) -> str:
 class Polling:
     """The clock, the voice and the hands of one channel's poll; ``work`` is one poll.
 
-    It may raise `Away`, `Unanswered` and `StoreError`; anything else is a mistake of ours, and tried again as well.
+    It may raise `Away` and `StoreError`; anything else is a mistake of ours, and tried again as well.
     """
 
     def __init__(
@@ -117,7 +105,7 @@ class Polling:
         """Poll; return None where that went well, or else how many seconds the source asks for."""
         try:
             await self._work()
-        except (Away, Unanswered, StoreError) as error:
+        except (Away, StoreError) as error:
             self._complain(str(error))
             return getattr(error, "after", None) or 0.0
         except Exception as error:  # noqa: BLE001 - the next poll may do better, and a silent end would lose messages

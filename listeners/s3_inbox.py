@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from broker.crash import crash_point
-from broker.errors import MessageError
+from broker.errors import Away, MessageError
 from listeners.notes import Notes
 from listeners.s3_listing import Listed, bare, read_page
 from listeners.s3_requests import MOST_KEYS, Reply, Requests
-from listeners.source import Away, Refused, Seen, free_names, in_order, make_local, matches
+from listeners.source import Refused, Seen, free_names, in_order, make_local, matches
 
 if TYPE_CHECKING:
     from listeners.folder import FolderSpec

@@ -17,7 +17,8 @@ from typing import BinaryIO, Final
 from urllib.parse import urlsplit
 
 from broker.buckets import BucketAccess, error_code
-from listeners.source import Away, write_copy
+from broker.errors import Away
+from listeners.source import write_copy
 
 MOST_KEYS: Final = 1000  # of one page of a listing
 _LONGEST: Final = 8 << 20  # bytes of an answer that is no object: a page of the longest keys fits

@@ -18,9 +18,10 @@ from typing import Any, BinaryIO, Final, TypeVar
 
 import paramiko
 
+from broker.errors import Away
 from broker.ssh import Login, Session, what_kept_out
 from listeners.folder import FolderSpec
-from listeners.source import DEEPEST, LINK, Away, Refused, Seen, free_names, in_order, make_local, matches, write_copy
+from listeners.source import DEEPEST, LINK, Refused, Seen, free_names, in_order, make_local, matches, write_copy
 
 R = TypeVar("R")
 

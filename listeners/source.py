@@ -10,17 +10,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from broker.errors import NotReady
+from broker.errors import Away, NotReady
 
 LINK: Final = "it is a link, and links are not followed; put the file itself there"
 DEEPEST: Final = 32  # folders below the one that is read
 _LONGEST: Final = 255  # bytes of a name
 # What programs call a file that they have not finished.
 _UNFINISHED: Final = (".filepart", ".part", ".partial", ".tmp", ".temp", ".crdownload", ".swp", "~")
-
-
-class Away(Exception):
-    """The place cannot be used now; ``str()`` says why, in a sentence without names of files."""
 
 
 class Refused(Exception):

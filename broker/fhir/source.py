@@ -1,4 +1,4 @@
-"""This module says what a way in needs of a FHIR server that it reads: answers, and why there is none.
+"""This module says what a way in needs of a FHIR server that it reads, and what an answer is.
 
 Where a server is and how it is authorised to stands under ``servers:`` in handoff.yaml, whose entries build a source.
 """
@@ -28,14 +28,6 @@ class Said:
     after: float | None = None
 
 
-class Unanswered(Exception):
-    """There is no answer to be had now; the text says why, without a value. ``after`` as in `Said`."""
-
-    def __init__(self, reason: str, after: float | None = None) -> None:
-        super().__init__(reason)
-        self.after = after
-
-
 class FhirSource(Protocol):
     """One FHIR server that is read. Redirects are not followed."""
 
@@ -50,10 +42,10 @@ class FhirSource(Protocol):
         """Let go of connections."""
 
     async def ask(self, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Said:
-        """Send an authorised request to an address of this server; raise `Unanswered`."""
+        """Send an authorised request to an address of this server; raise `Away`."""
 
     async def fetch(self, url: str, file: BinaryIO, *, most: int, authorised: bool) -> Said:
-        """Copy what is at an address into a file, at most so many bytes; raise `Unanswered`.
+        """Copy what is at an address into a file, at most so many bytes; raise `Away`.
 
         The body of anything but a success does not go into it. Only what is ``authorised`` carries our credentials.
         """

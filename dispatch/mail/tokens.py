@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.delivery import Retry, Unknown
-from broker.tokens import NoToken
+from broker.errors import Away
 from dispatch.auth import build_credentials
 from dispatch.http import Exchange
 
@@ -28,10 +28,10 @@ class MailboxTokens:
         await self._http.close()
 
     async def token(self) -> str:
-        """Return a token that lasts, fetched if there is none at hand; raise `NoToken`."""
+        """Return a token that lasts, fetched if there is none at hand; raise `Away`."""
         headers = await self._credentials.headers()
         if isinstance(headers, Retry | Unknown):
-            raise NoToken(headers.reason)
+            raise Away(headers.reason)
         return headers["Authorization"].partition(" ")[2]
 
     def refuse(self) -> None:

@@ -12,15 +12,13 @@ import orjson
 import pytest
 from aiohttp import web
 
-from broker.errors import NotAccepted, NotReady
-from broker.fhir.source import Unanswered
+from broker.errors import Away, NotAccepted, NotReady
 from broker.notices import FileFailed, FileRead
 from broker.notices_polls import ExportIncomplete, ExportProgressed, ExportRead, PollFailed, PollRecovered
 from broker.retry import RetryPolicy
 from dispatch.signing import make_key
 from listeners.fhir_export import FhirExportListener, FhirExportSpec
 from listeners.fhir_job import JobFailed, Progress
-from listeners.polling import Away
 from tests.contract.asking import spec
 from tests.contract.fhir_rig import build, listening, names
 from tests.contract.poll_rig import Kept, Remembered, until
@@ -341,7 +339,7 @@ async def test_files_of_every_kind(exporter: Exporter, tmp_path: Path) -> None:
     assert orjson.loads([*kept.messages.values()][-1].body) == bundle
     async with opened(exporter, kept, tmp_path, largest="1KiB") as listener:
         exporter.files = {"large": [patient("p", text={"div": "x" * 2000})]}
-        assert "more than 1024 bytes" in await reason(listener, Unanswered)
+        assert "more than 1024 bytes" in await reason(listener)
 
 
 async def test_disk_that_is_full_or_away_is_told(
@@ -353,7 +351,7 @@ async def test_disk_that_is_full_or_away_is_told(
     async with opened(exporter, Kept(), tmp_path) as listener:
         with monkeypatch.context() as patched:
             patched.setattr("listeners.fhir_export.tempfile.TemporaryFile", full)
-            assert "no space left on device" in await reason(listener, Unanswered)
+            assert "no space left on device" in await reason(listener)
         (tmp_path / "fhir" / "results").rmdir()
         assert "no such file" in await reason(listener)
     (tmp_path / "fhir").rmdir()

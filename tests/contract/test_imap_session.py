@@ -10,10 +10,10 @@ from typing import Final
 
 import pytest
 
+from broker.errors import Away
 from broker.tls import TlsSpec, make_context
 from listeners import mail_session
 from listeners.mail_session import Login, MailSession, Refused
-from listeners.polling import Away
 
 PASSWORD: Final = "s3cret"
 # What a server says to a command, by how the command begins; the tag and what it ends with are put around it.
