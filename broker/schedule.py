@@ -66,6 +66,12 @@ _DATES: Final = {"type": "array", "items": {"type": "string", "format": "date"}}
 Holidays = Annotated[list[dt.date], WithJsonSchema({"anyOf": [_DATES, {"type": "string"}]})]
 
 
+CatchUp = Annotated[
+    Seconds,
+    Field(le=604_800, description="How late a due time may be made up for that passed while we were stopped."),
+]
+
+
 class ActiveSpec(Spec):
     """The hours and days in which anything is due; hours that end before they begin go past midnight."""
 

@@ -5,7 +5,6 @@ between the commit here and the note of it is done again.
 """
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
 
@@ -14,13 +13,12 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from broker.crash import crash_point
 from broker.databases import CONNECT, bound_names, error_kind, open_engine
 from broker.errors import Away
-from broker.message import Inbound
 from broker.parts import Tools
-from broker.schedule import ScheduleSpec
+from broker.schedule import CatchUp, ScheduleSpec
 from broker.spec import ListenerSpec, Seconds, Spec
 from broker.threads import NotBegun, Threads
 from listeners.database_rows import Beyond, Marked, Page, Reading, Row, Unfit
-from listeners.polling import Polling, mark_name
+from listeners.polling import Mark, Polling, PollListener, mark_name
 
 R = TypeVar("R")
 
@@ -80,11 +78,7 @@ class DatabaseInSpec(ListenerSpec):
     )
     batch: int = Field(default=500, ge=1, le=10_000, description="How many rows are read and committed at a time.")
     timeout: Seconds = Field(default=30.0, gt=0, description="How long the database may take for one statement.")
-    catch_up: Seconds = Field(
-        default=3600.0,
-        le=604_800,
-        description="How late a due time may be made up for that passed while we were stopped.",
-    )
+    catch_up: CatchUp = 3600.0
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -108,7 +102,7 @@ class DatabaseInSpec(ListenerSpec):
         return DatabaseListener(self, tools, engine)
 
 
-class DatabaseListener:
+class DatabaseListener(PollListener):
     """Polls one database for one channel; see `broker.parts.Listener`."""
 
     def __init__(self, spec: DatabaseInSpec, tools: Tools, engine: Any) -> None:
@@ -117,26 +111,14 @@ class DatabaseListener:
         self._engine = engine
         source = f"database {spec.database}"
         self._polling = Polling(tools, source, spec.schedule.schedule(), spec.catch_up, self._poll)
-        self._name = spec.mark_name(tools.channel)
+        self._mark = Mark(tools.marks, spec.mark_name(tools.channel))
         self._reading = spec.reading()
         self._threads = Threads(f"poll {tools.channel}", 2 * _CONNECTIONS)
-        self._knows_mark = False
-        self._noted: bytes | None = None
-
-    @property
-    def endpoints(self) -> tuple[str, ...]:
-        """The database; nothing while stopped."""
-        return self._polling.endpoints
-
-    @property
-    def connections(self) -> int:
-        """None: nobody connects to us."""
-        return 0
 
     async def start(self) -> None:
         """Begin to watch the clock; a database that is away is no reason not to."""
-        # Another engine may have read meanwhile.
-        self._knows_mark, self._reading = False, self._spec.reading()
+        self._mark.forget()
+        self._reading = self._spec.reading()
         self._polling.start()
 
     async def stop(self) -> None:
@@ -146,7 +128,8 @@ class DatabaseListener:
 
     async def _poll(self) -> None:
         """Read page after page until nothing is left, or a stop comes."""
-        await self._recall()
+        if (noted := await self._mark.recall()) is not None:
+            self._reading.resume(noted)
         while await self._polling.wait_for_room():
             page: Page = await self._run(lambda: self._reading.read(self._engine, self._spec.batch))
             if page.rows:
@@ -159,19 +142,11 @@ class DatabaseListener:
             if page.is_last:
                 return
 
-    async def _recall(self) -> None:
-        if not self._knows_mark and self._tools.marks is not None:
-            self._noted = await self._tools.marks.read(self._name)
-            if self._noted is not None:
-                self._reading.resume(self._noted)
-        self._knows_mark = True
-
     async def _settle(self, rows: Sequence[Row]) -> None:
         await self._run(lambda: self._reading.settle(self._engine, rows))
         noted = self._reading.noted()
-        if noted is not None and noted != self._noted and self._tools.marks is not None:
-            await self._tools.marks.write(self._name, noted)
-            self._noted = noted
+        if noted is not None:
+            await self._mark.keep(noted)
 
     async def _hand_over(self, rows: Sequence[Row]) -> bool:
         """Return True once all rows are committed or in quarantine; False when a stop came first."""
@@ -179,15 +154,8 @@ class DatabaseListener:
             if row.is_nameless:
                 reason = "none of the columns of `key` has a value in this row"
                 self._polling.refuse(row.body, reason, "AR", _NO_KEY)
-        return await self._polling.hand_over([self._inbound(row) for row in rows if not row.is_nameless])
-
-    def _inbound(self, row: Row) -> Inbound:
-        return Inbound(
-            channel=self._tools.channel,
-            body=row.body,
-            peer=self._polling.source,
-            received_at=time.time(),
-            key=row.key,
+        return await self._polling.hand_over(
+            [self._polling.inbound(row.body, row.key) for row in rows if not row.is_nameless]
         )
 
     async def _run(self, work: Callable[[], R]) -> R:

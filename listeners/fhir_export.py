@@ -21,7 +21,7 @@ from broker.formats.tree import NdjsonSpec
 from broker.notices import FileFailed, FileRead
 from broker.notices_polls import ExportBegun, ExportIncomplete, ExportProgressed, ExportRead
 from broker.parts import Tools
-from broker.schedule import ScheduleSpec
+from broker.schedule import CatchUp, ScheduleSpec
 from broker.spec import Bytes, ListenerSpec, Seconds
 from broker.threads import Threads
 from listeners.fhir_address import same_origin
@@ -31,7 +31,7 @@ from listeners.fhir_parameters import Parameters, ResourceType, pairs_of, refuse
 from listeners.fhir_versions import Versions
 from listeners.file_reading import Ended, FileReading, Means
 from listeners.notes import Notes
-from listeners.polling import Polling, mark_name
+from listeners.polling import Mark, Polling, PollListener, mark_name
 from listeners.unpacking import UnpackSpec
 
 _OURS: Final = frozenset({"_type", "_since", "_outputFormat", "_elements"})
@@ -78,11 +78,7 @@ class FhirExportSpec(ListenerSpec):
     timeout: Seconds = Field(
         default=60.0, gt=0, description="How long the server may take to answer, or to go on with a file."
     )
-    catch_up: Seconds = Field(
-        default=86_400.0,
-        le=604_800,
-        description="How late a due time may be made up for that passed while we were stopped.",
-    )
+    catch_up: CatchUp = 86_400.0
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -112,7 +108,7 @@ class FhirExportSpec(ListenerSpec):
         return FhirExportListener(self, tools, find_source(tools, self.server, timeout=self.timeout))
 
 
-class FhirExportListener:
+class FhirExportListener(PollListener):
     """Has one server export for one channel; see `broker.parts.Listener`."""
 
     def __init__(self, spec: FhirExportSpec, tools: Tools, source: FhirSource) -> None:
@@ -123,22 +119,11 @@ class FhirExportListener:
         name = f"server {spec.server}"
         self._schedule = spec.schedule.schedule()
         self._polling = Polling(tools, name, self._schedule, spec.catch_up, self._poll)
-        self._name = spec.mark_name(tools.channel)
+        self._mark = Mark(tools.marks, spec.mark_name(tools.channel))
         self._progress = self._first()
-        self._knows_progress = False
         self._folder = Path(getattr(tools.settings, "data", None) or Path()) / "fhir" / tools.channel
         self._notes = Notes(self._folder)
         self._threads = Threads(f"export {tools.channel}", 4)
-
-    @property
-    def endpoints(self) -> tuple[str, ...]:
-        """The server; nothing while stopped."""
-        return self._polling.endpoints
-
-    @property
-    def connections(self) -> int:
-        """None: nobody connects to us."""
-        return 0
 
     async def start(self) -> None:
         """Begin to watch the clock; raise `NotReady` where files cannot be copied to the data folder."""
@@ -148,7 +133,8 @@ class FhirExportListener:
             why = (error.strerror or "it failed").lower()
             text = f"{self._folder}: cannot be used ({why}); correct its permissions"
             raise NotReady(f"channel {self._tools.channel}: {text}") from None
-        self._progress, self._knows_progress = self._first(), False  # another engine may have read meanwhile
+        self._mark.forget()
+        self._progress = self._first()
         await self._source.open()
         self._polling.start()
 
@@ -192,15 +178,11 @@ class FhirExportListener:
         await self._end(manifest)
 
     async def _recall(self) -> None:
-        if not self._knows_progress and self._tools.marks is not None:
-            noted = await self._tools.marks.read(self._name)
-            if noted is not None:
-                self._progress = Progress.of(noted)
-        self._knows_progress = True
+        if (noted := await self._mark.recall()) is not None:
+            self._progress = Progress.of(noted)
 
     async def _note(self, progress: Progress) -> None:
-        if self._tools.marks is not None:
-            await self._tools.marks.write(self._name, progress.noted())
+        await self._mark.keep(progress.noted())
         self._progress = progress
 
     async def _wait(self) -> Manifest | None:

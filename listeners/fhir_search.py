@@ -15,16 +15,15 @@ from pydantic import AfterValidator, AwareDatetime, Field
 from broker.crash import crash_point
 from broker.errors import Away
 from broker.fhir.source import FhirSource, find_source
-from broker.message import Inbound
 from broker.notices_polls import SearchRemarked
 from broker.parts import Tools
-from broker.schedule import ScheduleSpec
+from broker.schedule import CatchUp, ScheduleSpec
 from broker.spec import ListenerSpec, Seconds
 from listeners.fhir_address import address_within
 from listeners.fhir_page import NoPage, Page, are_in_order, read_page
 from listeners.fhir_parameters import Parameters, ResourceType, pairs_of, refuse_ours
 from listeners.fhir_together import put_together
-from listeners.polling import Polling, mark_name
+from listeners.polling import Mark, Polling, PollListener, mark_name
 
 _OURS: Final = frozenset({"_lastUpdated", "_sort", "_count", "_format", "_summary", "_elements"})
 _OK: Final = 200  # FHIR R4 http.html#search
@@ -66,11 +65,7 @@ class FhirSearchSpec(ListenerSpec):
     pages: int = Field(default=1000, ge=1, le=100_000, description="Most pages of one poll; the next one goes on.")
     duration: Seconds = Field(default=900.0, gt=0, le=86_400, description="How long one poll may take; as `pages`.")
     timeout: Seconds = Field(default=30.0, gt=0, description="How long the server may take for one page.")
-    catch_up: Seconds = Field(
-        default=3600.0,
-        le=604_800,
-        description="How late a due time may be made up for that passed while we were stopped.",
-    )
+    catch_up: CatchUp = 3600.0
 
     def mark_name(self, channel: str) -> str:
         """Return what the mark is kept under: another search or start begins another one."""
@@ -81,7 +76,7 @@ class FhirSearchSpec(ListenerSpec):
         return FhirSearchListener(self, tools, find_source(tools, self.server, timeout=self.timeout))
 
 
-class FhirSearchListener:
+class FhirSearchListener(PollListener):
     """Searches one server for one channel; see `broker.parts.Listener`."""
 
     def __init__(self, spec: FhirSearchSpec, tools: Tools, source: FhirSource) -> None:
@@ -90,26 +85,16 @@ class FhirSearchListener:
         self._source = source
         name = f"server {spec.server}"
         self._polling = Polling(tools, name, spec.schedule.schedule(), spec.catch_up, self._poll)
-        self._name = spec.mark_name(tools.channel)
+        self._kept = Mark(tools.marks, spec.mark_name(tools.channel))
         self._mark: dt.datetime | None = spec.since
-        self._knows_mark = False
         self._sorts = True  # until the server was seen not to, though it says so
         self._recent: dict[bytes, dt.datetime] = {}  # what was taken and would be found again within `overlap`
         self._remarks: tuple[str, ...] = ()
 
-    @property
-    def endpoints(self) -> tuple[str, ...]:
-        """The server; nothing while stopped."""
-        return self._polling.endpoints
-
-    @property
-    def connections(self) -> int:
-        """None: nobody connects to us."""
-        return 0
-
     async def start(self) -> None:
         """Begin to watch the clock; a server that is away is no reason not to."""
-        self._mark, self._knows_mark = self._spec.since, False  # another engine may have read meanwhile
+        self._kept.forget()
+        self._mark = self._spec.since
         self._recent = {}
         await self._source.open()
         self._polling.start()
@@ -144,11 +129,8 @@ class FhirSearchListener:
         self._polling.recover()
 
     async def _recall(self) -> None:
-        if not self._knows_mark and self._tools.marks is not None:
-            noted = await self._tools.marks.read(self._name)
-            if noted:
-                self._mark = dt.datetime.fromisoformat(noted.decode("ascii"))
-        self._knows_mark = True
+        if noted := await self._kept.recall():
+            self._mark = dt.datetime.fromisoformat(noted.decode("ascii"))
 
     def _address(self, since: dt.datetime | None) -> str:
         """Return the address of the search for what was changed at a moment or later."""
@@ -182,20 +164,12 @@ class FhirSearchListener:
         """Return True once all that is new in a page is committed or in quarantine; False when a stop came first."""
         found = page.found if self._spec.take == "resource" else put_together(page.found, self._source.base)
         fresh = [each for each in found if each.key not in self._recent]
-        if not await self._polling.hand_over([self._inbound(each.body, each.key) for each in fresh]):
+        # The key decides: a server may write one version in more than one way.
+        taken = [self._polling.inbound(each.body, each.key, key_decides=True) for each in fresh]
+        if not await self._polling.hand_over(taken):
             return False
         self._recent |= {each.key: each.changed for each in fresh if each.changed is not None}
         return True
-
-    def _inbound(self, body: bytes, key: bytes) -> Inbound:
-        return Inbound(
-            channel=self._tools.channel,
-            body=body,
-            peer=self._polling.source,
-            received_at=time.time(),
-            key=key,
-            key_decides=True,  # a server may write one version in more than one way
-        )
 
     async def _advance(self, search: "_Pass", page: Page) -> str:
         """Move the mark as far as is sure, and return the address to go on with; empty when nothing is left."""
@@ -233,8 +207,7 @@ class FhirSearchListener:
     async def _note(self, mark: dt.datetime | None) -> None:
         """Note up to which change everything is committed; None is nothing yet."""
         self._mark = mark
-        if self._tools.marks is not None:
-            await self._tools.marks.write(self._name, b"" if mark is None else mark.isoformat().encode("ascii"))
+        await self._kept.keep(b"" if mark is None else mark.isoformat().encode("ascii"))
         if mark is not None:
             edge = mark - dt.timedelta(seconds=self._spec.overlap)
             self._recent = {key: changed for key, changed in self._recent.items() if changed >= edge}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from broker.named import find_named
-from broker.schedule import ScheduleSpec
+from broker.schedule import CatchUp, ScheduleSpec
 from broker.spec import Bytes, ListenerSpec, Seconds
 from broker.tls import TlsSpec, build_tls
 from listeners.mail_parts import Rules, Take
@@ -79,11 +79,7 @@ class ImapSpec(ListenerSpec):
     done: str = Field(default="Handoff-Done", min_length=1, description="The folder where such mails go.")
     failed: str = Field(default="Handoff-Failed", min_length=1, description="The folder for mails that are not taken.")
     timeout: Seconds = Field(default=30.0, gt=0, description="How long the server may take for each answer.")
-    catch_up: Seconds = Field(
-        default=3600.0,
-        le=604_800,
-        description="How late a due time may be made up for that passed while we were stopped.",
-    )
+    catch_up: CatchUp = 3600.0
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:

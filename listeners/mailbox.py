@@ -19,7 +19,7 @@ from listeners.mail_ledger import Ledger, Place
 from listeners.mail_parts import Stranger, Unreadable, identify, read_mail
 from listeners.mail_session import Login, MailSession, NotLetIn, Refused
 from listeners.notes import Notes
-from listeners.polling import Polling
+from listeners.polling import Polling, PollListener
 from listeners.unpacking import UnpackSpec
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _SLOWEST: Final = 16_384  # bytes a second below which a mail is given up
 _ANSWERS: Final = 8  # of the server, to the commands of one step
 
 
-class MailboxListener:
+class MailboxListener(PollListener):
     """Polls one folder of one mailbox for one channel; see `broker.parts.Listener`."""
 
     def __init__(
@@ -51,16 +51,6 @@ class MailboxListener:
         self._polling = Polling(tools, self._endpoint, spec.schedule.schedule(), spec.catch_up, self._look)
         self._threads = Threads(f"poll {tools.channel}", 4)
         self._means = Means(tools, self._threads, self._notes, UnpackSpec(), lambda: self._polling.is_stopping)
-
-    @property
-    def endpoints(self) -> tuple[str, ...]:
-        """The mailbox and its folder; nothing while stopped."""
-        return self._polling.endpoints
-
-    @property
-    def connections(self) -> int:
-        """None: nobody connects to us."""
-        return 0
 
     async def start(self) -> None:
         """Begin to watch the clock; a server that is away is no reason not to. Raises `NotReady`."""

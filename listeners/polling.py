@@ -16,7 +16,7 @@ from broker.errors import Away, NotAccepted, StoreError
 from broker.message import Inbound, Receipt
 from broker.notices import Bug, ListenerStarted, MessageRefused
 from broker.notices_polls import PollFailed, PollRecovered
-from broker.parts import Tools
+from broker.parts import Marks, Tools
 from broker.retry import RetryPolicy
 from broker.schedule import Schedule
 
@@ -29,6 +29,34 @@ _BACKOFF: Final = RetryPolicy(attempts=0, first=2.0, max=60.0)
 def mark_name(channel: str, *what: Any) -> str:
     """Return what a channel's mark is kept under, of what it is about: a mark of something else is another one."""
     return f"{channel} {sha256(orjson.dumps(what)).hexdigest()[:16]}"
+
+
+class Mark:
+    """What a poll keeps in the store of how far it has read, under a name; without a store, nothing."""
+
+    def __init__(self, marks: Marks | None, name: str) -> None:
+        self.name = name
+        self._marks = marks
+        self._is_known = False
+        self._kept: bytes | None = None
+
+    def forget(self) -> None:
+        """Look again before the next poll: another engine may have read meanwhile."""
+        self._is_known = False
+
+    async def recall(self) -> bytes | None:
+        """Return what is kept where that was not asked since `forget`; else, and where there is nothing, None."""
+        if self._is_known or self._marks is None:
+            return None
+        self._kept = await self._marks.read(self.name)
+        self._is_known = True
+        return self._kept
+
+    async def keep(self, value: bytes) -> None:
+        """Return once the store has it; what it has already is not written again."""
+        if self._marks is not None and value != self._kept:
+            await self._marks.write(self.name, value)
+            self._kept = value
 
 
 class Polling:
@@ -126,6 +154,17 @@ class Polling:
             self._tools.notify(PollRecovered(channel=self._tools.channel, source=self.source))
         self.failures = 0
 
+    def inbound(self, body: bytes, key: bytes, *, key_decides: bool = False) -> Inbound:
+        """Return something that was read, as the intake takes it."""
+        return Inbound(
+            channel=self._tools.channel,
+            body=body,
+            peer=self.source,
+            received_at=time.time(),
+            key=key,
+            key_decides=key_decides,
+        )
+
     async def hand_over(self, messages: Sequence[Inbound]) -> bool:
         """Return True once all are committed or in quarantine; False when a stop came first."""
         left = list(messages)
@@ -162,3 +201,19 @@ class Polling:
         tools.notify(
             MessageRefused(channel=tools.channel, peer=self.source, code=code, condition=condition, reason=reason)
         )
+
+
+class PollListener:
+    """What all listeners that poll show of themselves; see `broker.parts.Listener`."""
+
+    _polling: Polling
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """What is polled; nothing while stopped."""
+        return self._polling.endpoints
+
+    @property
+    def connections(self) -> int:
+        """None: nobody connects to us."""
+        return 0

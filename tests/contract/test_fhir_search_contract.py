@@ -157,7 +157,7 @@ async def test_server_that_only_claims_to_sort_is_read_by_its_links(shelf: Shelf
     listener = searching(shelf, kept, marks)
     await listener._source.open()
     assert "heeds _sort" in await reason(listener)
-    assert marks.kept[listener._name] == b""  # taken back
+    assert marks.kept[listener._kept.name] == b""  # taken back
     await listener._poll()
     await listener._source.close()
     assert sorted(names(kept)) == [f"o{number}" for number in range(7)]
