@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO, ClassVar, Final, Literal, Self
 
@@ -18,7 +19,6 @@ from broker.crash import crash_point
 from broker.errors import Away, NotReady
 from broker.fhir.source import FhirSource, find_source
 from broker.formats.tree import NdjsonSpec
-from broker.notices import FileFailed, FileRead
 from broker.notices_polls import ExportBegun, ExportIncomplete, ExportProgressed, ExportRead
 from broker.parts import Tools
 from broker.schedule import CatchUp, ScheduleSpec
@@ -29,7 +29,7 @@ from listeners.fhir_job import ExportJob, JobFailed, Progress
 from listeners.fhir_manifest import ExportFile, Manifest, errors_in
 from listeners.fhir_parameters import Parameters, ResourceType, pairs_of, refuse_ours
 from listeners.fhir_versions import Versions
-from listeners.file_reading import Ended, FileReading, Means
+from listeners.file_reading import FileReading, Means
 from listeners.notes import Notes
 from listeners.polling import Mark, Polling, PollListener, mark_name
 from listeners.unpacking import UnpackSpec
@@ -216,7 +216,7 @@ class FhirExportListener(PollListener):
             crash_point("poll.committed")
             faults = (*self._progress.faults, *([fault] if fault else ()))
             await self._note(replace(self._progress, done=(*self._progress.done, file.mark), faults=faults))
-            await self._threads.run(lambda name=file.name: self._notes.forget_position(name))  # type: ignore[misc]
+            await self._threads.run(partial(self._notes.forget_position, file.name))
             crash_point("poll.settled")
         return True
 
@@ -249,25 +249,10 @@ class FhirExportListener(PollListener):
         ended = await reading.finish()
         if ended.is_stopped:
             return None
-        self._tell(file, ended, time.monotonic() - began)
+        self._tools.notify(ended.notice(self._tools.channel, file.name, time.monotonic() - began))
         # What is refused is in quarantine, as long as that is not too much: then nothing is gained by another export.
         is_kept = versions.quarantined == ended.refused
         return "" if is_kept else f"{file.name}: {ended.reason}"
-
-    def _tell(self, file: ExportFile, ended: Ended, seconds: float) -> None:
-        channel, tell = self._tools.channel, self._tools.notify
-        if ended.reason:
-            tell(FileFailed(channel=channel, file=file.name, messages=ended.messages, reason=ended.reason))
-            return
-        tell(
-            FileRead(
-                channel=channel,
-                file=file.name,
-                messages=ended.messages,
-                duplicates=ended.duplicates,
-                seconds=seconds,
-            )
-        )
 
     async def _look_at(self, copied: BinaryIO) -> str:
         """Keep a file of errors for an operator to see; return what is wrong, nothing where it has warnings only."""

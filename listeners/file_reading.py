@@ -16,7 +16,7 @@ from broker.errors import MessageError, NotAccepted
 from broker.formats.reading import Piece
 from broker.formats.rows import shown_name
 from broker.message import Inbound, Receipt
-from broker.notices import MessageRefused
+from broker.notices import FileFailed, FileRead, MessageRefused
 from broker.parts import Tools
 from broker.threads import Threads
 from listeners.notes import Notes, Position
@@ -41,6 +41,12 @@ class Ended:
     refused: int = 0
     reason: str = ""
     is_stopped: bool = False
+
+    def notice(self, channel: str, file: str, seconds: float) -> FileFailed | FileRead:
+        """Return what is told of it; ``file`` as it may be shown."""
+        if self.reason:
+            return FileFailed(channel=channel, file=file, messages=self.messages, reason=self.reason)
+        return FileRead(channel=channel, file=file, messages=self.messages, duplicates=self.duplicates, seconds=seconds)
 
 
 _Labelled = tuple[str, Piece]  # what its file is called, and a message of it

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from broker.crash import crash_point
 from broker.errors import Away, NotReady
 from broker.formats.rows import shown_name
-from broker.notices import Bug, FileFailed, FileRead, ListenerStarted
+from broker.notices import Bug, FileFailed, ListenerStarted
 from broker.parts import Tools
 from broker.spec import ListenerSpec, Seconds
 from broker.threads import NotBegun, Threads
@@ -269,18 +269,7 @@ class FolderListener:
             self._leave(seen, f"{ended.reason or 'it was read'}; {refusal}", ended.messages)
             return
         crash_point("file.moved")
-        if ended.reason:
-            self._fail(seen.name, ended.messages, ended.reason)
-            return
-        self._tools.notify(
-            FileRead(
-                channel=self._tools.channel,
-                file=shown_name(seen.name),
-                messages=ended.messages,
-                duplicates=ended.duplicates,
-                seconds=seconds,
-            )
-        )
+        self._tools.notify(ended.notice(self._tools.channel, shown_name(seen.name), seconds))
 
     def _leave(self, seen: Seen, reason: str, messages: int = 0) -> None:
         """Leave a file where it is, and tell that once, until it changes."""

@@ -141,8 +141,9 @@ class MailboxListener(PollListener):
     async def _hand_over(self, parts: list[bytes], name: str) -> Ended:
         """Hand over the messages of each part, which is known by its number and by what is in it."""
         whole = Ended()
-        for number, part in enumerate(parts, 1):
-            ended = await self._read_part(part, f"{name}/{number}")
+        names = [f"{name}/{number}" for number in range(1, len(parts) + 1)]
+        for called, part in zip(names, parts, strict=True):
+            ended = await self._read_part(part, called)
             whole.messages += ended.messages
             whole.duplicates += ended.duplicates
             whole.refused += ended.refused
@@ -150,8 +151,7 @@ class MailboxListener(PollListener):
             if ended.is_stopped:
                 whole.is_stopped = True
                 return whole
-        for number in range(1, len(parts) + 1):
-            self._notes.forget_position(f"{name}/{number}")
+        await self._threads.run(lambda: self._notes.forget_position(*names))
         return whole
 
     async def _read_part(self, part: bytes, name: str) -> Ended:

@@ -77,9 +77,10 @@ class Notes:
         """Note up to where a file is committed."""
         self._replace(self._path(name), " ".join(map(str, position)).encode())
 
-    def forget_position(self, name: str) -> None:
-        """Forget how far a file was read."""
-        self._path(name).unlink(missing_ok=True)
+    def forget_position(self, *names: str) -> None:
+        """Forget how far files were read."""
+        for name in names:
+            self._path(name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"at-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
