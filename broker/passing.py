@@ -12,6 +12,11 @@ def passed_by(channel: str, delivery: int) -> str:
     return f"{_PREFIX}{channel}/{show(message_of(delivery))}"
 
 
+def passer_of(peer: str) -> str:
+    """Return the channel that a peer names; nothing where no channel of ours passed the message on."""
+    return peer.removeprefix(_PREFIX).rpartition("/")[0] if peer.startswith(_PREFIX) else ""
+
+
 def origin_of(peer: str) -> int | None:
     """Return the id of the message that a peer names, where another channel of ours passed it on."""
     return read_or_none(peer.rpartition("/")[2]) if peer.startswith(_PREFIX) else None

@@ -11,8 +11,17 @@ _PEER: Final = "SELECT peer FROM message WHERE id = ?"
 _THERE: Final = "SELECT id FROM message WHERE peer = ? AND id IN ({})"
 
 
-def origin(connection: Connection, _reading: object, message: int) -> int | None:
-    """Return the message of another channel that passed one on, as long as it is there."""
+def beginning(connection: Connection, _reading: object, message: int, most: int) -> int:
+    """Return the message that one was when it came in, as far as that is there, at most so many channels back."""
+    for _ in range(most):
+        before = _before(connection, message)
+        if before is None:
+            break
+        message = before
+    return message
+
+
+def _before(connection: Connection, message: int) -> int | None:
     rows = connection.rows(_PEER, (message,))
     before = origin_of(rows[0][0]) if rows else None
     return before if before is not None and connection.rows(_PEER, (before,)) else None

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from broker.passing import passer_of
+
 _MARKS: Final = {
     "processed": "●",
     "delivered": "●",
@@ -89,8 +91,7 @@ def journey(found: dict[str, Any]) -> str:
 def _received(found: dict[str, Any]) -> str:
     if found["came_from_id"] is None:
         return f"received from {found['peer'] or 'unknown'}"
-    channel = found["peer"].removeprefix("channel:").rpartition("/")[0]
-    return f"passed on by channel {channel}, message {found['came_from_id']}"
+    return f"passed on by channel {passer_of(found['peer'])}, message {found['came_from_id']}"
 
 
 def _delivery(delivery: dict[str, Any], began: str) -> list[str]:

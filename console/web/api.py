@@ -91,10 +91,12 @@ class Api:
     async def trace(self, request: Request) -> Any:
         """One journey: by an id of ours (message or delivery), or the newest of a control id, from its beginning."""
         asked = request.path_params["id"]
-        for identifier in (ids.read_or_none(asked), await self._by_control_id(asked)):
-            found = None if identifier is None else await self._journey(identifier, _FURTHER)
-            if found is not None:
-                return found
+        identifier = ids.read_or_none(asked)
+        found = None if identifier is None else await self._journey(identifier, _FURTHER)
+        if found is None and (first := await self._by_control_id(asked)) is not None:
+            found = await self._journey(first, _FURTHER)
+        if found is not None:
+            return found
         message = f"no message has the id or the control id {asked[:64]!r}"
         raise Refused(message, 404)
 
@@ -113,12 +115,7 @@ class Api:
         found = await self.engine.read(queries.messages, Filter(control_id=value, limit=1))
         if not found:
             return None
-        first: int = found[0].id
-        for _ in range(_FURTHER):
-            before = await self.engine.read(queries_passing.origin, first)
-            if before is None:
-                break
-            first = before
+        first: int = await self.engine.read(queries_passing.beginning, found[0].id, _FURTHER)
         return first
 
     async def dead(self, request: Request) -> Any:
