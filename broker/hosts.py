@@ -2,10 +2,12 @@
 
 import ipaddress
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
+
+PORTS: Final = {"http": 80, "https": 443}  # that schemes imply
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 

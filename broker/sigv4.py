@@ -12,9 +12,10 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from broker.hosts import PORTS
+
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 _SAFE: Final = "-_.~"  # RFC 3986, 2.3: what is never encoded
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def canonical(method: str, url: str, headers: Mapping[str, str], digest: str) ->
 def host_of(url: str) -> str:
     """Return the Host header of a request, without the port where it is the usual one (RFC 9110, 7.2)."""
     parts = urlsplit(url)
-    usual = parts.port is None or parts.port == _PORTS.get(parts.scheme)
+    usual = parts.port is None or parts.port == PORTS.get(parts.scheme)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
     return host if usual else f"{host}:{parts.port}"

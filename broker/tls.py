@@ -79,7 +79,7 @@ class Tls:
         return self._context
 
     def _stamp(self) -> tuple[Any, ...]:
-        return tuple(_stamp_of(self._root / file) for file in files_of(self._spec).values())
+        return tuple(stamp_of(self._root / file) for file in files_of(self._spec).values())
 
 
 def build_tls(spec: TlsSpec | None, tools: "Tools", where: str) -> Tls | None:
@@ -101,7 +101,8 @@ def files_of(spec: TlsSpec) -> dict[str, str]:
     return {option: file for option, file in named.items() if file is not None}
 
 
-def _stamp_of(path: Path) -> tuple[int | None, int, int]:
+def stamp_of(path: Path) -> tuple[int | None, int, int]:
+    """Return what changes with a file, or with why it cannot be looked at."""
     try:
         found = path.stat()
     except OSError as error:

@@ -1,9 +1,8 @@
 """This module says of addresses that a FHIR server gives whether they are still its own."""
 
-from typing import Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
-_PORTS: Final = {"http": 80, "https": 443}
+from broker.hosts import PORTS
 
 
 def address_within(base: str, link: str) -> str:
@@ -30,13 +29,13 @@ def is_address(text: str) -> bool:
     """Say whether a text is an address of the web that can be asked."""
     try:
         parts = urlsplit(text)
-        return parts.scheme in _PORTS and bool(parts.hostname) and _is_plain(parts)
+        return parts.scheme in PORTS and bool(parts.hostname) and _is_plain(parts)
     except ValueError:
         return False
 
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
-    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+    return parts.scheme, parts.hostname, parts.port or PORTS.get(parts.scheme)
 
 
 def _is_plain(parts: SplitResult) -> bool:

@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field
 
 from broker.errors import MessageError
+from broker.hosts import PORTS
 from broker.spec import Seconds, Spec
 from broker.wire.strict_json import read_json
 from listeners.http_callers import is_one_of
@@ -227,7 +228,7 @@ def _is_of_twilio(request: Request, body: bytes, secrets: Sequence[str]) -> bool
 def _ports(url: str) -> tuple[str, str]:
     """Return an address without and with the port that its scheme implies; Twilio signs either."""
     parts = urlsplit(url)
-    port = {"https": 443, "http": 80}.get(parts.scheme, 0)
+    port = PORTS.get(parts.scheme, 0)
     host = parts.netloc.removesuffix(f":{port}")
     return parts._replace(netloc=host).geturl(), parts._replace(
         netloc=f"{host}:{port}" if parts.port in {None, port} else host

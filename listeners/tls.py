@@ -21,6 +21,7 @@ from zope.interface import implementer
 from broker.errors import NotReady
 from broker.handshake import in_words, is_about_us
 from broker.spec import Spec
+from broker.tls import stamp_of
 from broker.wire.header import Header
 from listeners.writing import write_now
 
@@ -150,14 +151,7 @@ class Certificates:
         return Peer(names, frozenset(pair for name in names for pair in self._senders.get(name.lower(), ())))
 
     def _stamp(self) -> tuple[Any, ...]:
-        stamps: list[tuple[int | None, int, int]] = []
-        for file in self._files:
-            try:
-                found = Path(file).stat()
-                stamps.append((found.st_ino, found.st_mtime_ns, found.st_size))
-            except OSError as error:
-                stamps.append((error.errno, 0, 0))
-        return tuple(stamps)
+        return tuple(stamp_of(Path(file)) for file in self._files)
 
     def _made(self) -> Any:
         self._look_at_files()

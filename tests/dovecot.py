@@ -3,9 +3,7 @@
 import contextlib
 import grp
 import imaplib
-import os
 import shutil
-import signal
 import tempfile
 import time
 from base64 import b64encode
@@ -17,7 +15,7 @@ import jwt
 
 from tests.certificates import Authority
 from tests.ports import free_port
-from tests.unprivileged import ACCOUNT, give, spawn
+from tests.unprivileged import ACCOUNT, end, give, spawn
 
 if TYPE_CHECKING:
     import subprocess
@@ -131,11 +129,8 @@ class Dovecot:
 
     def stop(self) -> None:
         """End it, and the connections that it serves."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        end(self._process)
+        self._process = None
 
     def remove(self) -> None:
         """End it and leave nothing behind."""

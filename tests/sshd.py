@@ -1,8 +1,6 @@
 """This module runs an OpenSSH server of the tests' own, which lets one key in and speaks SFTP."""
 
-import os
 import shutil
-import signal
 import socket
 import tempfile
 import time
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncssh
 
-from tests.unprivileged import ACCOUNT, give, spawn
+from tests.unprivileged import ACCOUNT, end, give, spawn
 
 if TYPE_CHECKING:
     import subprocess
@@ -65,10 +63,8 @@ class Sshd:
 
     def stop(self) -> None:
         """End it, and the connections that it serves."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        end(self._process)
+        self._process = None
 
     def remove(self) -> None:
         """End it and leave nothing behind."""

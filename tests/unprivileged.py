@@ -1,7 +1,9 @@
 """This module starts servers as whoever runs the tests or, since root would need a system's set-up, as nobody."""
 
+import contextlib
 import os
 import pwd
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,14 @@ def give(folder: Path) -> None:
     if not os.geteuid():
         for path in (folder, *folder.rglob("*")):
             os.chown(path, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+
+
+def end(process: subprocess.Popen[bytes] | None) -> None:
+    """End a server that was spawned, if one was, and the connections that it serves."""
+    if process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def spawn(command: Sequence[str | Path], log: Path) -> subprocess.Popen[bytes]:
