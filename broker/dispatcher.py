@@ -75,6 +75,7 @@ class Dispatcher:
         self._claim: asyncio.Future[Claims] | None = None  # that the store has not answered
         self._due: float | None = 0.0  # when the store has work next (POSIX); None: it has none
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0.0  # loop time
         self._is_running = False
 
     async def start(self) -> None:
@@ -190,9 +191,10 @@ class Dispatcher:
     def _sleep(self, seconds: float) -> None:
         at = self._loop.time() + seconds
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._rings_at <= at:
                 return
             self._timer.cancel()
+        self._rings_at = at  # a timer of uvloop's that is due at once does not say when it is
         self._timer = self._loop.call_at(at, self._rung)
 
     def _rung(self) -> None:

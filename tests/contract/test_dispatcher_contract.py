@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from broker import dispatcher, writes
 from broker.acts import unsend
@@ -397,3 +398,13 @@ async def test_a_stop_waits_for_a_claim_that_is_on_its_way_and_gives_up_on_what_
     await made.stop(5)
     assert await rig.states() == {"waiting": 3}
     assert script.sent == []
+
+
+async def test_timer_that_is_due_at_once_is_none_of_those_that_say_when(rig: Rig) -> None:
+    """On uvloop's loop, which the engine runs on."""
+    made = rig.add("main", Script())
+    made._loop = uvloop.new_event_loop()
+    for seconds in (0.0, 0.0, -1.0):
+        made._sleep(seconds)
+    assert not hasattr(made._timer, "when")
+    made._loop.close()
