@@ -21,12 +21,10 @@ from broker.notices import (
     CircuitOpened,
     CircuitProbed,
     CircuitReopened,
-    DeliveriesExpired,
     DestinationBusy,
 )
 from broker.rate import Rate
 from broker.retry import RetryPolicy
-from broker.units import Act
 from tests.dispatching import Rig, Script, rigged, sqlite
 
 _REFUSED = "store: SQLite refused a unit of work (TEST)"
@@ -159,38 +157,6 @@ async def test_a_destination_that_its_file_holds_gets_nothing(rig: Rig) -> None:
     assert (made.state, script.sent) == ("held", [])
 
 
-@pytest.mark.parametrize("first", [None, Retry("503")])
-async def test_what_is_past_its_age_when_it_would_be_sent_expires(rig: Rig, first: Retry | None) -> None:
-    """Whether it was tried before or not; what was refused surely has had no effect."""
-    script = Script()
-    script.outcomes += [first] if first else []
-    policy = RetryPolicy(attempts=0, first=500.0, max=500.0, expire=2.0)
-    await rig.deliver(1, arrived=time.time() - (0.0 if first else 60.0))
-    await rig.add("main", script, policy=policy).start()
-    await rig.ended({"expired": 1})
-    assert len(script.sent) == (1 if first else 0)
-    assert sum(notice.count for notice in rig.said if isinstance(notice, DeliveriesExpired)) == 1
-
-
-async def test_what_may_have_had_an_effect_is_tried_once_more_and_never_expires(rig: Rig) -> None:
-    script = Script()
-    script.outcomes += [Unknown("timed out")] * 50
-    policy = RetryPolicy(attempts=0, first=3.0, max=3.0, expire=2.0)
-    await rig.deliver(1)
-    await rig.add("main", script, policy=policy).start()
-    await rig.ended({"dead": 1})
-    assert len(script.sent) >= 2
-
-
-async def test_many_that_expired_do_not_stand_in_the_way_of_one_that_did_not(rig: Rig) -> None:
-    script = Script()
-    await rig.deliver(300, arrived=time.time() - 600)
-    (fresh,) = await rig.deliver(1, lane="fresh")
-    await rig.add("main", script, policy=RetryPolicy(expire=60.0)).start()
-    await rig.ended({"expired": 300, "delivered": 1})
-    assert [delivery.id for _, delivery in script.sent] == [fresh]
-
-
 @pytest.mark.parametrize(
     ("outcome", "state"), [(Rejected("422"), "dead"), (Retry("503"), "dead"), (None, "expired")], ids=str
 )
@@ -319,31 +285,6 @@ async def test_what_cannot_be_told_is_a_bug_that_stops_nothing(rig: Rig, monkeyp
     await rig.ended({"delivered": 2})
     await rig.until(lambda: count(rig, Bug) == 2)
     assert {notice.error for notice in rig.said if isinstance(notice, Bug)} == {"RuntimeError"}
-
-
-async def test_one_claim_looks_only_so_far_past_what_expired(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others get their turn; the next claim looks on."""
-    monkeypatch.setattr(writes, "_LOOKS", 2)
-    monkeypatch.setattr(writes, "_LOOK", 4)
-    await rig.deliver(20, arrived=time.time() - 600)
-    await rig.add("main", Script(), unknown="hold", policy=RetryPolicy(expire=60.0)).start()
-    await rig.ended({"expired": 20})
-    assert count(rig, DeliveriesExpired) >= 2
-
-
-async def test_a_replay_expires_by_the_time_since_it_was_tried_first(rig: Rig) -> None:
-    script = Script()
-    script.outcomes += [Rejected("no"), Retry("503")]
-    policy = RetryPolicy(attempts=0, first=500.0, max=500.0, expire=1.0)
-    (identifier,) = await rig.deliver(1)
-    made = rig.add("main", script, policy=policy)
-    await made.start()
-    await rig.ended({"dead": 1})
-    await asyncio.sleep(1.0)  # the message is older than `expire` now
-    await rig.store.act(Act(act="replay", ids=(identifier,), actor="ann", reason="", at=time.time()))
-    made.due()
-    await rig.ended({"expired": 1})
-    assert len(script.sent) == 2
 
 
 async def test_nothing_is_sent_before_it_is_started(rig: Rig) -> None:
