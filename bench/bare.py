@@ -12,7 +12,7 @@ from broker.notices import Notice
 from broker.parts import Tools
 from broker.seal import Sealer
 from broker.store import Store
-from broker.units import Accepted, NewMessage
+from broker.units import Accepted, Commit, NewMessage
 from console.reactor import run
 from listeners.mllp import MllpSpec
 
@@ -48,6 +48,10 @@ class BareIntake:
 
         self._store.accept(message, committed)
         return promise
+
+    def pass_on(self, _inbound: Inbound) -> Commit:
+        """Refuse."""
+        raise NotImplementedError
 
     async def conclude(self, *_asked: object) -> Conclusion:
         """Refuse."""

@@ -25,6 +25,8 @@ POINTS: Final = (
     "fallback.born",
     "record.updated",
     "record.committed",
+    "pass.accepted",
+    "pass.committed",
     "act.applied",
     "prm.before_commit",
     "prm.after_commit",

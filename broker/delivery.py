@@ -1,7 +1,10 @@
 """This module says what leaves us: one message for one destination (`Delivery`), and how that ended (`Outcome`)."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from broker.units import Commit
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen: those take five times as long to make
@@ -35,11 +38,15 @@ class Via(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """It took effect. ``reference`` is the other side's name for it; ``response`` is evidence (sealed when stored)."""
+    """It took effect. ``reference`` is the other side's name for it; ``response`` is evidence (sealed when stored).
+
+    With ``commit`` it takes effect in the engine's own store, with the record of it: that is what commits both.
+    """
 
     reference: str = ""
     response: bytes = field(default=b"", repr=False)
     via: Via | None = field(default=None, compare=False)
+    commit: "Commit | None" = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,11 @@ class Report:
     state: str
     code: str = ""
     at: float = 0.0
+
+
+def evidence(reference: str, response: bytes = b"") -> bytes:
+    """Return what the other side said, as it is sealed with the attempt: a reference, a blank line, the response."""
+    return reference.encode() + b"\n\n" + response if reference or response else b""
 
 
 Outcome = Delivered | Retry | Unknown | Rejected | Suppressed

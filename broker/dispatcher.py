@@ -9,13 +9,13 @@ in memory when the gate shuts goes back to the store.
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from broker.acts import Interrupted, unsend
 from broker.channel import RoutePlan
 from broker.crash import crash_point
-from broker.delivery import Delivery, Outcome, Unknown
+from broker.delivery import Delivered, Delivery, Outcome, Unknown
 from broker.errors import StoreError, StoreFatal
 from broker.gate import Change, Gate
 from broker.notices import (
@@ -32,7 +32,7 @@ from broker.notices import (
 )
 from broker.seal import Sealer
 from broker.store import Store
-from broker.units import Claim, Claimed, Claims, Placed, Recorded
+from broker.units import Claim, Claimed, Claims, Commit, Placed, Recorded
 from broker.verdict import plain, recorded
 
 _READY: Final = 1024  # deliveries of a destination that may wait in memory
@@ -291,33 +291,46 @@ class Dispatcher:
             for claimed, outcome in zip(batch, outcomes, strict=True)
         ]
         self._judge(outcomes)
-        end = self._conclude(records, ended - started)
+        commits = {
+            unit.id: outcome.commit
+            for unit, outcome in zip(records, outcomes, strict=True)
+            if isinstance(outcome, Delivered) and outcome.commit is not None
+        }
+        end = self._conclude(records, commits, ended - started)
         if self.plan.batch > 1:
             await end  # meanwhile the next batch gathers: fewer and larger ones cost less
         else:
             self._do(end)  # the concurrency limits what is on the wire, not what waits for the disk
 
-    async def _conclude(self, records: Sequence[Recorded], seconds: float) -> None:
-        await self._record(records)
+    async def _conclude(self, records: Sequence[Recorded], commits: Mapping[int, Commit], seconds: float) -> None:
+        await self._record(records, commits)
         self._tell(records, seconds)
 
-    async def _record(self, records: Sequence[Recorded]) -> None:
+    async def _record(self, records: Sequence[Recorded], commits: Mapping[int, Commit]) -> None:
         routes: set[int] = set()
-        for unit, told in zip(records, await self._store.record(records), strict=True):
+        for unit, told in await self._committed(records, commits):
             if not isinstance(told, Exception):
                 self._concluded(unit)
                 routes |= self._settle(unit, told)
             elif not isinstance(told, StoreFatal):  # then the engine stops, and says why
                 error = str(told) if isinstance(told, StoreError) else type(told).__name__
                 self._notify(Bug(where=f"record {unit.id}", error=error))
-                self._do(self._record_again(unit))
+                self._do(self._record_again(unit, commits))
         if routes:
             self._woken(frozenset(routes))
 
-    async def _record_again(self, unit: Recorded) -> None:
+    async def _committed(
+        self, records: Sequence[Recorded], commits: Mapping[int, Commit]
+    ) -> Sequence[tuple[Recorded, Sequence[int] | Exception]]:
+        joined = [commits[unit.id](unit) for unit in records if unit.id in commits]
+        alone = [unit for unit in records if unit.id not in commits] if commits else records
+        told = await self._store.record(alone)
+        return [*zip(alone, told, strict=True), *await asyncio.gather(*joined)]
+
+    async def _record_again(self, unit: Recorded, commits: Mapping[int, Commit]) -> None:
         """Give the store once more what it refused, without what the other side said: the state must come true."""
         await asyncio.sleep(_AGAIN)
-        await self._record([plain(unit)])
+        await self._record([plain(unit)], commits)
 
     def _settle(self, unit: Recorded, told: Sequence[int]) -> set[int]:
         if unit.due_at is None:

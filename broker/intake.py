@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from broker.crash import crash_point
 from broker.delivery import Report
@@ -18,10 +18,11 @@ from broker.notices import ControlIdReused, MessagesAccepted, Notice
 from broker.notices import Quarantined as QuarantinedNotice
 from broker.notices_pressure import QuarantineDropped, QuarantineFull
 from broker.notices_texts import DeliveryReported
+from broker.passing import named_after
 from broker.pressure import Pressure
 from broker.seal import Sealer
 from broker.store import Store
-from broker.units import Accepted, NewMessage, Quarantine
+from broker.units import Accepted, Commit, NewMessage, Passed, Quarantine, Recorded
 from broker.writes_quarantine import ENTRY
 from broker.writes_reports import note_reports
 
@@ -88,6 +89,32 @@ class StoreIntake:
         self._store.accept(message, lambda told: self._committed(door, message, told, promise))
         return self._after_the_steps(promise, inbound.on_stored) if inbound.waits else promise
 
+    def pass_on(self, inbound: Inbound) -> Commit:
+        """Return what commits a message with the delivery that it is; see `broker.parts.Intake`."""
+        door = self._doors[inbound.channel]
+        message = self._read(inbound, door)
+        self.pressure.take(len(inbound.body))
+        return lambda recorded: self._pass_on(door, message, recorded)
+
+    def _pass_on(
+        self, door: Door, message: NewMessage, recorded: Recorded
+    ) -> "asyncio.Future[tuple[Recorded, Sequence[int] | Exception]]":
+        # It gets its id as late as this: a channel that reads on from the store does so in the order of ids, and would
+        # overlook what was committed later than others under an earlier one.
+        message = message._replace(id=self._ids.next())
+        promise: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def committed(told: tuple[Accepted, Sequence[int]] | Exception) -> None:
+            if isinstance(told, Exception):
+                promise.set_result((recorded, told))  # it will be tried again, so its place is kept
+                return
+            accepted, due = told
+            self._taken(door, message, accepted)
+            promise.set_result((named_after(recorded, accepted.id), due))
+
+        self._store.pass_on(Passed(recorded, message), committed)
+        return promise
+
     def _after_the_steps(
         self, stored: "asyncio.Future[Receipt]", on_stored: Callable[[Receipt], None] | None
     ) -> "asyncio.Future[Receipt]":
@@ -134,16 +161,21 @@ class StoreIntake:
     def _committed(
         self, door: Door, message: NewMessage, told: Accepted | Exception, promise: "asyncio.Future[Receipt]"
     ) -> None:
-        self.pressure.give(len(message.body))
         if isinstance(told, Accepted):
-            if not told.duplicate:
-                door.hand_over(message.id, message.received_at, message.body)
-            self._note(door.name, told)
+            self._taken(door, message, told)
             if not promise.done():
                 promise.set_result(Receipt(message_id=told.id, duplicate=told.duplicate))
-        elif not promise.done():
+            return
+        self.pressure.give(len(message.body))
+        if not promise.done():
             text = str(told) if isinstance(told, StoreError) else "the message could not be stored; send it again"
             promise.set_exception(NotAccepted(text, code="AE", condition=207))
+
+    def _taken(self, door: Door, message: NewMessage, accepted: Accepted) -> None:
+        self.pressure.give(len(message.body))
+        if not accepted.duplicate:
+            door.hand_over(message.id, message.received_at, message.body)
+        self._note(door.name, accepted)
 
     def _note(self, channel: str, accepted: Accepted) -> None:
         if accepted.reused:

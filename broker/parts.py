@@ -11,6 +11,7 @@ from broker.formats.reading import Format
 from broker.message import Conclusion, Document, Filtered, Inbound, Receipt
 from broker.notices import Notice
 from broker.pressure import Pressure
+from broker.units import Commit
 
 
 class Listener(Protocol):
@@ -36,6 +37,12 @@ class Intake(Protocol):
 
     def accept(self, inbound: Inbound) -> Future[Receipt]:
         """Resolve after the commit that holds the message, or fail with `NotAccepted`."""
+
+    def pass_on(self, inbound: Inbound) -> Commit:
+        """Read a message that a delivery is to become, and return what commits both together.
+
+        Raises `NotAccepted`, and `KeyError` where its channel does not run.
+        """
 
     async def conclude(self, channel: str, message: int, destination: str = "") -> Conclusion:
         """Return how the steps of a committed message ended or, with a destination, its delivery there.

@@ -1,8 +1,10 @@
-"""This module names whom a message came from that one channel passed on to another."""
+"""This module names what one channel passes on to another: there, whom it came from; here, what it became."""
 
 from typing import Final
 
+from broker.delivery import evidence
 from broker.ids import message_of, read_or_none, show
+from broker.units import Recorded
 
 _PREFIX: Final = "channel:"
 
@@ -20,3 +22,8 @@ def passer_of(peer: str) -> str:
 def origin_of(peer: str) -> int | None:
     """Return the id of the message that a peer names, where another channel of ours passed it on."""
     return read_or_none(peer.rpartition("/")[2]) if peer.startswith(_PREFIX) else None
+
+
+def named_after(recorded: Recorded, message: int) -> Recorded:
+    """Return the record of a delivery with the message that it became as the other channel's name for it."""
+    return recorded._replace(detail=evidence(show(message)))

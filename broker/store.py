@@ -18,7 +18,20 @@ from broker.link import Link
 from broker.notices import Bug, Committed, Notice
 from broker.seal import Sealer
 from broker.sql import Connection, connect
-from broker.units import Accepted, Act, Claim, Claimed, Claims, Done, Finished, NewMessage, Placed, Quarantine, Recorded
+from broker.units import (
+    Accepted,
+    Act,
+    Claim,
+    Claimed,
+    Claims,
+    Done,
+    Finished,
+    NewMessage,
+    Passed,
+    Placed,
+    Quarantine,
+    Recorded,
+)
 
 # Takes the value of the item at a place of a unit, or why it was not committed; says whether more is to come.
 _Told = Callable[[int, Any], bool | None]
@@ -82,6 +95,14 @@ class Store:
     def record(self, recorded: Sequence[Recorded]) -> "asyncio.Future[list[Sequence[int] | Exception]]":
         """Commit how attempts ended: for each, the routes that have work due because of it and of its group."""
         return self._all("record", [tuple(unit) for unit in recorded], lambda _place, value: value)
+
+    def pass_on(self, passed: Passed, told: Callable[[tuple[Accepted, Sequence[int]] | Exception], None]) -> None:
+        """Commit a message with the record of the delivery that it was; ``told`` is called as by `accept`.
+
+        It gets what became of the message, and the routes that have work due because of the record.
+        """
+        item = (tuple(passed.recorded), tuple(passed.message))
+        self._hand_over("pass", (item,), lambda _place, value: told(_passed(value)))
 
     def claim(self, claim: Claim) -> "asyncio.Future[Claims]":
         """Take due heads of lanes and mark them as sending."""
@@ -235,6 +256,10 @@ def _resolve(future: "asyncio.Future[Any]", value: Any) -> None:
 
 def _accepted(value: Any) -> Accepted | Exception:
     return value if isinstance(value, Exception) else Accepted(*value)
+
+
+def _passed(value: Any) -> tuple[Accepted, Sequence[int]] | Exception:
+    return value if isinstance(value, Exception) else (Accepted(*value[0]), value[1])
 
 
 def _placed(finished: Finished, values: Any) -> list[Placed]:

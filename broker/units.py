@@ -5,11 +5,15 @@ either; they are not frozen because Python makes frozen dataclasses five times s
 message.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from broker.delivery import Delivery
 from broker.limits import Limits
+
+if TYPE_CHECKING:
+    from asyncio import Future
 
 
 def _brief(unit: Any) -> str:
@@ -114,6 +118,21 @@ class Recorded(NamedTuple):
 
     def __repr__(self) -> str:  # noqa: D105 - see `_brief`
         return _brief(self)
+
+
+class Passed(NamedTuple):
+    """A delivery to another channel, and the message there that it becomes: both are committed, or neither is."""
+
+    recorded: Recorded
+    message: NewMessage
+
+    def __repr__(self) -> str:  # noqa: D105 - see `_brief`
+        return _brief(self.message)
+
+
+# Commits a record together with what the delivery did in the store. Resolves with the record as it is there, and what
+# `broker.store.Store.record` would say of it; never fails.
+Commit = Callable[[Recorded], "Future[tuple[Recorded, Sequence[int] | Exception]]"]
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """This module decides what follows from an attempt: the delivery's next state, and when it is tried again."""
 
 from broker.channel import RoutePlan
-from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown
+from broker.delivery import Delivered, Outcome, Rejected, Retry, Suppressed, Unknown, evidence
 from broker.ids import time_of
 from broker.units import Claimed, Recorded
 
@@ -26,7 +26,7 @@ def recorded(
         due_at=due,
         reason=None if isinstance(outcome, Delivered) else outcome.reason,
         location=outcome.location or None if isinstance(outcome, Rejected) else None,
-        detail=_detail(outcome),
+        detail=evidence(outcome.reference if isinstance(outcome, Delivered) else "", outcome.response),
         via=tuple(outcome.via) if outcome.via is not None else None,
     )
 
@@ -53,12 +53,6 @@ def _began(claimed: Claimed) -> float:
     if claimed.spent == claimed.delivery.attempt:
         return time_of(claimed.delivery.id)
     return claimed.delivery.first_at
-
-
-def _detail(outcome: Outcome) -> bytes:
-    """Return what the other side said, as it is sealed with the attempt: a reference, a blank line, the response."""
-    reference = outcome.reference.encode() if isinstance(outcome, Delivered) else b""
-    return reference + b"\n\n" + outcome.response if reference or outcome.response else b""
 
 
 def plain(unit: Recorded) -> Recorded:

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from broker import writes
+from broker import writes, writes_passing
 from broker.crash import crash_point
 from broker.errors import NotReady, StoreError, StoreFatal, StoreUnavailable
 from broker.keys import Keys
 from broker.line import Line
 from broker.seal import Sealer
 from broker.sql import Connection, connect
-from broker.units import Claim, Finished, NewDelivery, NewMessage, Quarantine, Recorded
+from broker.units import Claim, Finished, NewDelivery, NewMessage, Passed, Quarantine, Recorded
 from broker.writes_quarantine import Rooms
 
 _GROUP: Final = 512  # most items in one transaction
@@ -100,9 +100,14 @@ def _finished(values: tuple[Any, ...]) -> Finished:
     return Finished._make((*values[:-1], tuple(map(NewDelivery._make, values[-1]))))
 
 
+def _passed(values: tuple[Any, ...]) -> Passed:
+    return Passed(Recorded._make(values[0]), NewMessage._make(values[1]))
+
+
 _READ: Final[dict[str, Callable[[Any], Any]]] = {
     "accept": NewMessage._make,
     "finish": _finished,
+    "pass": _passed,
     "record": Recorded._make,
     "claim": Claim._make,
     "quarantine": Quarantine._make,
@@ -173,6 +178,7 @@ class Writer:
         self._refuse([entry for entry in group if entry.kind == "accept"], error)
         self._rooms.forget()
         time.sleep(_PAUSE)
+        self._guard(lambda: self._keys.load(self._connection))  # what was passed on may be there already
         rest = [entry for entry in group if entry.kind != "accept"]
         if rest:
             self.commit(rest)
@@ -212,6 +218,11 @@ class Writer:
     def _finish(self, items: list[Finished], counts: writes.Counts) -> Sequence[Any]:
         return writes.finish(self._connection, self._sealer, items, counts)
 
+    def _pass(self, items: list[Passed], counts: writes.Counts) -> Sequence[Any]:
+        accepted, fresh, due = writes_passing.pass_on(self._connection, self._sealer, self._keys, items, counts)
+        self._fresh = [*self._fresh, *fresh]
+        return [(tuple(one), tuple(due)) for one in accepted]
+
     def _record(self, items: list[Recorded], counts: writes.Counts) -> Sequence[Any]:
         due = tuple(writes.record(self._connection, self._sealer, items, counts))
         return [due] * len(items)
@@ -230,6 +241,7 @@ class Writer:
     # The order in which a group is applied: what an attempt's end sets free can be claimed in the same group.
     _KINDS: Final = (
         ("accept", _accept),
+        ("pass", _pass),
         ("finish", _finish),
         ("record", _record),
         ("claim", _claim),
@@ -241,6 +253,7 @@ class Writer:
 _COMMITTED: Final = {
     "accept": "accept.committed",
     "finish": "finish.committed",
+    "pass": "pass.committed",
     "claim": "claim.committed",
     "record": "record.committed",
 }

@@ -1,7 +1,6 @@
 """This module passes messages on to another channel of the same engine, which takes each of them once.
 
-The other channel keeps the message under the delivery's idempotency key before the delivery counts as delivered, so a
-delivery that is repeated after a crash is a duplicate there, and has no second effect.
+The message there and the end of the delivery here are committed in one transaction: there is neither without the other.
 """
 
 import time
@@ -13,7 +12,6 @@ from pydantic import Field
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry
 from broker.errors import NotAccepted, StepError
-from broker.ids import show
 from broker.message import Inbound
 from broker.passing import passed_by
 from broker.spec import DestinationSpec, Escape, Template
@@ -87,9 +85,9 @@ class OtherChannel:
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """Hand in one message after the other."""
-        return [await self._send(delivery) for delivery in deliveries]
+        return [self._send(delivery) for delivery in deliveries]
 
-    async def _send(self, delivery: Delivery) -> Outcome:
+    def _send(self, delivery: Delivery) -> Outcome:
         inbound = Inbound(
             channel=self.to,
             body=delivery.request,
@@ -98,10 +96,9 @@ class OtherChannel:
             key=delivery.key.encode(),
         )
         try:
-            receipt = await self.intake.accept(inbound)
+            return Delivered(commit=self.intake.pass_on(inbound))
         except NotAccepted as refusal:
             reason = f"channel {self.to}: did not take the message ({refusal})"
             return Retry(reason) if refusal.is_ours else Rejected(reason, location=refusal.location)
         except KeyError:
             return Retry(f"channel {self.to}: it does not run")
-        return Delivered(reference=show(receipt.message_id))

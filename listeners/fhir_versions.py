@@ -9,6 +9,7 @@ from broker.delivery import Report
 from broker.formats.rows import unpack
 from broker.message import Conclusion, Inbound, Receipt
 from broker.parts import Intake
+from broker.units import Commit
 from listeners.fhir_version import version_key
 
 
@@ -27,6 +28,10 @@ class Versions:
         """Resolve after the commit that holds the resource, or fail with `NotAccepted`."""
         body = unpack(inbound.body)[1].rstrip(b"\r\n")
         return self._intake.accept(replace(inbound, body=body, key=self._key(body), key_decides=True))
+
+    def pass_on(self, inbound: Inbound) -> Commit:
+        """Return what commits a message together with the delivery that it is."""
+        return self._intake.pass_on(inbound)
 
     def _key(self, body: bytes) -> bytes:
         try:

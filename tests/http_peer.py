@@ -20,6 +20,7 @@ from broker.message import Conclusion, Ended, Inbound, Receipt
 from broker.parts import Tools
 from broker.spec import ListenerSpec
 from config.callers import CallerSpec
+from tests.intake import NoIntake
 
 if TYPE_CHECKING:
     from broker.notices import Notice
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 FORMATS: Mapping[str, Format] = {"json": Json(), "fhir": Json(fhir=True), "hl7": Hl7(), "text": Text()}
 
 
-class Kept:
+class Kept(NoIntake):
     """An intake that keeps messages in memory a little later, reads them as the engine does, and knows them again."""
 
     def __init__(self, form: Format) -> None:

@@ -7,12 +7,16 @@ if TYPE_CHECKING:
 
     from broker.delivery import Report
     from broker.message import Conclusion, Inbound, Receipt
+    from broker.units import Commit
 
 
 class NoIntake:
     """Fails whoever uses it; see `broker.parts.Intake`."""
 
     def accept(self, inbound: "Inbound") -> "Future[Receipt]":
+        raise NotImplementedError
+
+    def pass_on(self, inbound: "Inbound") -> "Commit":
         raise NotImplementedError
 
     async def conclude(self, _channel: str, message: int, destination: str = "") -> "Conclusion":

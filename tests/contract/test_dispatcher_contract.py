@@ -25,6 +25,7 @@ from broker.notices import (
 )
 from broker.rate import Rate
 from broker.retry import RetryPolicy
+from broker.units import Recorded
 from tests.dispatching import Rig, Script, rigged, sqlite
 
 _REFUSED = "store: SQLite refused a unit of work (TEST)"
@@ -349,3 +350,31 @@ async def test_timer_that_is_due_at_once_is_none_of_those_that_say_when(rig: Rig
         made._sleep(seconds)
     assert not hasattr(made._timer, "when")
     made._loop.close()
+
+
+async def test_what_a_delivery_commits_itself_is_never_recorded_without_it(rig: Rig) -> None:
+    """Where the store refuses it, it is committed again, and the delivery has not ended until then."""
+    tried: list[Recorded] = []
+
+    def commit(recorded: Recorded) -> "asyncio.Future[tuple[Recorded, Any]]":
+        tried.append(recorded)
+        if len(tried) > 1:
+            return asyncio.ensure_future(both(recorded))
+        promise: asyncio.Future[tuple[Recorded, Any]] = asyncio.get_running_loop().create_future()
+        promise.set_result((recorded, StoreError(_REFUSED)))
+        return promise
+
+    async def both(recorded: Recorded) -> tuple[Recorded, Any]:
+        assert await rig.states() == {"sending": 1}
+        named = recorded._replace(detail=b"there\n\n")
+        (due,) = await rig.store.record([named])
+        return named, due
+
+    script = Script()
+    script.outcomes.append(Delivered(commit=commit))
+    await rig.deliver(1)
+    await rig.add("main", script).start()
+    await rig.ended({"delivered": 1})
+    assert len(tried) == 2
+    assert [unit.detail for unit in rig.concluded] == [b"there\n\n"]
+    assert count(rig, Bug) == 1

@@ -1,12 +1,23 @@
 """This module checks on each database what the intake takes for a message that came before."""
 
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from broker.errors import StoreUnavailable
 from broker.formats.reading import no_index
 from broker.formats.tree import Json
+from broker.ids import show
 from broker.intake import Door, StoreIntake
 from broker.message import Inbound, Receipt
+from broker.migrate import migrate
 from broker.notices import ControlIdReused
+from broker.sql import Sqlite
+from broker.store import Store
+from broker.units import Recorded
 from tests.filling import SEALER, Filling
 
 if TYPE_CHECKING:
@@ -41,3 +52,91 @@ async def test_key_decides_where_a_listener_says_so(filling: Filling) -> None:
     assert not (await accept(b'{"attempt": 2}', b"e3", key_decides=False)).duplicate
     assert sum(isinstance(one, ControlIdReused) for one in notices) == 1
     assert len(handed) == 6
+
+
+class Behind:
+    """An intake with one channel, ``behind``, to which deliveries of another are passed on."""
+
+    def __init__(self, filling: Filling) -> None:
+        self.filling = filling
+        self.handed: list[int] = []
+        self.intake = StoreIntake(filling.store, SEALER, filling.ids, lambda _notice: None)
+
+    async def open(self) -> None:
+        """Register it."""
+        self.number = (await self.filling.store.register("behind", "digest-2", "{}", [])).channel
+        hand_over: Callable[[int, float, bytes], None] = lambda message, _at, _body: self.handed.append(message)  # noqa: E731
+        self.intake.admit(Door(number=self.number, name="behind", format=Json(), index=no_index, hand_over=hand_over))
+
+    async def pass_on(self, message: int) -> tuple[Recorded, Sequence[int] | Exception]:
+        """Pass on what the first delivery of a message is."""
+        commit = self.intake.pass_on(Inbound(channel="behind", body=b"{}", key=b"k1"))
+        assert self.intake.pressure.waiting > 0
+        registered = self.filling.registered
+        route = registered.routes["prm"]
+        ended = Recorded(
+            message + 1, registered.channel, route, message, 1, 1.0, 2.0, "delivered", "delivered", open=False
+        )
+        told = await commit(ended)
+        assert self.intake.pressure.waiting == 0
+        return told
+
+    async def kept(self) -> list[int]:
+        """Return the ids of its messages."""
+        rows = await self.filling.store.read(
+            lambda connection: connection.rows("SELECT id FROM message WHERE channel_id = ?", (self.number,))
+        )
+        return [row[0] for row in rows]
+
+    async def delivered(self) -> int:
+        """Return how many deliveries were delivered."""
+        rows = await self.filling.store.read(
+            lambda connection: connection.rows("SELECT count(*) FROM delivery WHERE state = 'delivered'")
+        )
+        return int(rows[0][0])
+
+
+async def test_what_is_passed_on_is_committed_with_the_end_of_its_delivery(filling: Filling) -> None:
+    """Under a key that is known already the delivery ends all the same, named after the message that is there."""
+    behind = Behind(filling)
+    await behind.open()
+    for number in range(2):
+        message = await filling.receive(f"C{number}")
+        await filling.finish(message)
+        recorded, due = await behind.pass_on(message)
+        assert not isinstance(due, Exception)
+        assert set(due) == {filling.registered.routes["ehr"]}  # it waited for this one
+        assert recorded.detail == show(behind.handed[0]).encode() + b"\n\n"
+        assert await behind.delivered() == number + 1
+    assert behind.handed == await behind.kept()
+    assert len(behind.handed) == 1
+
+
+async def test_commit_of_which_nobody_heard_passes_on_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'handoff.db'}"
+    migrate(url)
+    store = Store(url, SEALER, lambda _notice: None, inside=True)
+    await store.open()
+    try:
+        behind = Behind(Filling(store, await store.register("adt", "digest-1", "{}", ["prm", "ehr"])))
+        await behind.open()
+        message = await behind.filling.receive("C1")
+        await behind.filling.finish(message)
+        whole, deaf = Sqlite.transaction, [True]
+
+        @contextlib.contextmanager
+        def transaction(connection: Sqlite) -> Iterator[None]:
+            with whole(connection):
+                yield
+            if deaf and deaf.pop():
+                raise StoreUnavailable("it went away after the commit")
+
+        monkeypatch.setattr(Sqlite, "transaction", transaction)
+        recorded, due = await behind.pass_on(message)
+        assert not isinstance(due, Exception)
+        assert not deaf
+        assert behind.handed == await behind.kept()
+        assert recorded.detail == show(behind.handed[0]).encode() + b"\n\n"
+        assert await behind.delivered() == 1
+    finally:
+        await store.close()

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.timeout(120)
 ELSEWHERE: Final = (
     "fallback.born",
     "act.applied",
-    *[point for point in POINTS if point.startswith(("batch.", "file.", "poll."))],
+    *[point for point in POINTS if point.startswith(("batch.", "file.", "pass.", "poll."))],
 )
 
 

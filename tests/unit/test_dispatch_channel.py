@@ -1,23 +1,27 @@
 """Channels that pass messages on: what the other one gets, and what its answer means."""
 
-import asyncio
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry
 from broker.errors import NotAccepted, StepError
 from broker.ids import show
-from broker.message import Document, Inbound, Receipt
+from broker.message import Document, Inbound
 from broker.notices import ListenerStarted, Notice
 from broker.parts import Tools
+from broker.units import Commit, Recorded
 from broker.wire.er7 import Message
 from dispatch.channel import ChannelOutSpec
 from listeners.channel import ChannelInSpec
 from tests.intake import NoIntake
 from tests.project import CHANNEL, Project
 from transforms.kit import Kit
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
 
 RAW = b"MSH|^~\\&|E|M|X|Y|1||ADT^A08|C1|P|2.5.1\rPID|1||0012||Okafor\r"
 ID = 5 << 22
@@ -30,16 +34,15 @@ class Intake(NoIntake):
         self.got: list[Inbound] = []
         self.refusal = refusal
 
-    def accept(self, inbound: Inbound) -> "asyncio.Future[Receipt]":
-        if isinstance(self.refusal, KeyError):
+    def pass_on(self, inbound: Inbound) -> Commit:
+        if self.refusal is not None:
             raise self.refusal
         self.got.append(inbound)
-        promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        if self.refusal is not None:
-            promise.set_exception(self.refusal)
-        else:
-            promise.set_result(Receipt(message_id=7 << 22))
-        return promise
+        return self.commit
+
+    def commit(self, recorded: Recorded) -> "asyncio.Future[tuple[Recorded, Sequence[int] | Exception]]":
+        """Never be asked to: whoever sends it does not commit it."""
+        raise AssertionError(recorded)
 
     def quarantine(self, *_: object) -> None:
         """Never be asked to."""
@@ -58,7 +61,9 @@ async def send(intake: Intake) -> Outcome:
 
 async def test_other_channel_gets_the_message_under_the_key_and_from_whom() -> None:
     intake = Intake()
-    assert await send(intake) == Delivered(reference=show(7 << 22))
+    outcome = await send(intake)
+    assert isinstance(outcome, Delivered)
+    assert outcome.commit == intake.commit
     (got,) = intake.got
     assert (got.channel, got.body, got.key, got.peer) == ("east", RAW, b"k1", f"channel:west/{show(ID)}")
     assert got.received_at > 0
