@@ -11,6 +11,8 @@ PORTS: Final = {"http": 80, "https": 443}  # that schemes imply
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_SITE: Final = 64  # bits of an IPv6 address that its owner cannot choose (RFC 4291, section 2.5.4)
+
 
 def is_loopback(host: str) -> bool:
     """Tell whether a host name or address is this machine's loopback."""
@@ -29,13 +31,35 @@ def networks(texts: Sequence[str]) -> tuple[IpNetwork, ...]:
 
 def is_within(host: str, allowed: Sequence[IpNetwork]) -> bool:
     """Tell whether an address is in one of the networks; IPv4 that came over IPv6 counts as IPv4."""
+    address = _address(host)
+    if address is None:
+        return False
+    return any(address.version == network.version and address in network for network in allowed)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an address, as IPv4 where it is that within IPv6; None for what is no address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return any(address.version == network.version and address in network for network in allowed)
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def host_of(peer: str) -> str:
+    """Return the part of a peer that stays the same when it connects again, or when its next line is read."""
+    host, _, number = peer.rpartition(":")
+    return host if host and number.isdecimal() else peer
+
+
+def source_of(host: str) -> str:
+    """Return what one machine cannot change of its address: all of it, of IPv6 the network; "" for what is none."""
+    address = _address(host.strip("[]"))
+    if address is None:
+        return ""
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(ipaddress.IPv6Network((int(address), _SITE), strict=False))
 
 
 def _network(value: str) -> str:

@@ -27,7 +27,7 @@ from broker.writes_quarantine import ENTRY
 from broker.writes_reports import note_reports
 
 _KEPT: Final = 65_536  # bytes of a quarantined body that are kept
-_FULL: Final = "older ones made room for newer ones"
+_FULL: Final = "they made room for others"
 
 # Called on the loop in the order of commits: id, received at, body.
 HandOver = Callable[[int, float, bytes], None]

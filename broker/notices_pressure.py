@@ -33,7 +33,7 @@ class SpaceLow(Notice):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantineFull(Notice):
-    """What a channel keeps in quarantine has reached ``limit`` (bytes); from here on the oldest goes. Told once."""
+    """A channel's quarantine has reached ``limit`` (bytes); from here on who holds most loses the oldest. Told once."""
 
     level: ClassVar[str] = "warning"
     channel: str
@@ -42,7 +42,7 @@ class QuarantineFull(Notice):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantineDropped(Notice):
-    """So many entries of the quarantine were deleted for newer ones, or not kept at all; ``reason`` says which."""
+    """So many entries of the quarantine were deleted for others, or not kept at all; ``reason`` says which."""
 
     level: ClassVar[str] = "debug"
     channel: str

@@ -109,7 +109,7 @@ class Store:
         return self._one("claim", tuple(claim), lambda value: self._claims(claim.route, value))
 
     def quarantine(self, quarantine: Quarantine) -> "asyncio.Future[int]":
-        """Commit bytes that never became a message: how many older ones had to go for them."""
+        """Commit bytes that never became a message: how many others had to go for them."""
         return self._one("quarantine", tuple(quarantine), lambda value: value)
 
     def act(self, act: Act) -> "asyncio.Future[Done]":

@@ -28,7 +28,8 @@ class IntakeSpec(Spec):
     quarantine: Bytes = Field(
         default=Limits().quarantine,
         ge=1024**2,
-        description="What each channel keeps of what never became a message; beyond it the oldest goes.",
+        description="What each channel keeps of what never became a message; beyond it, who holds most of it loses the "
+        "oldest.",
     )
 
     def limits(self) -> Limits:

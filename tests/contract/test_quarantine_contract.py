@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
@@ -26,16 +27,23 @@ SEALED = len(SEALER.seal("quarantine", 1, bytes(SIZE)))
 ROOM = 16 * (SEALED + ENTRY)  # bytes of sixteen entries; 14 of them are left when it has been passed
 
 
-def junk(filling: Filling, channel: int, room: int = ROOM) -> Quarantine:
+def junk(filling: Filling, channel: int, room: int = ROOM, peer: str = "p") -> Quarantine:
     """Return something to keep."""
     return Quarantine(
-        id=filling.ids.next(), channel=channel, at=1.0, peer="p", reason="junk", size=SIZE, body=bytes(SIZE), room=room
+        id=filling.ids.next(), channel=channel, at=1.0, peer=peer, reason="junk", size=SIZE, body=bytes(SIZE), room=room
     )
+
+
+async def keep(filling: Filling, peers: Iterable[str], room: int = ROOM) -> list[int]:
+    """Keep something of each of these peers, in their order; return the ids."""
+    units = [junk(filling, filling.registered.channel, room, peer) for peer in peers]
+    await asyncio.gather(*map(filling.store.quarantine, units))
+    return [unit.id for unit in units]
 
 
 async def kept(filling: Filling) -> list[int]:
     """Return the ids of what is kept, the oldest first."""
-    return sorted(row.id for row in await filling.read(queries.quarantined))
+    return sorted(row.id for row in await filling.read(queries.quarantined, queries.LAST, queries.MOST))
 
 
 async def test_oldest_go_when_a_channel_has_no_room_and_others_keep_theirs(filling: Filling) -> None:
@@ -56,6 +64,56 @@ async def test_oldest_go_when_a_channel_has_no_room_and_others_keep_theirs(filli
     assert left == [quiet.id, *(unit.id for unit in flood[-(len(left) - 1) :])]
 
 
+async def test_peer_that_floods_pushes_out_its_own(filling: Filling) -> None:
+    early = await keep(filling, [f"10.0.0.1:{port}" for port in range(3)])
+    flood = [f"10.0.0.9:{port}" for port in range(30)]
+    await keep(filling, flood)
+    late = await keep(filling, [f"[2001:db8::{port}]:4000" for port in range(3)])
+    last = await keep(filling, flood)
+    left = await kept(filling)
+    assert [one for one in left if one in {*early, *late}] == [*early, *late]
+    assert 14 <= len(left) <= 16
+    assert left[6:] == last[6 - len(left) :]
+
+
+async def test_oldest_of_who_floods_are_found_behind_many_of_others(filling: Filling) -> None:
+    room = 60 * ROOM  # of 960 entries
+    quiet = await keep(filling, [f"10.0.0.{host}:1" for host in range(1, 11)] * 52, room)
+    flood = await keep(filling, [f"10.0.1.1:{port}" for port in range(500)], room)
+    left = await kept(filling)
+    assert left == [*quiet, *flood[len(quiet) - len(left) :]]
+    assert 840 <= len(left) <= 960
+
+
+async def test_two_that_flood_share_what_others_leave(filling: Filling) -> None:
+    quiet = await keep(filling, ["10.0.0.1:1"])
+    await keep(filling, [f"10.0.0.8:{port}" for port in range(15)])
+    await keep(filling, [f"[2001:db8::{port:x}]:4000" for port in range(40)])  # one machine has all of a network
+    peers = Counter([row.peer.rpartition(":")[0][:9] for row in await filling.read(queries.quarantined)])
+    assert set(await kept(filling)) >= set(quiet)
+    assert peers["10.0.0.8"] >= 6
+    assert peers["[2001:db8"] >= 6
+
+
+async def test_many_addresses_that_hold_little_each_push_out_nobody_else(filling: Filling) -> None:
+    room = 10 * ROOM  # of 160 entries; two for each that is told apart
+    first = await keep(filling, ["10.0.0.1:1", "10.0.0.1:2"], room)
+    flood = [f"10.1.{number % 250}.{number // 250}:5" for number in range(600)]
+    await keep(filling, flood[:200], room)
+    much = await keep(filling, ["10.0.0.2:1", "10.0.0.2:2"], room)
+    await keep(filling, flood[200:], room)
+    left = await kept(filling)
+    assert set(left) >= {*first, *much}
+    assert 140 <= len(left) <= 160
+
+
+async def test_oldest_go_where_there_are_no_addresses(filling: Filling) -> None:
+    files = [f"day-{number // 4}.csv:{number}" for number in range(40)]
+    ids = await keep(filling, files)
+    left = await kept(filling)
+    assert left == ids[-len(left) :]
+
+
 @contextlib.asynccontextmanager
 async def filled(url: str) -> AsyncIterator[Filling]:
     """Open a store, again where it was there before."""
@@ -74,7 +132,8 @@ async def test_bound_holds_after_a_start_and_after_a_group_that_was_rolled_back(
     migrate(store_urls)
     async with filled(store_urls) as filling:
         store, channel = filling.store, filling.registered.channel
-        for _ in range(16):
+        (quiet,) = await keep(filling, ["10.0.0.1:1"])
+        for _ in range(15):
             await store.quarantine(junk(filling, channel))
         broken = store.call(acts.unsend, 1)  # an argument is missing: the group is taken apart
         assert await store.quarantine(junk(filling, channel)) == 3
@@ -85,7 +144,9 @@ async def test_bound_holds_after_a_start_and_after_a_group_that_was_rolled_back(
         assert [await store.quarantine(junk(filling, channel)) for _ in range(3)] == [0, 0, 3]
         smaller = 4 * (SEALED + ENTRY)  # as the setting may have become since
         assert await store.quarantine(junk(filling, channel, smaller)) == 12
-        assert len(await kept(filling)) == 3
+        left = await kept(filling)
+        assert len(left) == 3
+        assert quiet in left
 
 
 def opened(filling: Filling, limits: Limits, notices: list[Any]) -> StoreIntake:

@@ -140,7 +140,7 @@ def test_an_operators_hand_the_partners_wishes_and_expiry_are_counted() -> None:
 def test_what_is_turned_away_or_not_kept_is_counted() -> None:
     """Also where it is no line of the log."""
     report = Report(stream=io.StringIO())
-    report(QuarantineDropped(channel="adt", count=7, reason="older ones made room for newer ones"))
+    report(QuarantineDropped(channel="adt", count=7, reason="they made room for others"))
     report(HandshakeFailed(channel="adt", peer="10.0.0.1:5", reason="TLS was not agreed on in time"))
     assert sample(report, "handoff_quarantine_dropped_total", channel="adt") == 7
     assert sample(report, "handoff_connections_refused_total", channel="adt") == 1
