@@ -20,6 +20,7 @@ from config.consenting import ask_for_consent, guard_by_consent
 from config.presets import load_presets
 from config.profiles import load_profile
 from config.program import Compiled, Exit, Program
+from config.viewing import Viewer
 from transforms.kit import Kit
 from transforms.several import Split
 from transforms.split_bundle import split_bundle
@@ -42,13 +43,21 @@ def build_program(tree: dict[str, Any], folder: Path, presets: Mapping[str, Any]
     return _build_pure(tree, folder, presets)[0]
 
 
-def build_viewer(plan: ChannelPlan, folder: Path, wanted: Sequence[str]) -> tuple[Program, dict[str, Compiled]]:
+def build_viewer(
+    tree: dict[str, Any], folder: Path, presets: Mapping[str, Any] | None, wanted: Sequence[str]
+) -> Viewer:
     """Build the pure half of a channel for who looks at single messages, and expressions over what its steps leave.
 
     Raises `ConfigError` or `ExpressionError`.
     """
-    program, kit = _build_pure(plan.tree, folder, plan.presets)
-    return program, {text: kit.expression(text) for text in wanted}
+    program, kit = _build_pure(tree, folder, presets)
+    return Viewer(program, {text: kit.expression(text) for text in wanted})
+
+
+def content_of(plan: ChannelPlan, folder: Path, wanted: Sequence[str] | None = None) -> str:
+    """Return what a worker process builds a program from; with ``wanted``, a `Viewer` for these expressions."""
+    found = {"channel": plan.tree, "folder": str(folder), "presets": plan.presets}
+    return orjson.dumps(found if wanted is None else found | {"wanted": list(wanted)}).decode()
 
 
 def _build_pure(tree: dict[str, Any], folder: Path, presets: Mapping[str, Any] | None) -> tuple[Program, Kit]:
@@ -93,9 +102,7 @@ def _build_channel(plan: ChannelPlan, settings: "Settings", lent: Tools) -> Chan
     return Channel(
         name=plan.name,
         revision=plan.revision,
-        content=orjson.dumps(
-            {"channel": plan.tree, "folder": str(settings.channels), "presets": plan.presets}
-        ).decode(),
+        content=content_of(plan, settings.channels),
         format=form,
         listens=orjson.dumps([plan.tree["listen"], plan.tree.get("format")]).decode(),
         listener=plan.listen.spec.build(tools),

@@ -1,14 +1,14 @@
 """This module compiles what a channel says without running any of it, and notes every mistake with its place."""
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from broker.errors import HandoffError
 from broker.formats.reading import Format
-from config.channel import DeliverPlan, Draft, StepPlan
+from config.channel import ChannelPlan, DeliverPlan, Draft, StepPlan
 from config.findings import Finding, did_you_mean, shown
 from config.marks import Keys, Mark, Marks, Source, show
 from config.profiles import read_profile
@@ -281,6 +281,15 @@ class Compiling:
 
     def _tell(self, keys: Keys, mistake: _Mistake) -> None:
         self.findings.append(self._placing.finding(keys, mistake))
+
+
+def check_wanted(plan: ChannelPlan, folder: Path, texts: Sequence[str]) -> None:
+    """Compile expressions over what a channel's steps leave, none of which is run; raise `ExpressionError`."""
+    kit = CheckingKit(folder, plan.format.spec.build(plan.listen.charset))
+    for step in plan.steps:
+        step.spec.build(kit)
+    for text in texts:
+        Kit.expression(kit, text)  # its own would note a mistake and go on
 
 
 def _texts(value: Any, written: str, keys: Keys) -> Iterator[Keys]:

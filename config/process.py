@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 
 from broker.wire import pipe
 from config.program import Program
+from config.viewing import Viewer
 
 _PROGRESS: Final = struct.Struct("=II")
 _PR_SET_PDEATHSIG: Final = 1
@@ -29,7 +30,7 @@ def main() -> None:
     memory = mmap.mmap(int(sys.argv[1]), mmap.PAGESIZE)
     source, sink = _take_pipes()
     _confine(int(os.environ.get("HANDOFF_WORKER_MEMORY", "0")))
-    programs: dict[str, Program] = {}
+    programs: dict[str, Program | Viewer] = {}
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)  # a message makes hundreds of objects that die with it
     while (frame := pipe.read(source)) is not None:
@@ -65,7 +66,7 @@ def _confine(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
-def _run(program: Program, header: dict[str, Any], rest: bytes, memory: mmap.mmap, sink: BinaryIO) -> None:
+def _run(program: Program | Viewer, header: dict[str, Any], rest: bytes, memory: mmap.mmap, sink: BinaryIO) -> None:
     results, parts, at = [], [], 0
     sequence: int = header["sequence"]
     note = _PROGRESS.pack_into

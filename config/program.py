@@ -7,7 +7,7 @@ message fails, and nothing of it is delivered; if all are filtered, it is filter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -17,6 +17,9 @@ from broker.message import Document, Filtered
 from broker.parts import Renderer, Transform
 from transforms.other_record import other_record
 from transforms.several import Part, Split
+
+if TYPE_CHECKING:
+    from config.viewing import Viewer
 
 Compiled = Callable[[Document], Any]
 # Destination by place (and so on, for every further patient), order key, size of the request; and the order key of the
@@ -69,13 +72,14 @@ class Program:
         self._part: Part | None = None  # and of which of its patients
 
     @classmethod
-    def load(cls, content: bytes) -> "Program":
-        """Build what `content` wrote; if that fails (a script that raises), every message fails with the reason."""
-        from config.build import build_program  # noqa: PLC0415 - the builder imports this module
+    def load(cls, content: bytes) -> "Program | Viewer":
+        """Build what `content_of` wrote; if that fails (a script that raises), every message fails with the reason."""
+        from config.build import build_program, build_viewer  # noqa: PLC0415 - the builder imports this module
 
         found = orjson.loads(content)
+        pure = found["channel"], Path(found["folder"]), found.get("presets")
         try:
-            return build_program(found["channel"], Path(found["folder"]), found.get("presets"))
+            return build_program(*pure) if found.get("wanted") is None else build_viewer(*pure, found["wanted"])
         except Exception as error:  # noqa: BLE001 - analysts' code; there is no message yet whose data it could show
             return cls([], None, [], _broken(str(error)))
 

@@ -22,6 +22,7 @@ from broker.wire.er7 import Message
 from broker.wire.header import read_header
 from broker.wire.location import Location
 from broker.wire.strict_json import read_json
+from config.viewing import written
 from console.recognition import WHAT_TO_DO, flat_kind, is_plain_json
 from transforms.finding import acknowledgment
 from transforms.map_cda import map_cda, read_cda
@@ -243,13 +244,6 @@ def _read_at(get: Callable[[Any], Any], parse: Callable[[str], Any], place: str)
         return written(get(parse(place)))
     except ValueError:
         return None
-
-
-def written(value: Any) -> str | None:
-    """Return one value as text; nothing for what holds several."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return None if value is None or isinstance(value, dict | list) else str(value)
 
 
 def _guarded(kind: str, look: Callable[[], Seen]) -> Seen:

@@ -19,13 +19,13 @@ from broker.lock import lock_folder
 from broker.migrate import migrate
 from broker.notices import ConfigurationRefused, ConfigurationReloaded
 from broker.pressure import Pressure
-from broker.processes import WorkerProcess
 from broker.seal import Sealer, load_key
 from broker.sql import connect
 from broker.store import Store
 from config.build import build_channels
 from config.channel import ChannelPlan
 from config.settings import Settings
+from config.workers import make_worker
 from console.report import Report
 from console.web.access import make_token
 from console.web.server import Console
@@ -63,7 +63,7 @@ async def serve(
     engine = Engine(
         Store(settings.store, sealer, report),
         sealer,
-        [_worker(settings, report) for _ in range(settings.workers)],
+        [make_worker(settings, report) for _ in range(settings.workers)],
         report,
         Pressure(settings.intake.limits(), report),
     )
@@ -185,14 +185,6 @@ def _calm_collector() -> None:
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     gc.enable()
-
-
-def _worker(settings: Settings, report: Report) -> WorkerProcess:
-    # Nothing of our environment goes over but what Python needs: it may hold secrets, and steps are users' code.
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH") if name in os.environ}
-    environment = kept | {"HANDOFF_WORKER_MEMORY": str(settings.worker_memory)}
-    command = [sys.executable, "-P", "-m", "config.process"]
-    return WorkerProcess(command, environment, settings.step_deadline, report)
 
 
 def _open_seal(settings: Settings) -> Sealer:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from console.cli.main import FINDINGS, USAGE, Failure, Options
 from console.inspection import REFUSED, Asked, Seen, inspect
 from transforms.dictionary import Dictionary, Element, dictionary, nearest_version
 from transforms.to_fhir import as_text
+
+if TYPE_CHECKING:
+    from console.rows import Rows
 
 _LONGEST = 200  # characters of a value that are shown
 _NAMES = 34  # characters of a field's name
@@ -63,21 +66,25 @@ def _whole(files: Sequence[Path], asked: Asked) -> Iterator[_Shown]:
 
 
 def _by_row(files: Sequence[Path], channel: str, options: Options, asked: Asked) -> Iterator[_Shown]:
-    from console.rows import Rows  # noqa: PLC0415 - costs much, used here only
+    from console.rows import reading  # noqa: PLC0415 - costs much, used here only
     from transforms.mistakes import ExpressionError  # noqa: PLC0415 - as above
 
     settings = options.settings()
     plan = _channel_of(settings, channel)
     try:
-        rows = Rows(plan, settings.channels, asked)
+        with reading(plan, settings, asked) as rows:
+            for file in files:
+                yield from _rows_of(file, rows)
     except ExpressionError as error:
         raise Failure(f"--at: {error}", USAGE) from None
-    for file in files:
-        try:
-            for name, line, seen in rows.read(file):
-                yield f"{name}:{line}" if line else name, {"file": name, "line": line}, seen
-        except OSError as error:
-            raise _unreadable(file, error) from None
+
+
+def _rows_of(file: Path, rows: "Rows") -> Iterator[_Shown]:
+    try:
+        for name, line, seen in rows.read(file):
+            yield f"{name}:{line}" if line else name, {"file": name, "line": line}, seen
+    except OSError as error:
+        raise _unreadable(file, error) from None
 
 
 def _channel_of(settings: Any, name: str) -> Any:

@@ -1,0 +1,21 @@
+"""This module makes the worker processes that settings ask for: so much memory, and so much time for each message."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from broker.notices import Notice
+from broker.processes import WorkerProcess
+from config.settings import Settings
+
+# Nothing of our environment goes over but what Python needs: it may hold secrets, and steps are users' code.
+_PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH")
+
+
+def make_worker(settings: Settings, notify: Callable[[Notice], None]) -> WorkerProcess:
+    """Return a worker process that has not been started; call it where a loop runs."""
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environment = kept | {"HANDOFF_WORKER_MEMORY": str(settings.worker_memory)}
+    command = [sys.executable, "-P", "-m", "config.process"]
+    return WorkerProcess(command, environment, settings.step_deadline, notify)
