@@ -1,4 +1,4 @@
-"""This module says in words why two ends did not agree on TLS, and agrees on it with peers that connect to us.
+"""This module says in words why there is no connection or no TLS, and agrees on TLS with peers that connect to us.
 
 asyncio's own servers tell nobody of a handshake that failed. `TlsServer` does, with the peer and the reason.
 """
@@ -12,6 +12,7 @@ from typing import Any, Final
 WITHIN: Final = 10.0  # seconds in which TLS must be agreed on
 AT_ONCE: Final = 512  # handshakes of one port; who comes then waits in the backlog, and costs us nothing
 _PAUSE: Final = 1.0  # seconds until it is tried again to take a connection in
+NO_SUCH_HOST: Final = "its host name could not be resolved"
 LATE: Final = "TLS was not agreed on in time"
 # OpenSSL's X509_V_ERR_…, in words.
 _NOT_YET, _OVER, OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
@@ -31,6 +32,26 @@ _REASONS: Final = (
 )
 # What TLS 1.3 tells only after the handshake: the other side did not let us in, and read nothing of what we wrote.
 _NOT_LET_IN: Final = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
+
+
+def not_connected(
+    error: BaseException, *, late: str = "no connection within the time allowed", other: str = "no connection"
+) -> str:
+    """Say why there is no connection with another side; for errors of `socket` and `ssl`, others go by their type.
+
+    Who asks more of the other side than to be connected says ``late`` where it took too long, and ``other`` for the
+    rest.
+    """
+    if isinstance(error, ssl.SSLError):
+        return told_by(error)
+    for kind, words in (
+        (socket.gaierror, NO_SUCH_HOST),
+        (ConnectionRefusedError, "the connection was refused"),
+        (TimeoutError, late),
+    ):
+        if isinstance(error, kind):
+            return words
+    return f"{other} ({type(error).__name__})"
 
 
 def told_by(error: BaseException) -> str:

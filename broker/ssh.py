@@ -5,13 +5,13 @@ A server whose host key is not known is not logged in to. Everything here blocks
 
 import contextlib
 import logging
-import socket
 from base64 import b64decode
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.errors import ConfigError
+from broker.handshake import not_connected
 from broker.places import find_place, reveal
 
 if TYPE_CHECKING:
@@ -152,15 +152,12 @@ def what_kept_out(error: BaseException) -> str:
         (paramiko.BadHostKeyException, "its host key is not the one that is known; make sure who it is, then correct"),
         (paramiko.AuthenticationException, "it refused our user, password or key"),
         (paramiko.ssh_exception.IncompatiblePeer, f"{_NO_WAY}{_missing(error)}; its operator must allow newer ones"),
-        (socket.gaierror, "its host name could not be resolved"),
-        (ConnectionRefusedError, "the connection was refused"),
-        (TimeoutError, "no connection within the time allowed"),
     ):
         if isinstance(error, kind):
             return words
     if "not found in known_hosts" in str(error):
         return "the host key that it shows is of a kind that is not known; add that one"
-    return f"no connection ({type(error).__name__})"
+    return not_connected(error)
 
 
 def _missing(error: BaseException) -> str:

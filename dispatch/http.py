@@ -6,7 +6,6 @@ never hold a URL's query, a body or an identifier.
 """
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -16,7 +15,7 @@ import orjson
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown, Via
 from broker.errors import ConfigError
-from broker.handshake import is_not_let_in, told_by
+from broker.handshake import NO_SUCH_HOST, is_not_let_in, not_connected, told_by
 from broker.tls import Tls
 from dispatch.way import CURRENT, Way, make_connector
 
@@ -120,16 +119,7 @@ def _below(error: BaseException) -> BaseException:
 
 
 def _what_kept_out(error: BaseException) -> str:
-    cause = _below(error)
-    if isinstance(cause, ssl.SSLError):
-        return told_by(cause)
-    if type(error).__name__ == "ClientConnectorDNSError":
-        return "its host name could not be resolved"
-    if isinstance(error, TimeoutError):
-        return "no connection within the time allowed"
-    if isinstance(cause, ConnectionRefusedError):
-        return "the connection was refused"
-    return f"no connection ({type(error).__name__})"
+    return NO_SUCH_HOST if type(error).__name__ == "ClientConnectorDNSError" else not_connected(_below(error))
 
 
 def _what_broke(error: BaseException) -> str:

@@ -5,7 +5,6 @@ time-out the connection is closed, so that an answer that comes late can never b
 """
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -206,7 +205,7 @@ class Partner:
             try:
                 link = await self.lines.take()
             except (OSError, TimeoutError) as error:
-                return _not_connected(error, self.peer)
+                return failure(error, self.peer, started=False)
             keep = False
             try:
                 ending, keep = await self._exchange(link, delivery.request)
@@ -261,9 +260,3 @@ class Partner:
                 continue
             link.settled.append(wanted)
             return outcome(answer, self.table, self.peer, payload), True
-
-
-def _not_connected(error: OSError | TimeoutError, peer: str) -> Outcome:
-    if isinstance(error, socket.gaierror):
-        return Retry(f"{peer}: its host name could not be resolved")
-    return failure(error, peer, started=False)

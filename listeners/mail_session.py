@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from broker.errors import Away
-from broker.handshake import told_by
+from broker.handshake import not_connected
 from broker.places import reveal
 
 _BESIDE: Final = 1 << 24  # bytes that a server may say besides a mail, to one command
 _AT_ONCE: Final = 50_000  # mails that are searched with one command; their UIDs come in one line, and imaplib bounds it
+_LATE: Final = "its server did not answer within the time allowed"
 _NO_WAY: Final = "its server offers no way to log in that we know"
 _ASCII: Final = re.compile(r"[\x20-\x25\x27-\x7e]+|&|[^\x20-\x7e]+")
 
@@ -227,18 +228,7 @@ def _told() -> Iterator[None]:
     except imaplib.IMAP4.error:
         raise Away("its server ended the connection, or answered what is no IMAP") from None
     except OSError as error:
-        raise Away(_what_kept_out(error)) from None
-
-
-def _what_kept_out(error: OSError) -> str:
-    for kind, words in (
-        (socket.gaierror, "its server's name could not be resolved"),
-        (ConnectionRefusedError, "the connection was refused"),
-        (TimeoutError, "its server did not answer within the time allowed"),
-    ):
-        if isinstance(error, kind):
-            return words
-    return told_by(error) if isinstance(error, ssl.SSLError) else f"the connection failed ({type(error).__name__})"
+        raise Away(not_connected(error, late=_LATE, other="the connection failed")) from None
 
 
 def _texts(found: list[Any]) -> list[bytes]:

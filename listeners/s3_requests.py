@@ -8,7 +8,6 @@ import contextlib
 import http.client
 import queue
 import re
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -18,12 +17,14 @@ from urllib.parse import urlsplit
 
 from broker.buckets import BucketAccess, error_code
 from broker.errors import Away
+from broker.handshake import not_connected
 from listeners.source import write_copy
 
 MOST_KEYS: Final = 1000  # of one page of a listing
 _LONGEST: Final = 8 << 20  # bytes of an answer that is no object: a page of the longest keys fits
 _CHUNK: Final = 65_536
 _REGION: Final = re.compile(rb"<Region>([a-z0-9-]{1,40})</Region>")
+_LATE: Final = "there is no answer from it within the time allowed"
 _KEY_IS_WRONG: Final = "it does not know our access key, its secret or its token"
 _WORDS: Final = {
     "NoSuchBucket": "there is no such bucket; make it, or correct `bucket`",
@@ -111,7 +112,8 @@ class Requests:
                 except (http.client.HTTPException, OSError) as error:
                     connection.close()
                     if not is_kept:
-                        raise Away(self.told(_what_broke(error))) from None
+                        words = not_connected(error, late=_LATE, other="the connection ended")
+                        raise Away(self.told(words)) from None
                 except BaseException:
                     connection.close()
                     raise
@@ -185,16 +187,3 @@ def _region(reply: Reply) -> str:
     found = _REGION.search(reply.body)
     told = reply.headers.get("x-amz-bucket-region", found[1].decode() if found else "")
     return told if re.fullmatch(r"[a-z0-9-]{1,40}", told) else ""
-
-
-def _what_broke(error: BaseException) -> str:
-    for kind, words in (
-        (ssl.SSLCertVerificationError, "nobody whom we trust vouches for its certificate, or for its name in it"),
-        (ssl.SSLError, "TLS could not be set up"),
-        (socket.gaierror, "its host name could not be resolved"),
-        (ConnectionRefusedError, "the connection was refused"),
-        (TimeoutError, "there is no answer from it within the time allowed"),
-    ):
-        if isinstance(error, kind):
-            return words
-    return f"the connection ended ({type(error).__name__})"

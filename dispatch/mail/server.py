@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown
-from broker.handshake import told_by
+from broker.handshake import not_connected
 from broker.places import reveal
 from dispatch.mail.address import Mailbox
 from dispatch.mail.compose import Mail, compose, message_id
@@ -111,15 +111,9 @@ def _broke(error: Exception, server: MailServer, *, sending: bool) -> Outcome:
 
 def _what_kept_out(error: Exception) -> str:
     cause = error.__cause__ or error
-    if isinstance(cause, ssl.SSLError):
-        return told_by(cause)
-    if isinstance(error, TimeoutError):
-        return "it did not answer within the time allowed"
-    if isinstance(cause, ConnectionRefusedError):
-        return "the connection was refused"
-    if type(error).__name__ == "SMTPException":
+    if type(cause).__name__ == "SMTPException":
         return "it does not offer what is needed (STARTTLS, or a way to log in)"
-    return f"the session could not be set up ({type(error).__name__})"
+    return not_connected(cause, late="it did not answer within the time allowed", other="no session could be set up")
 
 
 async def _leave(client: "SMTP") -> None:

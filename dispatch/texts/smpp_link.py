@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from broker.errors import MessageError
-from broker.handshake import told_by
+from broker.handshake import not_connected
 from broker.tls import Tls
 from broker.wire import smpp
 from broker.wire.smpp import Decoder, Pdu, next_sequence, status_name
@@ -74,7 +73,7 @@ class Link:
                     server_hostname=(access.tls.server_name or access.host) if access.tls is not None else None,
                 )
         except (OSError, TimeoutError) as error:
-            raise NotBound(_what_kept_out(error)) from None
+            raise NotBound(not_connected(error)) from None
         self._via = via_of(self._writer.transport)
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
@@ -209,13 +208,3 @@ class Link:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
-
-
-def _what_kept_out(error: OSError | TimeoutError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return told_by(error)
-    if isinstance(error, TimeoutError):
-        return "no connection within the time allowed"
-    if isinstance(error, ConnectionRefusedError):
-        return "the connection was refused"
-    return f"no connection ({type(error).__name__})"
