@@ -129,10 +129,8 @@ class FhirExportListener(PollListener):
         """Begin to watch the clock; raise `NotReady` where files cannot be copied to the data folder."""
         try:
             await self._threads.run(self._notes.open)
-        except OSError as error:
-            why = (error.strerror or "it failed").lower()
-            text = f"{self._folder}: cannot be used ({why}); correct its permissions"
-            raise NotReady(f"channel {self._tools.channel}: {text}") from None
+        except NotReady as error:
+            raise NotReady(f"channel {self._tools.channel}: {error}") from None
         self._mark.forget()
         self._progress = self._first()
         await self._source.open()

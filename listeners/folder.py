@@ -112,9 +112,6 @@ class FolderListener:
             await self._threads.run(self._notes.open)
         except NotReady as error:
             raise NotReady(f"channel {self._tools.channel}: {error}") from None
-        except OSError as error:
-            text = f"the folder for notes of what was read cannot be used ({(error.strerror or 'it failed').lower()})"
-            raise NotReady(f"channel {self._tools.channel}: {text}; correct its permissions") from None
         self._news.clear()
         self._is_behind = True
         self._task = asyncio.create_task(self._live(), name=f"{self._word} {self._tools.channel}")

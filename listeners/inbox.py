@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 
 from broker.errors import Away, NotReady
 from broker.lock import lock_folder
-from listeners.source import DEEPEST, LINK, Refused, Seen, free_names, in_order, matches
+from listeners.source import DEEPEST, LINK, Refused, Seen, free_names, in_order, local, matches, why
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -60,23 +60,20 @@ class Inbox:
         """Make the folders that are ours, and claim the work in them; raise `NotReady` when that cannot be."""
         if not self.folder.is_dir():
             raise NotReady(f"{self.folder}: there is no such folder; make it, or correct listen.files.folder")
-        for ours in (self._claimed, self._done, self._failed) if self._claims else (self._working,):
-            if ours is not None:
-                self._make(ours)
+        for folder in (self._claimed, self._done, self._failed) if self._claims else (self._working,):
+            if folder is not None:
+                self._make(folder)
         try:
             self._lock = lock_folder(self._working)
         except NotReady:
             text = f"{self.folder}: another engine reads this folder for the same channel; stop it, or choose another"
             raise NotReady(text) from None
 
-    def _make(self, ours: Path) -> None:
-        try:
-            ours.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self._claims and ours.stat().st_dev != self.folder.stat().st_dev:
-                text = f"{ours}: lies on another file system than {self.folder}, so a file cannot be moved in one step"
+    def _make(self, folder: Path) -> None:
+        with local(folder):
+            if self._claims and folder.stat().st_dev != self.folder.stat().st_dev:
+                text = f"{folder}: lies on another file system than {self.folder}, so no file can be moved in one step"
                 raise NotReady(f"{text}; choose a folder beside it")
-        except OSError as error:
-            raise NotReady(f"{ours}: cannot be made or used ({_why(error)}); correct its permissions") from None
 
     def close(self) -> None:
         """Let others have the folder."""
@@ -102,7 +99,7 @@ class Inbox:
             descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             return in_order(_files(descriptor, "", patterns, left_out, DEEPEST if recursive else 0))
         except OSError as error:
-            raise Away(f"the folder cannot be used ({_why(error)})") from None
+            raise Away(f"the folder cannot be used ({why(error)})") from None
 
     def is_written(self, seen: Seen) -> bool:
         """Say whether a program on this machine has a file open for writing, as far as the system tells."""
@@ -142,7 +139,7 @@ class Inbox:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise Refused(f"it cannot be moved ({_why(error)}); let us, or declare `after: keep`") from None
+            raise Refused(f"it cannot be moved ({why(error)}); let us, or declare `after: keep`") from None
         return True
 
     def fetch(self, seen: Seen) -> BinaryIO | None:
@@ -152,7 +149,7 @@ class Inbox:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise Refused(f"it cannot be read ({_why(error)})") from None
+            raise Refused(f"it cannot be read ({why(error)})") from None
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or _seen(seen.name, found) != seen:
             os.close(descriptor)
@@ -170,7 +167,7 @@ class Inbox:
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path.rename(target)
         except OSError as error:
-            raise Away(f"a file that was read cannot be moved away ({_why(error)})") from None
+            raise Away(f"a file that was read cannot be moved away ({why(error)})") from None
         for empty in list(PurePosixPath(seen.name).parents)[:-1]:
             with contextlib.suppress(OSError):  # another file is in it
                 (self._claimed / empty).rmdir()
@@ -232,7 +229,3 @@ def _below(folder: int, name: str) -> int | None:
 
 def _seen(name: str, found: os.stat_result) -> Seen:
     return Seen(name, found.st_size, found.st_mtime_ns, found.st_ino)
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or "it failed").lower()

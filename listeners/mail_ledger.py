@@ -9,6 +9,8 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
+from listeners.source import local
+
 _MOST: Final = 20_000  # mails that are remembered, the newest
 
 Place = tuple[int, int]  # UIDVALIDITY and UID
@@ -23,10 +25,9 @@ class Ledger:
         self._lines = 0
 
     def open(self) -> None:
-        """Read what is remembered. Raises `OSError`."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Read what is remembered. Raises `NotReady`."""
         self._known, self._lines = {}, 0
-        with contextlib.suppress(FileNotFoundError):
+        with local(self._path.parent), contextlib.suppress(FileNotFoundError):
             for line in self._path.read_bytes().splitlines():
                 self._lines += 1
                 with contextlib.suppress(ValueError):  # the last one may be a part of a line

@@ -20,6 +20,7 @@ from listeners.mail_parts import Stranger, Unreadable, identify, read_mail
 from listeners.mail_session import Login, MailSession, NotLetIn, Refused
 from listeners.notes import Notes
 from listeners.polling import Polling, PollListener
+from listeners.source import why
 from listeners.unpacking import UnpackSpec
 
 if TYPE_CHECKING:
@@ -57,10 +58,8 @@ class MailboxListener(PollListener):
         try:
             await self._threads.run(self._ledger.open)
             await self._threads.run(self._notes.open)
-        except OSError as error:
-            why = (error.strerror or "it failed").lower()
-            text = f"{self._folder}: this folder for mails under way cannot be used ({why}); correct its permissions"
-            raise NotReady(f"channel {self._tools.channel}: {text}") from None
+        except NotReady as error:
+            raise NotReady(f"channel {self._tools.channel}: {error}") from None
         self._left, self._stuck = set(), set()
         if self._tokens is not None:
             await self._tokens.open()
@@ -87,8 +86,7 @@ class MailboxListener(PollListener):
                     self._stuck.remove(place)
             self._polling.recover()
         except OSError as error:  # those of the connection have other names by now
-            why = (error.strerror or "it failed").lower()
-            raise Away(f"what was fetched cannot be written on this machine ({why})") from None
+            raise Away(f"what was fetched cannot be written on this machine ({why(error)})") from None
         finally:
             with contextlib.suppress(Away):
                 await self._ask(session, session.close)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from listeners.source import Seen
+from listeners.source import Seen, local
 
 _LONGEST: Final = 200  # bytes of a position
 
@@ -32,10 +32,9 @@ class Notes:
         self._read: dict[str, tuple[Seen, str]] = {}  # and where each is to go
 
     def open(self) -> None:
-        """Read what was noted. Raises `OSError`."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Read what was noted. Raises `NotReady`."""
         self._read = {}
-        with contextlib.suppress(FileNotFoundError):
+        with local(self._folder), contextlib.suppress(FileNotFoundError):
             for line in (self._folder / "read").read_bytes().splitlines():
                 with contextlib.suppress(ValueError, TypeError):  # the last one may be a part of a line
                     name, size, modified, inode, version, target = json.loads(line)

@@ -3,6 +3,7 @@
 Every function of a `Source` blocks, and is called from a thread.
 """
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -102,10 +103,18 @@ def free_names(name: str) -> Iterator[str]:
 
 def make_local(folder: Path) -> None:
     """Make the folder of this machine for copies of what is elsewhere; raise `NotReady` when that cannot be."""
+    with local(folder):
+        pass
+
+
+@contextlib.contextmanager
+def local(folder: Path) -> Iterator[None]:
+    """Make a folder of this machine for us alone, and use it; raise `NotReady` when that cannot be."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise NotReady(f"{folder}: cannot be made ({_why(error)}); correct its permissions") from None
+        raise NotReady(f"{folder}: cannot be made or used ({why(error)}); correct its permissions") from None
 
 
 def write_copy(copied: BinaryIO, data: bytes) -> int:
@@ -113,8 +122,9 @@ def write_copy(copied: BinaryIO, data: bytes) -> int:
     try:
         return copied.write(data)
     except OSError as error:
-        raise Away(f"the copy of a file cannot be written on this machine ({_why(error)})") from None
+        raise Away(f"the copy of a file cannot be written on this machine ({why(error)})") from None
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
+    """Return what the system says is wrong, for the middle of a sentence."""
     return (error.strerror or "it failed").lower()

@@ -385,7 +385,7 @@ async def test_folder_of_ours_that_cannot_be_used_is_told(server: Dovecot, accou
     reader = listener(server, account, kept, tmp_path)
     (tmp_path / "imap" / "results").rmdir()
     (tmp_path / "imap" / "results").write_text("")
-    with pytest.raises(NotReady, match="cannot be used"):
+    with pytest.raises(NotReady, match=r"channel .*: cannot be made or used"):
         await reader.start()
     assert not await looked(reader)
     assert "cannot be written on this machine" in kept.told(PollFailed)[0].reason

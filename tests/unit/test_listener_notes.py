@@ -1,8 +1,14 @@
 """This module shows that notes are kept over a restart, and that a damaged one is none."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from broker.errors import NotReady
+from listeners.mail_ledger import Ledger
 from listeners.notes import Notes, Position
 from listeners.source import Seen, free_names
 
@@ -59,3 +65,11 @@ def test_free_names_are_no_longer_than_a_name_may_be() -> None:
             last = each.rpartition("/")[2]
             assert len(last.encode("utf-8", "surrogateescape")) <= 255
             assert last.endswith(".csv") or name == "plain"
+
+
+@pytest.mark.parametrize("made", [Notes, lambda path: Ledger(path / "mails")])
+def test_folder_that_cannot_be_had_is_told_in_the_same_words(made: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_bytes(b"")
+    words = f"{tmp_path}/notes: cannot be made or used (file exists); correct its permissions"
+    with pytest.raises(NotReady, match=re.escape(words)):
+        made(tmp_path / "notes").open()
