@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from broker.spec import Spec
-from broker.tls import OwnTls, build_tls
+from broker.tls import OwnTls
 from config.address import Address
 from config.auth import AuthSpec, HeaderName
 from config.findings import nearest
@@ -55,5 +55,4 @@ class ServerSpec(Spec):
         from dispatch.fhir_server import find_server  # noqa: PLC0415 - brings along what settings alone do not need
         from dispatch.fhir_source import ServerSource  # noqa: PLC0415
 
-        tls = build_tls(self.tls, tools, f"handoff.yaml, servers.{name}.tls")
-        return ServerSource(find_server(tools.settings, name, tools.channel), timeout=timeout, tls=tls)
+        return ServerSource(find_server(tools, name), timeout=timeout)

@@ -15,7 +15,6 @@ from pydantic import Field, field_validator, model_validator
 from broker.errors import StepError
 from broker.fhir.search import search_of
 from broker.spec import DestinationSpec, Seconds, Template
-from broker.tls import build_tls
 from dispatch.fhir_bundle import BUNDLE, KINDS
 from dispatch.fhir_check import faults, read_resource, warm
 from dispatch.fhir_patch import read_patch
@@ -104,16 +103,13 @@ class FhirSpec(DestinationSpec):
 
     def build(self, tools: "Tools") -> "Destination":
         """Build the sending half; raise `ConfigError` when the server is missing or incomplete."""
-        server = find_server(tools.settings, self.server, tools.channel)
-        tls = getattr(tools.settings.servers[self.server], "tls", None)
         return FhirServer(
-            server,
+            find_server(tools, self.server),
             timeout=self.timeout,
             concurrency=self.concurrency,
             keep=self.on_match == "keep",
             creates=self.on_missing == "create" and self.patch is None,
             repeatable=self.unknown_policy() == "retry",
-            tls=build_tls(tls, tools, f"handoff.yaml, servers.{self.server}.tls"),
         )
 
     def build_renderer(self, kit: Any) -> "Renderer":

@@ -9,14 +9,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from broker.named import find_named
 from broker.places import reveal
-from broker.tls import Tls
+from broker.tls import Tls, build_tls
 from dispatch.auth import Credentials, Fixed, authorised_exchange, build_credentials
 from dispatch.ehr_profile import EhrProfile, find_profile, with_statement
 from dispatch.fhir_answer import Match, classed, named, read_matches
@@ -24,6 +24,9 @@ from dispatch.fhir_bundle import BUNDLE, bundle_outcome
 from dispatch.http import Answer, Exchange, Failure, web_address
 from dispatch.turns import Turns
 from dispatch.way import witnessed
+
+if TYPE_CHECKING:
+    from broker.parts import Tools
 
 MEDIA_TYPE: Final = "application/fhir+json"
 PATCH_TYPE: Final = "application/json-patch+json"
@@ -42,6 +45,7 @@ class Server:
     profile: EhrProfile = field(default_factory=lambda: find_profile("generic"))
     data: Path | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    tls: Tls | None = field(default=None, repr=False)
 
     @property
     def peer(self) -> str:
@@ -61,9 +65,10 @@ class Server:
         return build_credentials(self.auth, self.peer, http, base=self.base, data=self.data)
 
 
-def find_server(settings: Any, name: str, channel: str) -> Server:
+def find_server(tools: "Tools", name: str) -> Server:
     """Look a server up in the settings; raise `ConfigError` when it is missing or incomplete."""
-    found = find_named(settings.servers, name, f"channel {channel}", "server", "servers")
+    settings = tools.settings
+    found = find_named(settings.servers, name, f"channel {tools.channel}", "server", "servers")
     return Server(
         name=name,
         base=web_address(getattr(found, "base", ""), f"handoff.yaml, servers.{name}.base"),
@@ -72,6 +77,7 @@ def find_server(settings: Any, name: str, channel: str) -> Server:
         profile=profile_of(found, getattr(settings, "root", Path())),
         data=getattr(settings, "data", None),
         headers=getattr(found, "headers", {}),
+        tls=build_tls(getattr(found, "tls", None), tools, f"handoff.yaml, servers.{name}.tls"),
     )
 
 
@@ -131,7 +137,6 @@ class FhirServer:
         keep: bool = False,
         creates: bool = True,
         repeatable: bool = False,
-        tls: Tls | None = None,
     ) -> None:
         self._server = server
         self._profile = server.profile
@@ -140,7 +145,7 @@ class FhirServer:
         self._creates = creates
         # Where a search can tell what an earlier attempt did, a stale connection costs one more attempt and no more.
         limit = min(concurrency, server.profile.concurrency or concurrency)
-        self._http = Exchange(self._peer, timeout=timeout, limit=limit, reuse=repeatable, tls=tls)
+        self._http = Exchange(self._peer, timeout=timeout, limit=limit, reuse=repeatable, tls=server.tls)
         self._credentials = server.credentials(self._http)
         self._headers = server.every_header
         self._turns = Turns()

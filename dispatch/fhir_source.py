@@ -6,7 +6,6 @@ from typing import BinaryIO, Final
 
 from broker.errors import Away
 from broker.fhir.source import Said
-from broker.tls import Tls
 from dispatch.auth import Fixed, authorised_exchange
 from dispatch.fhir_answer import issues_of
 from dispatch.fhir_server import MEDIA_TYPE, Server
@@ -22,12 +21,12 @@ _UNAUTHORIZED: Final = 401
 class ServerSource:
     """One server of handoff.yaml that is read."""
 
-    def __init__(self, server: Server, *, timeout: float, tls: Tls | None = None) -> None:
+    def __init__(self, server: Server, *, timeout: float) -> None:
         self.base = server.base
         self._peer = server.peer
         # Whatever is asked here may be asked twice, so connections that are kept cost no answer.
         limit = min(_AT_ONCE, server.profile.concurrency or _AT_ONCE)
-        self._http = Exchange(self._peer, timeout=timeout, limit=limit, reuse=True, tls=tls, cap=LARGEST_PAGE)
+        self._http = Exchange(self._peer, timeout=timeout, limit=limit, reuse=True, tls=server.tls, cap=LARGEST_PAGE)
         self._credentials = server.credentials(self._http)
         self._headers = server.every_header
 

@@ -147,11 +147,16 @@ def test_faults_are_none_in_other_peoples_valid_resources() -> None:
     assert checked >= 5
 
 
+def lent(**settings: Any) -> Any:
+    """Return what a part is built with: no more than these settings."""
+    return SimpleNamespace(settings=SimpleNamespace(**settings), channel="adt")
+
+
 def test_server_is_looked_up_by_name_or_refused() -> None:
-    settings = SimpleNamespace(servers={"ehr": SimpleNamespace(base="https://ehr.example/fhir/", token="t")})
-    assert find_server(settings, "ehr", "adt").base == "https://ehr.example/fhir"
+    servers = {"ehr": SimpleNamespace(base="https://ehr.example/fhir/", token="t")}
+    assert find_server(lent(servers=servers), "ehr").base == "https://ehr.example/fhir"
     with pytest.raises(ConfigError, match=r"channel adt: server 'her' is not in handoff.yaml .*\(there: ehr\)"):
-        find_server(settings, "her", "adt")
+        find_server(lent(servers=servers), "her")
 
 
 @pytest.mark.parametrize(
@@ -351,6 +356,6 @@ def test_patch_is_held_when_its_outcome_is_unknown() -> None:
 def test_server_is_found_with_what_it_takes(tmp_path: Path) -> None:
     (tmp_path / "own.json").write_text('{"resourceType": "CapabilityStatement"}')
     entry = SimpleNamespace(base="https://x/", profile="epic", capabilities="own.json", headers={"X-Practice": "1"})
-    found = find_server(SimpleNamespace(servers={"e": entry}, root=tmp_path, data=tmp_path), "e", "adt")
+    found = find_server(lent(servers={"e": entry}, root=tmp_path, data=tmp_path), "e")
     assert (found.base, found.data, found.headers) == ("https://x", tmp_path, {"X-Practice": "1"})
     assert (found.profile.system, found.profile.writes) == ("Epic", {})
