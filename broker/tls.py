@@ -1,10 +1,11 @@
 """This module speaks TLS towards others: whom we trust, who we are, and what went wrong when it could not be set up.
 
-Files are looked at again for every new connection, so a renewed certificate is taken up without a restart. What cannot
-be used leaves the last good one in force.
+Files are looked at again for new connections, at most once a second, so a renewed certificate is taken up without a
+restart. What cannot be used leaves the last good one in force.
 """
 
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -17,6 +18,7 @@ from broker.spec import Spec
 if TYPE_CHECKING:
     from broker.parts import Tools
 
+EVERY: Final = 1.0  # seconds between two looks at the files: over HTTP every request asks, whatever it is sent over
 _OTHERS_MAY: Final = 0o077
 
 
@@ -54,7 +56,14 @@ OwnTls = Annotated[
 class Tls:
     """TLS for the connections that we open to one partner."""
 
-    def __init__(self, spec: TlsSpec, root: Path, where: str, on_trouble: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        spec: TlsSpec,
+        root: Path,
+        where: str,
+        on_trouble: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Read the files, which start at ``root``; raise `ConfigError` when one cannot be used.
 
         ``where`` is the place in the configuration; ``on_trouble`` is told why renewed files cannot be used.
@@ -64,11 +73,17 @@ class Tls:
         self._root = root
         self._where = where
         self._on_trouble = on_trouble
+        self._clock = clock
+        self._looked = clock()
         self._seen = self._stamp()
         self._context = make_context(spec, root, where)
 
     def context(self) -> ssl.SSLContext:
         """Return what a new connection speaks TLS with; the same object as long as no file changes."""
+        now = self._clock()
+        if now - self._looked < EVERY:
+            return self._context
+        self._looked = now
         seen = self._stamp()
         if seen != self._seen:
             self._seen = seen  # one look at each change, whatever comes of it

@@ -1,9 +1,11 @@
 """This module shows that TLS of one's own holds over HTTP: whom we trust, who we are, and what is told of failures."""
 
 import asyncio
+import itertools
 import os
 import ssl
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -59,10 +61,10 @@ async def ask(base: str, tls: Tls | None) -> Answer | Outcome:
     return answer
 
 
-def opened(spec: TlsSpec, said: list[Notice] | None = None) -> Tls:
+def opened(spec: TlsSpec, said: list[Notice] | None = None, clock: Callable[[], float] = time.monotonic) -> Tls:
     """Read what a declaration names."""
     notices = [] if said is None else said
-    return Tls(spec, Path(), "here", lambda why: notices.append(CertificateTrouble(channel="adt", reason=why)))
+    return Tls(spec, Path(), "here", lambda why: notices.append(CertificateTrouble(channel="adt", reason=why)), clock)
 
 
 @pytest.mark.parametrize("kind", ["sms by twilio", "sms by vonage-messages", "fhir create", "http create"])
@@ -122,7 +124,8 @@ async def test_renewed_certificate_is_shown_from_the_next_connection_on(
     said: list[Notice] = []
     spec = ours(authority)
     assert spec.certificate is not None
-    file, tls = Path(spec.certificate), opened(spec, said)
+    looks = itertools.count()  # each time that somebody asks, a second later
+    file, tls = Path(spec.certificate), opened(spec, said, lambda: float(next(looks)))
     await ask(server.base, tls)
     os.replace(authority.vouch("new.example"), file)  # noqa: PTH105 - as those do it who renew certificates
     await ask(server.base, tls)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from broker import tls
 from broker.errors import ConfigError
 from broker.notices import CertificateTrouble, Notice
 from broker.parts import Tools
@@ -77,7 +78,10 @@ def test_mailbox_is_found(tmp_path: Path) -> None:
     assert find_mailbox(tools(lab=named), "lab", 30.0).server_name == "imap.example.org"
 
 
-def test_certificates_that_are_renewed_and_cannot_be_used_are_told(tmp_path: Path) -> None:
+def test_certificates_that_are_renewed_and_cannot_be_used_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "EVERY", 0.0)
     authority = Authority(tmp_path)
     named = MailboxSpec.model_validate({**SERVER, "certificates": {"ca": str(authority.file)}})
     told: list[Notice] = []
