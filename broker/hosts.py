@@ -46,12 +46,6 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def host_of(peer: str) -> str:
-    """Return the part of a peer that stays the same when it connects again, or when its next line is read."""
-    host, _, number = peer.rpartition(":")
-    return host if host and number.isdecimal() else peer
-
-
 def source_of(host: str) -> str:
     """Return what one machine cannot change of its address: all of it, of IPv6 the network; "" for what is none."""
     address = _address(host.strip("[]"))

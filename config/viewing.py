@@ -20,7 +20,7 @@ EVENT: Final = 1
 class Viewer:
     """Runs the steps of a program, and renders nothing; ``wanted`` is what is asked of the document that they leave."""
 
-    warned: Mapping[int, int] = {}  # what validation let pass: who looks is told by the steps themselves
+    warned: Mapping[int, int] = {}  # what validation let pass: nobody counts it here
 
     def __init__(self, program: Program, wanted: Mapping[str, Compiled]) -> None:
         self._program = program

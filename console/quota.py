@@ -9,7 +9,6 @@ from math import inf
 from threading import Lock
 from typing import Final, NamedTuple
 
-from broker.hosts import host_of
 from broker.notices import Notice
 
 MOST: Final = 20  # notices of one kind about one peer in a minute; enough to see what is wrong with it
@@ -69,3 +68,9 @@ class Quota:
             over = [subject for subject, minute in self._minutes.items() if minute.began <= before]
             ended = [(subject, self._minutes.pop(subject).left_out) for subject in over]
         return [(subject, count) for subject, count in ended if count]
+
+
+def host_of(peer: str) -> str:
+    """Return the part of a peer that stays the same when it connects again, or when its next line is read."""
+    host, _, number = peer.rpartition(":")
+    return host if host and number.isdecimal() else peer

@@ -97,10 +97,10 @@ async def test_two_that_flood_share_what_others_leave(filling: Filling) -> None:
 
 async def test_many_addresses_that_hold_little_each_push_out_nobody_else(filling: Filling) -> None:
     room = 10 * ROOM  # of 160 entries; two for each that is told apart
-    first = await keep(filling, ["10.0.0.1:1", "10.0.0.1:2"], room)
-    flood = [f"10.1.{number % 250}.{number // 250}:5" for number in range(600)]
+    first = await keep(filling, ["10.0.0.1:1"], room)
+    flood = [f"10.1.{number % 250}.{number // 250}:{port}" for number in range(300) for port in (5, 6)]
     await keep(filling, flood[:200], room)
-    much = await keep(filling, ["10.0.0.2:1", "10.0.0.2:2"], room)
+    much = await keep(filling, ["10.0.0.2:1", "10.0.0.2:2", "10.0.0.2:3"], room)
     await keep(filling, flood[200:], room)
     left = await kept(filling)
     assert set(left) >= {*first, *much}

@@ -7,7 +7,7 @@ import pytest
 
 from broker.notices import CircuitClosed, ConnectionOpened, MessageRefused, PeerRefused, Quarantined
 from console import quota, report
-from console.quota import MINUTE, MOST, Quota
+from console.quota import MINUTE, MOST, Quota, host_of
 from console.report import Report
 from tests.unit.test_console_report import sample
 
@@ -49,6 +49,21 @@ def test_very_many_peers_share_what_is_left(monkeypatch: pytest.MonkeyPatch) -> 
     told = [kept.admits(refused(f"10.0.0.{number}:1")) for number in range(3 + MOST + 7)]
     assert told == [True] * (3 + MOST) + [False] * 7
     assert [(about.host, count) for about, count in kept.settle(all_of_it=True)] == [("others", 7)]
+
+
+@pytest.mark.parametrize(
+    ("peer", "host"),
+    [
+        ("10.0.0.1:80", "10.0.0.1"),
+        ("2001:db8::1:2575", "2001:db8::1"),
+        ("a.csv:17", "a.csv"),
+        ("a:b.csv", "a:b.csv"),
+        ("", ""),
+        (":7", ":7"),
+    ],
+)
+def test_host_is_what_stays_the_same(peer: str, host: str) -> None:
+    assert host_of(peer) == host
 
 
 def test_what_is_left_out_is_one_line_and_counted_all_the_same() -> None:

@@ -1,23 +1,8 @@
-"""A peer is its host without the port, and a host what one machine cannot change of its address."""
+"""A source is what one machine cannot change of its address."""
 
 import pytest
 
-from broker.hosts import host_of, source_of
-
-
-@pytest.mark.parametrize(
-    ("peer", "host"),
-    [
-        ("10.0.0.1:80", "10.0.0.1"),
-        ("2001:db8::1:2575", "2001:db8::1"),
-        ("a.csv:17", "a.csv"),
-        ("a:b.csv", "a:b.csv"),
-        ("", ""),
-        (":7", ":7"),
-    ],
-)
-def test_host_is_what_stays_the_same(peer: str, host: str) -> None:
-    assert host_of(peer) == host
+from broker.hosts import source_of
 
 
 @pytest.mark.parametrize(
