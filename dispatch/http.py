@@ -8,6 +8,8 @@ never hold a URL's query, a body or an identifier.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
@@ -17,7 +19,7 @@ from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown, Via
 from broker.errors import ConfigError
 from broker.handshake import NO_SUCH_HOST, is_not_let_in, not_connected, told_by
 from broker.tls import Tls
-from dispatch.way import CURRENT, Way, make_connector
+from dispatch.way import Way, make_connector, note_via
 
 if TYPE_CHECKING:
     import aiohttp
@@ -170,10 +172,15 @@ class Exchange:
             return
         self._session = aiohttp.ClientSession(
             connector=make_connector(limit=self._limit, force_close=not self._reuse),
-            timeout=aiohttp.ClientTimeout(total=self._timeout, connect=self._connect),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "handoff", "Accept-Encoding": "identity"},
         )
+        # Exact, where aiohttp would round up to whole seconds. The time for all of it is the time to read in, too: a
+        # timer of its own for that would be set anew with everything that comes.
+        allowed = partial(aiohttp.ClientTimeout, connect=self._connect, ceil_threshold=inf)
+        self._allowed = allowed(total=self._timeout)
+        self._allowed_into = allowed(sock_read=self._timeout)
+        self._broken = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
         # When a kept connection breaks, aiohttp sends what is idempotent by its method once more, and nobody is told.
         # Every request is an attempt of ours, though, and written down: the dispatcher says what is sent again, and
         # when. There is no public option; a contract test watches the socket.
@@ -203,16 +210,10 @@ class Exchange:
             message = f"{self.peer}: used before open() or after close()"
             raise RuntimeError(message)
         async with self._turns:
-            if self._reuse:
-                await _catch_up()
-            outer, way = CURRENT.get(), Way()
-            token = CURRENT.set(way)
-            try:
-                return await self._once(session, way, method, url, headers or {}, body, into)
-            finally:
-                CURRENT.reset(token)
-                if outer is not None and way.via is not None:
-                    outer.via = way.via
+            with Way() as way:
+                answer = await self._once(session, way, method, url, headers or {}, body, into)
+        note_via(way.via)
+        return answer
 
     async def _once(
         self,
@@ -224,25 +225,26 @@ class Exchange:
         body: bytes | None,
         into: Into | None,
     ) -> Answer | Failure:
-        from aiohttp import ClientError, ClientTimeout  # noqa: PLC0415 - as in open()
-        from yarl import URL  # noqa: PLC0415
+        import yarl  # noqa: PLC0415 - as in open()
 
         try:
-            async with session.request(
+            response = await session.request(
                 method,
-                URL(url, encoded=True),
+                yarl.URL(url, encoded=True),
                 headers=headers,
                 data=body,
                 allow_redirects=False,
                 ssl=self._tls.context() if self._tls is not None else True,
                 server_hostname=self._tls.server_name if self._tls is not None else None,
-                timeout=ClientTimeout(
-                    total=self._timeout if into is None else None, connect=self._connect, sock_read=self._timeout
-                ),
-            ) as response:
-                to_file = into if response.ok else None
+                timeout=self._allowed if into is None else self._allowed_into,
+            )
+            to_file = into if response.ok else None
+            try:
                 content = await _read(response, self._cap) if to_file is None else await _keep(response, to_file)
-        except (ClientError, OSError, TimeoutError, ValueError) as error:
+            except BaseException:
+                response.close()  # what is left of the answer would be taken for the next one
+                raise
+        except self._broken as error:
             return failure(error, self.peer, started=way.is_connected, via=way.via)
         if content is None:
             most = to_file.most if to_file is not None else self._cap
@@ -253,17 +255,15 @@ class Exchange:
         )
 
 
-async def _catch_up() -> None:
-    """Let the loop see which kept connections were closed meanwhile: one turn to read that, one to act on it."""
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-
-
 async def _read(response: "aiohttp.ClientResponse", cap: int) -> bytes | None:
     """Read the body up to the cap; None when there is more."""
+    content = response.content
+    if content.is_eof():  # it came together with the headers, as most do
+        whole = content.read_nowait()
+        return whole if len(whole) <= cap else None
     parts: list[bytes] = []
     size = 0
-    async for part in response.content.iter_any():
+    async for part in content.iter_any():
         size += len(part)
         if size > cap:
             response.close()

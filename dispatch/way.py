@@ -4,12 +4,15 @@ aiohttp tells neither to whoever asks for a URL, and lets go of the connection t
 connector notes both, the moment it hands a connection out, for the task that asked.
 """
 
+import asyncio
+import select
 from collections.abc import Awaitable, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
+from weakref import WeakKeyDictionary
 
 from broker.delivery import Outcome, Via
 
@@ -21,17 +24,34 @@ _LONGEST: Final = 512  # characters of a certificate's subject that are kept
 
 @dataclass(slots=True)
 class Way:
-    """How far an exchange came; once it is connected, bytes of the request may have left us."""
+    """How far an exchange came; once it is connected, bytes of the request may have left us.
+
+    Inside ``with`` it is the one in `CURRENT`.
+    """
 
     is_connected: bool = False
     via: Via | None = None
+    _token: "Token[Way | None] | None" = field(default=None, repr=False)
+
+    def __enter__(self) -> Self:
+        """Begin to note."""
+        self._token = CURRENT.set(self)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Note no more."""
+        if self._token is not None:
+            CURRENT.reset(self._token)
 
 
 CURRENT: Final[ContextVar[Way | None]] = ContextVar("way", default=None)
 
 
 def make_connector(*, limit: int, force_close: bool) -> "aiohttp.TCPConnector":
-    """Return a connector that notes in `CURRENT` what it hands out."""
+    """Return a connector that notes in `CURRENT` what it hands out.
+
+    A kept connection that the other side has closed is not handed out, even if the loop has not seen that yet.
+    """
     return _connector()(limit=limit, force_close=force_close)
 
 
@@ -40,6 +60,11 @@ def _connector() -> "type[aiohttp.TCPConnector]":
     import aiohttp  # noqa: PLC0415 - costs 200 ms, which reading a channel file must not
 
     class Connector(aiohttp.TCPConnector):
+        def __init__(self, *, limit: int, force_close: bool) -> None:
+            super().__init__(limit=limit, force_close=force_close)
+            # What is asked of a connection for each request does not change, and asking costs more than keeping it.
+            self._known: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
+
         async def connect(
             self,
             req: "aiohttp.ClientRequest",
@@ -47,13 +72,53 @@ def _connector() -> "type[aiohttp.TCPConnector]":
             timeout: "aiohttp.ClientTimeout",  # noqa: ASYNC109 - aiohttp's signature
         ) -> "aiohttp.connector.Connection":
             connection = await super().connect(req, traces, timeout)
+            while (known := self._known.get(connection.protocol)) is not None:  # it was kept
+                if not known.may_have_news() or await _outlives_news(connection):
+                    break
+                connection = await super().connect(req, traces, timeout)
+            else:
+                known = self._known[connection.protocol] = _Known(connection.transport)
             way = CURRENT.get()
             if way is not None:
                 way.is_connected = True
-                way.via = via_of(connection.transport)
+                way.via = known.via
             return connection
 
     return Connector
+
+
+class _Known:
+    """What is known of a connection: whom it reaches, and where to look for what nobody has read yet."""
+
+    __slots__ = ("_look", "via")
+
+    def __init__(self, transport: Any) -> None:
+        self.via = via_of(transport)
+        socket = transport.get_extra_info("socket") if transport is not None else None
+        self._look = select.poll()
+        if socket is not None:
+            self._look.register(socket.fileno(), select.POLLIN)
+
+    def may_have_news(self) -> bool:
+        """Say whether something came, or its end, that nobody has acted on.
+
+        TLS may have read its end already and not told it, so there one cannot know.
+        """
+        return bool((self.via is not None and self.via.tls) or self._look.poll(0))
+
+
+async def _outlives_news(connection: "aiohttp.connector.Connection") -> bool:
+    """Let the loop take what came on a connection, mostly its end; say whether it is still there, else close it."""
+    try:
+        await asyncio.sleep(0)  # one turn to read that …
+        await asyncio.sleep(0)  # … and one to act on it
+    except BaseException:
+        connection.close()
+        raise
+    if connection.protocol is not None and connection.protocol.is_connected():
+        return True
+    connection.close()
+    return False
 
 
 def note_via(via: Via | None) -> None:
@@ -101,20 +166,17 @@ async def witnessed(work: Awaitable[Outcome]) -> Outcome:
 
     For a destination that needs several exchanges for one delivery, or classes answers by rules of its own.
     """
-
-    async def only() -> Sequence[Outcome]:
-        return [await work]
-
-    return (await witnessed_all(only()))[0]
+    with Way() as way:
+        outcome = await work
+    return _told(outcome, way.via)
 
 
 async def witnessed_all(work: Awaitable[Sequence[Outcome]]) -> Sequence[Outcome]:
     """Do the same for the outcomes of deliveries that went together."""
-    way = Way()
-    token = CURRENT.set(way)
-    try:
+    with Way() as way:
         outcomes = await work
-    finally:
-        CURRENT.reset(token)
-    via = way.via
-    return [replace(each, via=via) if each.via is None and via is not None else each for each in outcomes]
+    return [_told(each, way.via) for each in outcomes]
+
+
+def _told(outcome: Outcome, via: Via | None) -> Outcome:
+    return outcome if via is None or outcome.via is not None else replace(outcome, via=via)

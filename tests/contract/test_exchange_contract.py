@@ -1,6 +1,10 @@
 """This module shows what an exchange over HTTP sends, at the socket of a server that breaks off, and what it keeps."""
 
 import io
+import socket
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -55,3 +59,52 @@ async def test_body_goes_into_a_file_where_that_is_asked_for() -> None:
     finally:
         await exchange.close()
         await server.stop()
+
+
+class ClosingServer(threading.Thread):
+    """Answers one request on each connection, beside the loop, and closes that when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.base = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.closes = threading.Event()
+        self.connections = 0
+
+    def run(self) -> None:
+        """Serve two connections."""
+        for _ in range(2):
+            connection, _ = self._listening.accept()
+            self.connections += 1
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                self.closes.wait(5)
+
+    def stop(self) -> None:
+        """End."""
+        self.closes.set()
+        self.join(5)
+        self._listening.close()
+
+
+@pytest.fixture
+def closing() -> Iterator[ClosingServer]:
+    """A server that closes a kept connection while the loop is busy."""
+    server = ClosingServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_connection_that_was_closed_while_the_loop_was_busy_is_not_used(closing: ClosingServer) -> None:
+    exchange = Exchange("system test", timeout=2, reuse=True)
+    await exchange.open()
+    try:
+        assert isinstance(await exchange.exchange("GET", closing.base), Answer)
+        closing.closes.set()
+        time.sleep(0.1)  # noqa: ASYNC251 - the loop must not see the end
+        assert isinstance(await exchange.exchange("GET", closing.base), Answer)
+        assert closing.connections == 2
+    finally:
+        await exchange.close()
