@@ -46,24 +46,23 @@ class ConsentGate:
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """Send those that may be sent; the others end without anything having left."""
+        if self._consent is None:
+            return await self._inner.send([_without_key(delivery) for delivery in deliveries])
         outcomes: dict[int, Outcome] = {}
         allowed: list[Delivery] = []
         for delivery in deliveries:
             key, request = parted(delivery.request)
-            stopped = await self._stopped(key)
+            stopped = await self._stopped(self._consent, key)
             if stopped is None:
-                allowed.append(delivery if key is None else replace(delivery, request=request))
+                allowed.append(replace(delivery, request=request))
             else:
                 outcomes[delivery.id] = stopped
         sent = await self._inner.send(allowed) if allowed else ()
         outcomes |= {delivery.id: outcome for delivery, outcome in zip(allowed, sent, strict=True)}
         return [outcomes[delivery.id] for delivery in deliveries]
 
-    async def _stopped(self, key: list[str] | None) -> Outcome | None:
+    async def _stopped(self, consent: ConsentSpec, key: list[str] | None) -> Outcome | None:
         """Return why a delivery may not be sent; None where it may."""
-        consent = self._consent
-        if consent is None:
-            return None
         if key is None:
             return _NOBODY
         standing = await self._consents.ask_or_wait(read_standing, key, self._medium, consent.purpose)
@@ -71,3 +70,8 @@ class ConsentGate:
             return standing
         reason = refusal(standing, self._medium, consent.purpose, consent.needs, time.time())
         return Suppressed(reason) if reason else None
+
+
+def _without_key(delivery: Delivery) -> Delivery:
+    key, request = parted(delivery.request)
+    return delivery if key is None else replace(delivery, request=request)
