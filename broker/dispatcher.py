@@ -8,39 +8,45 @@ in memory when the gate shuts goes back to the store.
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from broker.acts import Interrupted, unsend
 from broker.channel import RoutePlan
 from broker.crash import crash_point
 from broker.delivery import Delivered, Delivery, Outcome, Unknown
 from broker.errors import StoreError, StoreFatal
-from broker.gate import Change, Gate
-from broker.notices import (
-    Bug,
-    CircuitClosed,
-    CircuitOpened,
-    CircuitProbed,
-    CircuitReopened,
-    DeliveriesEnded,
-    DeliveriesExpired,
-    DeliveryFailed,
-    DestinationBusy,
-    Notice,
-)
+from broker.gate import Gate
+from broker.notices import Bug, CircuitProbed, DeliveriesExpired, Notice
 from broker.seal import Sealer
 from broker.store import Store
+from broker.telling import change_told, ends_told
 from broker.units import Claim, Claimed, Claims, Commit, Placed, Recorded
 from broker.verdict import plain, recorded
 
 _READY: Final = 1024  # deliveries of a destination that may wait in memory
 _AHEAD: Final = 128  # of them that are claimed ahead, where a crash meanwhile costs an attempt and no more
-_UNRECORDED: Final = 256  # sends that may have ended and not been recorded yet
+_UNRECORDED: Final = 256  # deliveries that may have been sent and not been recorded yet
 _LOOK: Final = 5.0  # seconds after which the store is asked again, whatever the clock did
 _AGAIN: Final = 1.0  # seconds after which the store is given again what it refused
 _SOON: Final = 0.5  # seconds that what is in memory may wait for the gate; it is marked as sending
+
+
+class _End(NamedTuple):
+    """How a send ended: its records, what commits some of them (by delivery), and the seconds that it took."""
+
+    records: Sequence[Recorded]
+    commits: Mapping[int, Commit]
+    seconds: float
+
+
+def _commits(records: Sequence[Recorded], outcomes: Sequence[Outcome]) -> dict[int, Commit]:
+    return {
+        unit.id: outcome.commit
+        for unit, outcome in zip(records, outcomes, strict=True)
+        if isinstance(outcome, Delivered) and outcome.commit is not None
+    }
 
 
 class Dispatcher:
@@ -64,6 +70,7 @@ class Dispatcher:
         self._number = number  # of the channel in the store
         self.route = route
         self.plan = plan
+        self._send = f"send {channel}/{plan.name}"  # what its tasks are called
         self._notify = notify
         self._woken = woken
         self._concluded = concluded
@@ -72,6 +79,8 @@ class Dispatcher:
         self._reserved = 0
         self._tasks: set[asyncio.Task[None]] = set()  # sends
         self._chores: set[asyncio.Task[None]] = set()  # what the store is told
+        self._ends: list[_End] = []  # sends that ended in this turn of the loop
+        self._unrecorded = 0  # deliveries whose end the store has not committed
         self._claim: asyncio.Future[Claims] | None = None  # that the store has not answered
         self._due: float | None = 0.0  # when the store has work next (POSIX); None: it has none
         self._timer: asyncio.TimerHandle | None = None
@@ -157,7 +166,7 @@ class Dispatcher:
             return
         now, wait = time.monotonic(), 0.0
         self._look_at_clock(now)
-        while self._ready and len(self._tasks) < self.plan.concurrency and len(self._chores) < _UNRECORDED:
+        while self._ready and len(self._tasks) < self.plan.concurrency and self._unrecorded < _UNRECORDED:
             wait = self._gate.wait(now, len(self._tasks))
             if wait > 0:
                 break
@@ -171,7 +180,7 @@ class Dispatcher:
             self._spawn_claim(now)
 
     def _wants_more(self, now: float) -> bool:
-        if self._due is None or self._claim is not None or self._room(now) <= 0 or len(self._chores) >= _UNRECORDED:
+        if self._due is None or self._claim is not None or self._room(now) <= 0 or self._unrecorded >= _UNRECORDED:
             return False
         wait = max(self._due - time.time(), self._gate.wait_to_claim(now, len(self._tasks)))
         if 0 < wait < float("inf"):
@@ -202,14 +211,14 @@ class Dispatcher:
         self.wake()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=f"send {self._channel}/{self.plan.name}")
+        task = self._loop.create_task(work, name=self._send)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._notify(Bug(where=f"send {self._channel}/{self.plan.name}", error=type(error).__name__))
+            self._notify(Bug(where=self._send, error=type(error).__name__))
         self.wake()
 
     def _spawn_claim(self, now: float) -> None:
@@ -291,20 +300,32 @@ class Dispatcher:
             for claimed, outcome in zip(batch, outcomes, strict=True)
         ]
         self._judge(outcomes)
-        commits = {
-            unit.id: outcome.commit
-            for unit, outcome in zip(records, outcomes, strict=True)
-            if isinstance(outcome, Delivered) and outcome.commit is not None
-        }
-        end = self._conclude(records, commits, ended - started)
+        end = _End(records, _commits(records, outcomes), ended - started)
         if self.plan.batch > 1:
-            await end  # meanwhile the next batch gathers: fewer and larger ones cost less
+            await self._conclude([end])  # meanwhile the next batch gathers: fewer and larger ones cost less
         else:
-            self._do(end)  # the concurrency limits what is on the wire, not what waits for the disk
+            self._conclude_later(end)  # the concurrency limits what is on the wire, not what waits for the disk
 
-    async def _conclude(self, records: Sequence[Recorded], commits: Mapping[int, Commit], seconds: float) -> None:
-        await self._record(records, commits)
-        self._tell(records, seconds)
+    def _conclude_later(self, end: "_End") -> None:
+        """Let what ends in the same turn of the loop go to the store together."""
+        if not self._ends:
+            self._loop.call_soon(self._conclude_ends)
+        self._ends.append(end)
+        self._unrecorded += len(end.records)
+
+    def _conclude_ends(self) -> None:
+        ends, self._ends = self._ends, []
+        self._do(self._conclude(ends, waited_for=sum(len(end.records) for end in ends)))
+
+    async def _conclude(self, ends: Sequence["_End"], waited_for: int = 0) -> None:
+        commits = {unit: commit for end in ends for unit, commit in end.commits.items()}
+        try:
+            await self._record([unit for end in ends for unit in end.records], commits)
+        finally:
+            self._unrecorded -= waited_for
+        for end in ends:
+            for notice in ends_told(end.records, self._channel, self.plan.name, end.seconds):
+                self._notify(notice)
 
     async def _record(self, records: Sequence[Recorded], commits: Mapping[int, Commit]) -> None:
         routes: set[int] = set()
@@ -315,6 +336,7 @@ class Dispatcher:
             elif not isinstance(told, StoreFatal):  # then the engine stops, and says why
                 error = str(told) if isinstance(told, StoreError) else type(told).__name__
                 self._notify(Bug(where=f"record {unit.id}", error=error))
+                self._unrecorded += 1
                 self._do(self._record_again(unit, commits))
         if routes:
             self._woken(frozenset(routes))
@@ -322,15 +344,20 @@ class Dispatcher:
     async def _committed(
         self, records: Sequence[Recorded], commits: Mapping[int, Commit]
     ) -> Sequence[tuple[Recorded, Sequence[int] | Exception]]:
+        if not commits:
+            return list(zip(records, await self._store.record(records), strict=True))
         joined = [commits[unit.id](unit) for unit in records if unit.id in commits]
-        alone = [unit for unit in records if unit.id not in commits] if commits else records
+        alone = [unit for unit in records if unit.id not in commits]
         told = await self._store.record(alone)
         return [*zip(alone, told, strict=True), *await asyncio.gather(*joined)]
 
     async def _record_again(self, unit: Recorded, commits: Mapping[int, Commit]) -> None:
         """Give the store once more what it refused, without what the other side said: the state must come true."""
-        await asyncio.sleep(_AGAIN)
-        await self._record([plain(unit)], commits)
+        try:
+            await asyncio.sleep(_AGAIN)
+            await self._record([plain(unit)], commits)
+        finally:
+            self._unrecorded -= 1
 
     def _settle(self, unit: Recorded, told: Sequence[int]) -> set[int]:
         if unit.due_at is None:
@@ -340,37 +367,7 @@ class Dispatcher:
 
     def _judge(self, outcomes: Sequence[Outcome]) -> None:
         for change in self._gate.judge(outcomes, time.monotonic()):
-            self._notify(self._notice(change))
-
-    def _notice(self, change: Change) -> Notice:
-        where, seconds = {"channel": self._channel, "destination": self.plan.name}, round(change.seconds, 3)
-        if change.what == "closed":
-            return CircuitClosed(**where)
-        if change.what == "opened":
-            return CircuitOpened(**where, seconds=seconds)
-        if change.what == "reopened":
-            return CircuitReopened(**where, seconds=seconds)
-        return DestinationBusy(**where, seconds=seconds)
-
-    def _tell(self, records: Sequence[Recorded], seconds: float) -> None:
-        for unit in records:
-            if unit.state not in {"delivered", "suppressed"}:
-                self._notify(
-                    DeliveryFailed(
-                        channel=self._channel,
-                        destination=self.plan.name,
-                        delivery=unit.id,
-                        attempt=unit.number,
-                        state=unit.state,
-                        reason=unit.reason or "",
-                    )
-                )
-        for state, count in Counter(unit.state for unit in records).items():
-            self._notify(
-                DeliveriesEnded(
-                    channel=self._channel, destination=self.plan.name, state=state, count=count, seconds=seconds
-                )
-            )
+            self._notify(change_told(change, self._channel, self.plan.name))
 
     async def recover(self, interrupted: Sequence[Interrupted]) -> None:
         """Record as unknown what an earlier run left on the wire; nobody can say whether it took effect."""
