@@ -35,6 +35,8 @@ Verdict = Outcome | Refresh
 
 def look(value: Any, path: str) -> Any:
     """Return what a path such as ``errors.0.code`` leads to in JSON, or None; with ``*`` a list of all that it does."""
+    if path.isidentifier():  # the usual one is a single name
+        return value.get(path) if isinstance(value, dict) else None
     first, star, rest = path.partition("*")
     if star:
         items = look(value, first.rstrip("."))
@@ -62,16 +64,20 @@ class Reader:
         self._errors = preset.errors
         self._success = operation.success
         self._rules = [*operation.rules, *preset.errors.rules]
+        # Asked of every answer, so worked out once.
+        self._good = frozenset(status for status in range(100, 600) if fits(status, operation.success.status))
+        self._needs_json = operation.success.needs_json
+        self._is_in_rows = operation.success.rows is not None or operation.success.failures is not None
 
     def read(self, answer: Answer, rows: Sequence[bytes]) -> list[Verdict]:
         """Return what an answer means for each of the rows that were sent (JSON; one, where nothing is in rows)."""
-        if not fits(answer.status, self._success.status):
+        if answer.status not in self._good:
             return [self.failed(answer)] * len(rows)
         said = parsed(answer.body)
-        if self._success.needs_json and said is _NOTHING and answer.status != 204:  # noqa: PLR2004 - no content
+        if self._needs_json and said is _NOTHING and answer.status != 204:  # noqa: PLR2004 - no content
             reason = f"HTTP {answer.status} from {self._peer} with something else than the JSON that was expected"
             return [Unknown(reason, response=answer.body)] * len(rows)
-        if self._success.rows is None and self._success.failures is None:
+        if not self._is_in_rows:
             return [self._row(answer, said, whole=True)] * len(rows)
         return list(self._rows(answer, said, rows))
 
@@ -121,7 +127,7 @@ class Reader:
         if answer.status == 204 and whole:  # noqa: PLR2004 - success without a word, RFC 9110 15.3.5
             return Delivered(reference=_reference(answer, item, success.references))
         if all(_are(look(item, path), good, every="*" in path) for path, good in success.is_.items()):
-            return Delivered(reference=_reference(answer, item, success.references), response=answer.body)
+            return Delivered(_reference(answer, item, success.references), answer.body, answer.via)
         codes, messages = (success.codes, success.messages) if success.codes else self._own_codes(whole=whole)
         code = first_code(item, codes, self._errors.passed_over)
         return self.failed_row(answer, code or "", _messages(item, messages), _place(item, success.places))
@@ -255,7 +261,10 @@ def _are(value: Any, good: Sequence[Any], *, every: bool) -> bool:
 
 def _is(value: Any, good: Sequence[Any]) -> bool:
     """Say whether a value is one of the good ones; true is not 1."""
-    return any(type(value) is type(each) and value == each for each in good)
+    for each in good:  # noqa: SIM110 - for a single one, as mostly, half the time
+        if type(value) is type(each) and value == each:
+            return True
+    return False
 
 
 def _keys(item: Any, paths: Sequence[str]) -> Iterable[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Marks of what is filled in when a request is sent. They survive percent-encoding, JSON and forms as they are.
 KEY_MARK: Final = "~handoff.delivery.key~"
 FOUND_MARK: Final = "~handoff.found~"
+_KEY_MARK: Final = KEY_MARK.encode()
 
 Node = Callable[["Document"], Any]
 
@@ -73,7 +74,7 @@ class Frozen:
     @classmethod
     def unpacked(cls, request: bytes, key: str) -> "Frozen":
         """Return what `packed` wrote, with the delivery's idempotency key where its mark was."""
-        head, _, body = request.replace(KEY_MARK.encode(), key.encode()).partition(b"\n")
+        head, _, body = request.replace(_KEY_MARK, key.encode()).partition(b"\n")
         read = orjson.loads(head)
         around, update = read.get("around"), read.get("update")
         return cls(
