@@ -74,9 +74,10 @@ class Message:
         """
         if isinstance(location, str):
             location = Location.parse(location)
-        if location.plain is None:
+        plain = location.plain
+        if plain is None:
             return self._get_chosen(location)
-        name, field, component, subcomponent = location.plain
+        name, field, component, subcomponent = plain
         try:
             segment = self._first[name]
         except KeyError:

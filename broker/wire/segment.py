@@ -42,7 +42,7 @@ class Segment:
         number = location.field
         if location.repetition <= 1 and location.condition is None:
             return self.first(number, location.component, location.subcomponent)
-        if number >= len(self.fields) or self._is_definition(number):
+        if number >= len(self.fields) or (number <= _DEFINED and self._is_definition(number)):
             return None
         repetitions, condition = self._numbered(self.fields[number], location.repetition), location.condition
         for repetition in repetitions:
@@ -110,7 +110,8 @@ class Segment:
         return self._part(repetition, condition.first, condition.second) == wanted
 
     def _part(self, value: str, component: int, subcomponent: int) -> str | None:
-        _, mark, _, escape, lower, _ = self.separators
+        separators = self.separators
+        mark = separators[1]  # by number: a named tuple is slow to unpack, and the others are mostly not needed
         try:
             if mark in value:
                 value = value.split(mark, component or 1)[component - 1 if component else 0]
@@ -118,14 +119,16 @@ class Segment:
                 return None
             if value.isalnum() and subcomponent <= 1:
                 return value
+            lower = separators[4]
             if lower and lower in value:
                 value = value.split(lower, subcomponent or 1)[subcomponent - 1 if subcomponent else 0]
             elif subcomponent > 1:
                 return None
         except IndexError:
             return None
+        escape = separators[3]
         if escape and escape in value:
-            value = unescape(value, self.separators, self._encoding)
+            value = unescape(value, separators, self._encoding)
         return value or None
 
 
