@@ -26,20 +26,20 @@ _LONGEST: Final = 512  # characters of a certificate's subject that are kept
 class Way:
     """How far an exchange came; once it is connected, bytes of the request may have left us.
 
-    Inside ``with`` it is the one in `CURRENT`.
+    Inside ``with`` it is the one in `CURRENT`: what goes on there is noted in it.
     """
 
     is_connected: bool = False
     via: Via | None = None
-    _token: "Token[Way | None] | None" = field(default=None, repr=False)
+    _token: "Token[Way | None] | None" = field(default=None, init=False, repr=False)
 
     def __enter__(self) -> Self:
-        """Begin to note."""
+        """Let what is reached from now on be noted here."""
         self._token = CURRENT.set(self)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Note no more."""
+        """Let it be noted where it was before."""
         if self._token is not None:
             CURRENT.reset(self._token)
 

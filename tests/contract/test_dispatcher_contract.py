@@ -21,6 +21,7 @@ from broker.notices import (
     CircuitOpened,
     CircuitProbed,
     CircuitReopened,
+    DeliveriesEnded,
     DestinationBusy,
 )
 from broker.rate import Rate
@@ -52,6 +53,26 @@ async def test_everything_is_delivered_within_the_concurrency(rig: Rig, unknown:
     await rig.ended({"delivered": 60})
     assert max(script.abreast) <= 4
     assert len({delivery.id for _, delivery in script.sent}) == len(script.sent) == 60
+
+
+async def test_what_ends_together_is_recorded_together(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    together: list[int] = []
+    record = rig.store.record
+
+    def recording(units: Any) -> Any:
+        together.append(len(units))
+        return record(units)
+
+    monkeypatch.setattr(rig.store, "record", recording)
+    script = Script(hold=asyncio.Event())
+    assert script.hold is not None
+    await rig.deliver(8)
+    await rig.add("main", script, concurrency=8).start()
+    await rig.until(lambda: len(script.sent) == 8)
+    script.hold.set()
+    await rig.ended({"delivered": 8})
+    assert together == [8]
+    assert count(rig, DeliveriesEnded) == 8, "each with the time of its own send"
 
 
 async def test_a_batch_takes_as_many_as_it_may(rig: Rig) -> None:
