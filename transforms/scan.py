@@ -12,12 +12,13 @@ from typing import Final
 from broker.wire.er7 import Location
 from transforms.mistakes import ExpressionError
 
-# Repetitions are bounded or possessive, so that no text, however odd, takes more than linear time.
+# Repetitions are bounded or possessive, or end at one place only: no text, however odd, takes more than linear time.
+# Not possessive is what can begin another round and not end it: up to 3.11.2 Python goes on in the middle (gh-100061).
 _VALUE: Final = r"""(?:'[^']{0,200}'|"[^"]{0,200}"|[^\])'"]{0,200}?)"""
 _CHOICE: Final = rf"(?:[\[(]\s{{0,9}}(?:\d{{1,9}}|\d{{1,3}}(?:\.\d{{1,3}})?\s{{0,9}}=\s{{0,9}}{_VALUE})\s{{0,9}}[\])])?"
 _SEGMENT: Final = rf"[A-Z][A-Z0-9]{{2}}{_CHOICE}"
 LOCATION: Final = re.compile(
-    rf"(?<![\w.])(?:{_SEGMENT}/){{0,8}}{_SEGMENT}-\d{{1,9}}{_CHOICE}(?:[.-]\d{{1,9}})*+(?!\w)", re.ASCII
+    rf"(?<![\w.])(?:{_SEGMENT}/){{0,8}}{_SEGMENT}-\d{{1,9}}{_CHOICE}(?:[.-]\d{{1,9}})*(?!\w|[.-]\d)", re.ASCII
 )
 _STRING: Final = r"""'(?:\\.|[^'\\])*+'|"(?:\\.|[^"\\])*+\""""
 _TOKEN: Final = re.compile(rf"(?:{_STRING})|(?P<location>{LOCATION.pattern})", re.DOTALL | re.ASCII)
