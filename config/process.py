@@ -13,11 +13,13 @@ import resource
 import signal
 import struct
 import sys
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from broker.wire import pipe
-from config.program import Program
-from config.viewing import Viewer
+
+if TYPE_CHECKING:
+    from config.program import Program
+    from config.viewing import Viewer
 
 _PROGRESS: Final = struct.Struct("=II")
 _PR_SET_PDEATHSIG: Final = 1
@@ -27,12 +29,17 @@ _CLONE_NEWNET: Final = 0x40000000
 
 def main() -> None:
     """Serve until the pipe ends."""
+    # What is imported stays: looking through it for garbage takes a quarter of a start.
+    gc.disable()
+    from config.program import Program  # noqa: PLC0415 - see above
+
     memory = mmap.mmap(int(sys.argv[1]), mmap.PAGESIZE)
     source, sink = _take_pipes()
     _confine(int(os.environ.get("HANDOFF_WORKER_MEMORY", "0")))
     programs: dict[str, Program | Viewer] = {}
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)  # a message makes hundreds of objects that die with it
+    gc.enable()
     while (frame := pipe.read(source)) is not None:
         header, rest = frame
         if "load" in header:
@@ -66,7 +73,7 @@ def _confine(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
-def _run(program: Program | Viewer, header: dict[str, Any], rest: bytes, memory: mmap.mmap, sink: BinaryIO) -> None:
+def _run(program: "Program | Viewer", header: dict[str, Any], rest: bytes, memory: mmap.mmap, sink: BinaryIO) -> None:
     results, parts, at = [], [], 0
     sequence: int = header["sequence"]
     note = _PROGRESS.pack_into

@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.laid import both_in_one, lay_out_in
 from tests.postgres import Cluster, find_programs
 
 # How long an example takes says what else the machine does. Where CI is set, hypothesis rolls the same dice every time.
@@ -73,10 +74,34 @@ def postgres_url(postgres: Cluster) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def laid_database(postgres: Cluster) -> Iterator[str]:
+    """The name of a PostgreSQL database that holds both stores, to make others like it."""
+    with postgres.database() as url:
+        lay_out_in(url)
+        yield url.rpartition("/")[2]
+
+
+@pytest.fixture
+def laid_postgres_url(postgres: Cluster, laid_database: str) -> Iterator[str]:
+    """The address of a PostgreSQL database that holds both stores, empty, in the newest form."""
+    with postgres.database(laid_database) as url:
+        yield url
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """The address of an SQLite database that does not exist yet."""
     return f"sqlite:///{tmp_path / 'handoff.db'}"
+
+
+@pytest.fixture
+def laid_sqlite_url(tmp_path: Path) -> str:
+    """The address of an SQLite database that holds both stores, empty, in the newest form."""
+    path = tmp_path / "handoff.db"
+    path.write_bytes(both_in_one())
+    path.chmod(0o600)
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -86,10 +111,18 @@ def store_urls(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(name))
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def laid_urls(request: pytest.FixtureRequest) -> str:
+    """The address of a database that holds both stores, empty; the test runs once on each kind."""
+    name = "laid_sqlite_url" if request.param == "sqlite" else "laid_postgres_url"
+    return str(request.getfixturevalue(name))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses PostgreSQL, so that ``-m "not postgres"`` leaves it out."""
     for item in items:
         names = set(getattr(item, "fixturenames", ()))
         parameters = getattr(getattr(item, "callspec", None), "params", {})
-        if names & {"postgres", "postgres_url"} or parameters.get("store_urls") == "postgresql":
+        kinds = {parameters.get("store_urls"), parameters.get("laid_urls")}
+        if names & {"postgres", "postgres_url", "laid_postgres_url"} or "postgresql" in kinds:
             item.add_marker(pytest.mark.postgres)

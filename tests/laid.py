@@ -15,6 +15,21 @@ import dispatch.patients.migrate
 _FILES: Final = ("handoff.db", "patients.db")
 
 
+def lay_out_in(url: str) -> None:
+    """Make both stores in one database, as an engine does that has no other."""
+    broker.migrate.migrate(url)
+    dispatch.patients.migrate.migrate(url)
+
+
+@cache
+def both_in_one() -> bytes:
+    """Return an SQLite file with both stores, empty, in the newest form."""
+    with tempfile.TemporaryDirectory(prefix="handoff-laid-") as folder:
+        path = Path(folder) / "both.db"
+        lay_out_in(f"sqlite:///{path}")
+        return path.read_bytes()
+
+
 def lay_out(data: Path) -> None:
     """Make the data folder of an engine on SQLite, with empty stores in the newest form; one that is there stays."""
     if data.exists():

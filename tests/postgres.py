@@ -98,18 +98,18 @@ class Cluster:
         return f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}"
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """Make an empty database, give its address, and drop it at the end whoever still uses it."""
+    def database(self, like: str = "template1") -> Iterator[str]:
+        """Make a database (empty, or ``like`` another that nobody uses), give its address, and drop it at the end."""
         name = next(self._names)
-        self._administer(f"CREATE DATABASE {name}")
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            # Before 15 there is no other way; after it, writing all of it to the log takes three times as long.
+            way = "STRATEGY file_copy" if connection.info.server_version >= 150_000 else ""
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {like} {way}".encode())
         try:
             yield self.url(name)
         finally:
-            self._administer(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-
-    def _administer(self, statement: str) -> None:
-        with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(statement.encode())
+            with psycopg.connect(self.url(), autocommit=True) as connection:
+                connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

@@ -6,14 +6,16 @@ nothing in particular.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from broker.canonical.model import Event
 from broker.ids import show
 from broker.sql import Connection
-from dispatch.consent import Needs
 from dispatch.patients.consents import clock
 from dispatch.patients.times import moment
+
+if TYPE_CHECKING:
+    from dispatch.consent import Needs  # who writes to the patient store needs no declarations
 
 _SAID: Final = (
     "INSERT INTO permission (patient_id, delivery_id, medium, purpose, decision, said_at, starts_at, ends_at, "
@@ -89,7 +91,7 @@ def read_standing(connection: Connection, key: Sequence[str], medium: str, purpo
     return Standing(bool(has_died), [(Permission(*row[:6]), row[6]) for row in rows])
 
 
-def refusal(standing: Standing, medium: str, purpose: str, needs: Needs, now: float) -> str:
+def refusal(standing: Standing, medium: str, purpose: str, needs: "Needs", now: float) -> str:
     """Return why the patient may not be reached; nothing where they may.
 
     ``needs`` says whether they must have said yes, or only must not have said no. ``now`` in POSIX seconds.

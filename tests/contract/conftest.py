@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from broker.migrate import migrate
 from broker.store import Store
 from dispatch.http import Exchange
 from tests.contract.asking import PEER
@@ -38,10 +37,9 @@ def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def filling(store_urls: str) -> AsyncIterator[Filling]:
+async def filling(laid_urls: str) -> AsyncIterator[Filling]:
     """An open store on each database."""
-    migrate(store_urls)
-    store = Store(store_urls, SEALER, lambda _notice: None)
+    store = Store(laid_urls, SEALER, lambda _notice: None)
     await store.open()
     try:
         yield Filling(store, await store.register("adt", "digest-1", "{}", ["prm", "ehr"]))

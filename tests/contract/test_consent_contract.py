@@ -12,7 +12,6 @@ from broker.errors import StoreError
 from broker.message import Document
 from broker.sql import Connection, connect
 from dispatch.patients.consents import Consents, frame_consent, withdrawal_of
-from dispatch.patients.migrate import migrate
 from dispatch.prm import render
 from tests.prm_events import apply, mrn, told
 
@@ -20,18 +19,17 @@ NUMBER = "+12025550123"
 
 
 @pytest.fixture
-def store(store_urls: str) -> Iterator[Connection]:
+def store(laid_urls: str) -> Iterator[Connection]:
     """A connection to an empty patient store."""
-    migrate(store_urls)
-    connection = connect(store_urls)
+    connection = connect(laid_urls)
     yield connection
     connection.close()
 
 
 @pytest.fixture
-async def consents(store_urls: str, store: Connection) -> AsyncIterator[Consents]:
+async def consents(laid_urls: str, store: Connection) -> AsyncIterator[Consents]:
     """What texts ask."""
-    asking = Consents(store_urls)
+    asking = Consents(laid_urls)
     asking.open()
     yield asking
     await asking.close()

@@ -13,7 +13,6 @@ from broker.sql import Connection, connect
 from dispatch.consent import ConsentRenderer, ConsentSpec
 from dispatch.consent_gate import ConsentGate
 from dispatch.patients.consents import Consents
-from dispatch.patients.migrate import migrate
 from tests.prm_events import deliver, delivery, merged, mrn, told
 
 NOBODY = "nobody has consented to sms for appointment"
@@ -38,10 +37,9 @@ class Wire:
 
 
 @pytest.fixture
-def store(store_urls: str) -> Iterator[Connection]:
+def store(laid_urls: str) -> Iterator[Connection]:
     """A connection to an empty patient store."""
-    migrate(store_urls)
-    connection = connect(store_urls)
+    connection = connect(laid_urls)
     yield connection
     connection.close()
 
@@ -53,9 +51,9 @@ def wire() -> Wire:
 
 
 @pytest.fixture
-async def gate(store_urls: str, store: Connection, wire: Wire) -> AsyncIterator[ConsentGate]:
+async def gate(laid_urls: str, store: Connection, wire: Wire) -> AsyncIterator[ConsentGate]:
     """The gate of a destination for texts."""
-    made = ConsentGate(wire, ConsentSpec(purpose="appointment"), "sms", Consents(store_urls))
+    made = ConsentGate(wire, ConsentSpec(purpose="appointment"), "sms", Consents(laid_urls))
     await made.open()
     yield made
     await made.close()
@@ -154,9 +152,9 @@ async def test_what_was_prepared_before_consent_was_asked_for_is_not_sent(gate: 
     assert wire.sent == []
 
 
-async def test_where_a_no_is_enough_to_keep_out(store_urls: str, store: Connection, wire: Wire) -> None:
+async def test_where_a_no_is_enough_to_keep_out(laid_urls: str, store: Connection, wire: Wire) -> None:
     consent = ConsentSpec(purpose="appointment", needs="not_withdrawn")
-    gate = ConsentGate(wire, consent, "sms", Consents(store_urls))
+    gate = ConsentGate(wire, consent, "sms", Consents(laid_urls))
     await gate.open()
     assert await reason(gate) == ""
     deliver(store, said(1, "0012", "deny"))
@@ -164,8 +162,8 @@ async def test_where_a_no_is_enough_to_keep_out(store_urls: str, store: Connecti
     await gate.close()
 
 
-async def test_destination_that_asks_for_consent_no_more_sends_the_bytes_alone(store_urls: str, wire: Wire) -> None:
-    gate = ConsentGate(wire, None, "sms", Consents(store_urls))
+async def test_destination_that_asks_for_consent_no_more_sends_the_bytes_alone(laid_urls: str, wire: Wire) -> None:
+    gate = ConsentGate(wire, None, "sms", Consents(laid_urls))
     await gate.open()
     await gate.send([text("0012"), Delivery(id=65, route=1, key="k", request=b"plain")])
     await gate.close()

@@ -14,7 +14,6 @@ from broker.errors import StoreUnavailable
 from broker.sql import Connection, connect
 from dispatch.patients import apply as applying
 from dispatch.patients import writes
-from dispatch.patients.migrate import migrate
 from dispatch.patients.queries import find
 from dispatch.patients.schema import metadata
 from tests.prm_events import apply, deliver, merged, mrn, state, told, visit
@@ -23,10 +22,9 @@ SSN = Identifier(value="123-45-6789", system="SSA", type="SS")
 
 
 @pytest.fixture
-def store(store_urls: str) -> Iterator[Connection]:
+def store(laid_urls: str) -> Iterator[Connection]:
     """A connection to an empty patient store."""
-    migrate(store_urls)
-    connection = connect(store_urls)
+    connection = connect(laid_urls)
     yield connection
     connection.close()
 

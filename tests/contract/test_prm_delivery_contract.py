@@ -41,18 +41,18 @@ def build(url: str, channel: str = "mercy-adt") -> Destination:
 
 
 @pytest.fixture
-async def store(store_urls: str) -> AsyncIterator[Destination]:
+async def store(laid_urls: str) -> AsyncIterator[Destination]:
     """A destination that is open."""
-    destination = build(store_urls)
+    destination = build(laid_urls)
     await destination.open()
     yield destination
     await destination.close()
 
 
 @pytest.fixture
-def reader(store: Destination, store_urls: str) -> Iterator[Connection]:
+def reader(store: Destination, laid_urls: str) -> Iterator[Connection]:
     """A second connection, to look."""
-    connection = connect(store_urls, writer=False)
+    connection = connect(laid_urls, writer=False)
     yield connection
     connection.close()
 
@@ -146,9 +146,9 @@ async def test_event_of_another_shape_is_refused_alone(store: Destination, reade
 
 
 async def test_connection_is_made_anew_after_a_mistake_of_ours(
-    store_urls: str, monkeypatch: pytest.MonkeyPatch, inside: None
+    laid_urls: str, monkeypatch: pytest.MonkeyPatch, inside: None
 ) -> None:
-    destination = build(store_urls)
+    destination = build(laid_urls)
     await destination.open()
     with monkeypatch.context() as patch:
         patch.setattr(Batch, "apply", lambda *_: 1 // 0)
@@ -158,8 +158,8 @@ async def test_connection_is_made_anew_after_a_mistake_of_ours(
     await destination.close()
 
 
-async def test_nul_in_a_text_is_refused_where_the_database_cannot_keep_it(postgres_url: str) -> None:
-    destination = build(postgres_url)
+async def test_nul_in_a_text_is_refused_where_the_database_cannot_keep_it(laid_postgres_url: str) -> None:
+    destination = build(laid_postgres_url)
     await destination.open()
     outcomes = await destination.send([told(1, "1", family="a\0b"), told(2, "2")])
     await destination.close()
@@ -169,10 +169,10 @@ async def test_nul_in_a_text_is_refused_where_the_database_cannot_keep_it(postgr
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreFatal("the disk is full"), StoreError("SQLITE_BUSY")])
 async def test_trouble_before_the_commit_is_safe_to_retry(
-    store_urls: str, monkeypatch: pytest.MonkeyPatch, inside: None, error: StoreError
+    laid_urls: str, monkeypatch: pytest.MonkeyPatch, inside: None, error: StoreError
 ) -> None:
-    destination = build(store_urls)
-    with failing(monkeypatch, "BEGIN" if store_urls.startswith("postgresql") else "BEGIN IMMEDIATE", error):
+    destination = build(laid_urls)
+    with failing(monkeypatch, "BEGIN" if laid_urls.startswith("postgresql") else "BEGIN IMMEDIATE", error):
         await destination.open()
         outcomes = await destination.send([told(1, "1"), told(2, "2")])
         assert outcomes == [Retry(str(error))] * 2
@@ -182,15 +182,15 @@ async def test_trouble_before_the_commit_is_safe_to_retry(
 
 @pytest.mark.parametrize("after", [True, False])
 async def test_failed_commit_is_unknown_and_can_be_sent_again(
-    store_urls: str, monkeypatch: pytest.MonkeyPatch, inside: None, *, after: bool
+    laid_urls: str, monkeypatch: pytest.MonkeyPatch, inside: None, *, after: bool
 ) -> None:
-    destination, batch = build(store_urls), [told(1, "1"), told(2, "2")]
+    destination, batch = build(laid_urls), [told(1, "1"), told(2, "2")]
     with failing(monkeypatch, "COMMIT", StoreUnavailable("away"), after=after):
         await destination.open()
         assert kinds(await destination.send(batch)) == [Unknown] * 2
     assert kinds(await destination.send(batch)) == [Delivered] * 2
     await destination.close()
-    with contextlib.closing(connect(store_urls, writer=False)) as connection:
+    with contextlib.closing(connect(laid_urls, writer=False)) as connection:
         assert count(connection, "patient_event") == 2
 
 
@@ -201,11 +201,11 @@ async def test_opens_while_postgresql_is_away() -> None:
     await destination.close()
 
 
-async def test_reconnects_when_postgresql_closed_the_connection(postgres_url: str) -> None:
-    destination = build(postgres_url)
+async def test_reconnects_when_postgresql_closed_the_connection(laid_postgres_url: str) -> None:
+    destination = build(laid_postgres_url)
     await destination.open()
     await destination.send([told(1, "1")])
-    with contextlib.closing(connect(postgres_url)) as other:
+    with contextlib.closing(connect(laid_postgres_url)) as other:
         other.rows(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
             "AND datname = current_database()"
@@ -216,12 +216,11 @@ async def test_reconnects_when_postgresql_closed_the_connection(postgres_url: st
     await destination.close()
 
 
-async def test_refuses_a_store_that_is_newer(store_urls: str) -> None:
-    migrate(store_urls)
-    with contextlib.closing(connect(store_urls)) as connection:
+async def test_refuses_a_store_that_is_newer(laid_urls: str) -> None:
+    with contextlib.closing(connect(laid_urls)) as connection:
         connection.run("UPDATE alembic_version_patients SET version_num = '9999'")
     with pytest.raises(NotReady, match="9999"):
-        await build(store_urls).open()
+        await build(laid_urls).open()
 
 
 async def test_sqlite_that_cannot_be_used_is_said_at_open() -> None:
@@ -229,8 +228,8 @@ async def test_sqlite_that_cannot_be_used_is_said_at_open() -> None:
         await build("sqlite:////nowhere/at/all.db").open()
 
 
-async def test_channels_share_the_writer_of_a_store(store_urls: str) -> None:
-    first, second = build(store_urls, "one"), build(store_urls, "two")
+async def test_channels_share_the_writer_of_a_store(laid_urls: str) -> None:
+    first, second = build(laid_urls, "one"), build(laid_urls, "two")
     await first.open()
     await second.open()
     sent = await asyncio.gather(first.send([told(1, "1")]), second.send([told(2, "1")]))
@@ -238,16 +237,16 @@ async def test_channels_share_the_writer_of_a_store(store_urls: str) -> None:
     await first.close()
     assert kinds(await second.send([told(3, "1")])) == [Delivered]
     await second.close()
-    with contextlib.closing(connect(store_urls, writer=False)) as connection:
+    with contextlib.closing(connect(laid_urls, writer=False)) as connection:
         (patient,) = find(connection, "1")
     assert sorted(event.channel for event in patient.timeline) == ["one", "two", "two"]
     assert not writing._writers
 
 
-async def test_a_writer_that_is_killed_leaves_the_outcome_unknown_and_comes_back(store_urls: str) -> None:
-    destination = build(store_urls)
+async def test_a_writer_that_is_killed_leaves_the_outcome_unknown_and_comes_back(laid_urls: str) -> None:
+    destination = build(laid_urls)
     await destination.open()
-    link = writing._writers[store_urls]._link
+    link = writing._writers[laid_urls]._link
     assert link is not None
     assert link._process is not None
     link._process.send_signal(signal.SIGSTOP)
@@ -257,7 +256,7 @@ async def test_a_writer_that_is_killed_leaves_the_outcome_unknown_and_comes_back
     assert kinds(await sending) == [Unknown] * 2
     assert kinds(await destination.send([told(1, "1"), told(2, "2")])) == [Delivered] * 2
     await destination.close()
-    with contextlib.closing(connect(store_urls, writer=False)) as connection:
+    with contextlib.closing(connect(laid_urls, writer=False)) as connection:
         assert count(connection, "patient_event") == 2
 
 
@@ -273,9 +272,9 @@ async def _until_done(writer: Writer, deliveries: list[Delivery]) -> list[Outcom
             return outcomes
 
 
-async def test_two_writers_agree_on_patients_and_effects(postgres_url: str) -> None:
+async def test_two_writers_agree_on_patients_and_effects(laid_postgres_url: str) -> None:
     """Both make the same new patients, send some of the same deliveries, and merge what the other updates."""
-    writers = [Writer(postgres_url), Writer(postgres_url)]
+    writers = [Writer(laid_postgres_url), Writer(laid_postgres_url)]
     for writer in writers:
         await writer.open()
 
@@ -293,7 +292,7 @@ async def test_two_writers_agree_on_patients_and_effects(postgres_url: str) -> N
 
     await asyncio.wait_for(asyncio.gather(feed(0), feed(1)), 90)
     await asyncio.gather(*(writer.close() for writer in writers))
-    with contextlib.closing(connect(postgres_url, writer=False)) as connection:
+    with contextlib.closing(connect(laid_postgres_url, writer=False)) as connection:
         assert count(connection, "patient") == 12 + 4
         assert count(connection, "applied") == count(connection, "patient_event") == 40 + 2 * 40 * 6 + 4
         for table, key in (("patient_event", "delivery_id"), ("encounter", "patient_id, value, system")):

@@ -14,7 +14,6 @@ from broker.formats.tree import Json
 from broker.ids import Ids
 from broker.intake import Door, StoreIntake
 from broker.limits import Limits
-from broker.migrate import migrate
 from broker.notices_pressure import QuarantineDropped, QuarantineFull
 from broker.pressure import Pressure
 from broker.store import Store
@@ -128,9 +127,8 @@ async def filled(url: str) -> AsyncIterator[Filling]:
         await store.close()
 
 
-async def test_bound_holds_after_a_start_and_after_a_group_that_was_rolled_back(store_urls: str) -> None:
-    migrate(store_urls)
-    async with filled(store_urls) as filling:
+async def test_bound_holds_after_a_start_and_after_a_group_that_was_rolled_back(laid_urls: str) -> None:
+    async with filled(laid_urls) as filling:
         store, channel = filling.store, filling.registered.channel
         (quiet,) = await keep(filling, ["10.0.0.1:1"])
         for _ in range(15):
@@ -139,7 +137,7 @@ async def test_bound_holds_after_a_start_and_after_a_group_that_was_rolled_back(
         assert await store.quarantine(junk(filling, channel)) == 3
         with pytest.raises(TypeError):
             await broken
-    async with filled(store_urls) as filling:
+    async with filled(laid_urls) as filling:
         store, channel = filling.store, filling.registered.channel
         assert [await store.quarantine(junk(filling, channel)) for _ in range(3)] == [0, 0, 3]
         smaller = 4 * (SEALED + ENTRY)  # as the setting may have become since

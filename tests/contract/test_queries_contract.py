@@ -9,7 +9,6 @@ import pytest
 from broker import ids, queries
 from broker.delivery import Via
 from broker.keys import Keys
-from broker.migrate import migrate
 from broker.queries import Filter
 from broker.queries_disclosed import disclosed
 from broker.seal import Sealer
@@ -20,10 +19,9 @@ from tests.filling import SEALER, Filling
 
 
 @pytest.fixture
-async def filling(store_urls: str) -> AsyncIterator[Filling]:
+async def filling(laid_urls: str) -> AsyncIterator[Filling]:
     """An open store on each database."""
-    migrate(store_urls)
-    store = Store(store_urls, SEALER, lambda _notice: None, inside=True)  # so that it can run `_sort`
+    store = Store(laid_urls, SEALER, lambda _notice: None, inside=True)  # so that it can run `_sort`
     await store.open()
     try:
         yield Filling(store, await store.register("adt", "digest-1", '{"channel": {}}', ["prm", "ehr"]))

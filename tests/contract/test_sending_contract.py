@@ -9,7 +9,6 @@ import pytest
 
 from broker import acts
 from broker.ids import EPOCH_MS
-from broker.migrate import migrate
 from broker.queries_deliveries import open_deliveries, waiting_ids
 from broker.store import Store
 from broker.units import Act, Claim, Finished, NewDelivery, NewMessage, Pause, Recorded
@@ -93,9 +92,8 @@ async def opened(url: str) -> AsyncIterator[Bench]:
 
 
 @pytest.fixture
-async def bench(store_urls: str) -> AsyncIterator[Bench]:
-    migrate(store_urls)
-    async with opened(store_urls) as found:
+async def bench(laid_urls: str) -> AsyncIterator[Bench]:
+    async with opened(laid_urls) as found:
         yield found
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from broker import acts, ids, keys
 from broker.errors import StoreFatal
-from broker.migrate import migrate
 from broker.seal import Sealer
 from broker.store import Store
 from broker.units import Act, Claim, Finished, NewDelivery, NewMessage, Placed, Quarantine, Recorded
@@ -116,7 +115,6 @@ class Bench:
 @contextlib.asynccontextmanager
 async def opened(url: str, *, inside: bool) -> AsyncIterator[Bench]:
     """Open a store; ``inside`` has its writer where a test can reach it."""
-    await asyncio.to_thread(migrate, url)
     store = Store(url, SEALER, lambda _notice: None, inside=inside)
     await store.open()
     try:
@@ -126,9 +124,9 @@ async def opened(url: str, *, inside: bool) -> AsyncIterator[Bench]:
 
 
 @pytest.fixture
-async def bench(store_urls: str) -> AsyncIterator[Bench]:
+async def bench(laid_urls: str) -> AsyncIterator[Bench]:
     """An open store on each database, with its writer in a process as always."""
-    async with opened(store_urls, inside=False) as store:
+    async with opened(laid_urls, inside=False) as store:
         yield store
 
 
@@ -157,10 +155,10 @@ async def test_accept_finds_duplicates_within_one_group(bench: Bench) -> None:
     assert await bench.rows("SELECT sum(value) FROM counter WHERE name = 'received'") == [(50,)]
 
 
-async def test_keys_are_sorted_in_and_still_found(store_urls: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_are_sorted_in_and_still_found(laid_urls: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Duplicates and search hashes are found in memory and in the index alike, and after a start."""
     monkeypatch.setattr(keys, "_BEHIND", 10)
-    async with opened(store_urls, inside=True) as bench:
+    async with opened(laid_urls, inside=True) as bench:
         await _look_for_sorted_keys(bench)
 
 
@@ -372,9 +370,9 @@ async def test_register_is_stable(bench: Bench) -> None:
     assert newer.revision != bench.revision
 
 
-async def test_a_writer_that_is_killed_fails_what_waits_and_says_so(store_urls: str) -> None:
+async def test_a_writer_that_is_killed_fails_what_waits_and_says_so(laid_urls: str) -> None:
     """Nobody waits for ever, and what was committed before is there."""
-    async with opened(store_urls, inside=False) as bench:
+    async with opened(laid_urls, inside=False) as bench:
         await accept(bench.store, bench.message("1"))
         fatal: list[Exception] = []
         bench.store.on_fatal = fatal.append

@@ -23,9 +23,9 @@ _LANES = ("a", "b", "c")
 
 
 @pytest.fixture
-async def bench(store_urls: str) -> AsyncIterator[Bench]:
+async def bench(laid_urls: str) -> AsyncIterator[Bench]:
     """An open store on each database."""
-    async with opened(store_urls, inside=False) as store:
+    async with opened(laid_urls, inside=False) as store:
         yield store
 
 

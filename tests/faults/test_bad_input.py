@@ -51,7 +51,9 @@ async def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     with contextlib.ExitStack() as held:
         store = ""
         if request.param == "postgresql":
-            store = held.enter_context(request.getfixturevalue("postgres").database())
+            store = held.enter_context(
+                request.getfixturevalue("postgres").database(request.getfixturevalue("laid_database"))
+            )
         write = channel(destinations="patients", listen=f"max_message: 64KiB, frame_deadline: {_DEADLINE}s")
         async with set_up(folder, write, store=store, seed=6) as found:
             await found.engine.start()

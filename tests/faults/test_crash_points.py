@@ -57,9 +57,9 @@ async def test_nothing_is_lost_when_the_engine_dies_at(stage: tuple[str, ...], h
 @pytest.mark.parametrize("hit", HITS)
 @pytest.mark.parametrize("stage", ON_POSTGRESQL, ids="+".join)
 async def test_nothing_is_lost_on_postgresql_when_the_engine_dies_at(
-    stage: tuple[str, ...], hit: int, tmp_path: Path, postgres_url: str
+    stage: tuple[str, ...], hit: int, tmp_path: Path, laid_postgres_url: str
 ) -> None:
-    await _die_at(stage, hit, tmp_path, postgres_url)
+    await _die_at(stage, hit, tmp_path, laid_postgres_url)
 
 
 async def _die_at(points: tuple[str, ...], hit: int, folder: Path, store: str = "") -> None:

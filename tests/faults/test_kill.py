@@ -28,9 +28,9 @@ async def test_sqlite_keeps_what_was_acknowledged_when_the_engine_is_killed(tmp_
 
 
 async def test_postgresql_keeps_what_was_acknowledged_when_the_engine_is_killed(
-    tmp_path: Path, postgres_url: str
+    tmp_path: Path, laid_postgres_url: str
 ) -> None:
-    await _kill_again_and_again(tmp_path, (KILLS + 2) // 3, postgres_url)
+    await _kill_again_and_again(tmp_path, (KILLS + 2) // 3, laid_postgres_url)
 
 
 async def _kill_again_and_again(folder: Path, kills: int, store: str = "") -> None:

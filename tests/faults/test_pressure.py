@@ -115,7 +115,7 @@ def writers(bench: Bench) -> list[int]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest) -> str:
     """An empty store of each kind."""
-    return str(request.getfixturevalue("postgres_url")) if request.param == "postgresql" else ""
+    return str(request.getfixturevalue("laid_postgres_url")) if request.param == "postgresql" else ""
 
 
 @contextlib.asynccontextmanager

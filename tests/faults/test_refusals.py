@@ -186,11 +186,11 @@ async def test_second_engine_on_the_same_data(tmp_path: Path) -> None:
         await bench.assert_kept()
 
 
-async def test_second_engine_on_the_same_postgresql(tmp_path: Path, postgres_url: str) -> None:
-    async with set_up(tmp_path / "first", store=postgres_url, seed=3) as bench:
+async def test_second_engine_on_the_same_postgresql(tmp_path: Path, laid_postgres_url: str) -> None:
+    async with set_up(tmp_path / "first", store=laid_postgres_url, seed=3) as bench:
         await bench.engine.start()
         settings = others(bench.sink.base)
-        with Engine(tmp_path / "second", channel(), store=postgres_url, settings=settings) as other:
+        with Engine(tmp_path / "second", channel(), store=laid_postgres_url, settings=settings) as other:
             other.data.mkdir()
             shutil.copy(bench.engine.data / "handoff.key", other.data / "handoff.key")
             await refused(other, NOT_READY, "another engine")
