@@ -22,12 +22,17 @@ _USER: Final = "handoff"
 _START: Final = 30.0  # seconds that the server may take until it answers
 _PR_SET_PDEATHSIG: Final = 1
 _PORTS_TO_TRY: Final = 5
+# A folder of our own is made below these.
+_DISK: Final = "/tmp"  # noqa: S108
+_MEMORY: Final = "/dev/shm"  # noqa: S108
+_ROOM: Final = 1 << 30  # bytes that must be free in memory for a cluster to be kept there
 # Nothing here outlives the tests, so nothing is worth waiting for the disk, unless a test is about just that.
 _QUICK: Final = ("fsync=off", "full_page_writes=off")
 _SETTINGS: Final = (
     "listen_addresses=127.0.0.1",
     "max_connections=60",
     "shared_buffers=64MB",
+    "max_wal_size=128MB",
     "log_statement=none",
     "timezone=UTC",
 )
@@ -50,7 +55,7 @@ class Cluster:
     """One PostgreSQL server on a TCP port and a Unix socket of its own; whoever can reach it is let in."""
 
     def __init__(self, programs: Path, *, fsync: bool = False) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="handoff-pg-", dir="/tmp"))  # short, as a socket's path must be
+        self.folder = Path(tempfile.mkdtemp(prefix="handoff-pg-", dir=_DISK if fsync else _quickest()))
         self.port = 0
         self._programs = programs
         self._settings = _SETTINGS if fsync else _SETTINGS + _QUICK
@@ -169,6 +174,12 @@ class Cluster:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _quickest() -> str:
+    """Return a folder in memory where there is room for it; a short path, as a socket's must be."""
+    has_room = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
+    return _MEMORY if has_room else _DISK
 
 
 def _account() -> pwd.struct_passwd | None:
