@@ -16,7 +16,10 @@ from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 HANDOFF: Final = Path(sys.executable).with_name("handoff")
-_START: Final = 30.0
+# Longest waits, in seconds: a machine that has much else to do takes ten times as long.
+_START: Final = 60.0
+_SETTLE: Final = 60.0
+_STOP: Final = 60.0
 
 
 class Running:
@@ -77,7 +80,7 @@ class Running:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(30)
+        code = self.process.wait(_STOP)
         self.log.write_text("")
         return code
 
@@ -114,7 +117,7 @@ class Running:
     def settled(self, control_id: str) -> dict[str, Any]:
         """Wait until everything that a message led to has ended; return its journey."""
         console = Client(f"127.0.0.1:{self.console}", (self.folder / "var" / "console.token").read_text().strip())
-        until = time.monotonic() + 15
+        until = time.monotonic() + _SETTLE
         while time.monotonic() < until:
             found = console.get("/messages", control_id=control_id)["messages"]
             if found and found[0]["state"] != "received":
