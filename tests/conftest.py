@@ -119,10 +119,12 @@ def laid_urls(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses PostgreSQL, so that ``-m "not postgres"`` leaves it out."""
+    """Mark what uses PostgreSQL, so that ``-m "not postgres"`` leaves it out; begin with what takes long."""
     for item in items:
         names = set(getattr(item, "fixturenames", ()))
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         kinds = {parameters.get("store_urls"), parameters.get("laid_urls")}
         if names & {"postgres", "postgres_url", "laid_postgres_url"} or "postgresql" in kinds:
             item.add_marker(pytest.mark.postgres)
+    # The longest first, so that no process of the tests is left alone with one of them at the end.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -25,12 +25,21 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 class Look(Bench):
     """A running engine with tight limits, and short ways to look at it."""
 
+    seen: frozenset[str] | set[str] = frozenset()  # what was in quarantine when a test began
+
     def message(self) -> Sent:
         """Return a good message."""
         return self.feed.next()
 
-    def quarantined(self) -> list[dict[str, Any]]:
-        """Return what is listed, the newest first."""
+    async def quarantined(self) -> dict[str, Any]:
+        """Wait until something is quarantined that was not there when a test began; return that."""
+        async with asyncio.timeout(10):
+            while not (fresh := [row for row in self._listed() if row["id"] not in self.seen]):  # noqa: ASYNC110 - nobody tells us
+                await asyncio.sleep(0.02)
+        (row,) = fresh
+        return row
+
+    def _listed(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.engine.cli("quarantine", "--json")["quarantine"]
         return found
 
@@ -43,6 +52,7 @@ class Look(Bench):
         assert found.state == "processed"
         assert not self.engine.notices("bug")
         assert not self.engine.secrets_shown()
+        self.seen = {row["id"] for row in self._listed()}
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=["sqlite", "postgresql"])
@@ -93,7 +103,7 @@ async def test_bad_header_is_rejected_with_its_place(
     (error,) = errors(answer)
     assert place in error
     assert condition in error
-    assert bench.quarantined()[0]["reason"]
+    assert (await bench.quarantined())["reason"]
     assert one.control_id not in stored(bench.engine)
     await bench.goes_on()
 
@@ -133,15 +143,14 @@ async def test_bytes_outside_the_stated_character_set_are_an_error_of_the_messag
     ],
 )
 async def test_frame_that_is_no_message_is_answered_or_closed_and_kept(bench: Look, body: bytes) -> None:
-    before = {row["id"] for row in bench.quarantined()}
     answers = await exchange(bench.engine.port, frame(body), seconds=5, end=True)
     assert len(answers) <= 1
     for answer in answers:
         assert read_answer(answer)[0] in {"AR", "AE"}
         assert errors(answer)
-    fresh = [row for row in bench.quarantined() if row["id"] not in before]
-    assert [row["size"] for row in fresh] == [len(body)]
-    assert fresh[0]["reason"]
+    kept = await bench.quarantined()
+    assert kept["size"] == len(body)
+    assert kept["reason"]
     await bench.goes_on()
 
 
@@ -151,7 +160,7 @@ async def test_frame_over_the_cap_is_rejected_and_the_connection_closed(bench: L
     answers = await exchange(bench.engine.port, frame(body), seconds=8)
     assert [read_answer(answer) for answer in answers] == [("AR", one.control_id)]
     assert errors(answers[0])
-    assert "max_message" in bench.quarantined()[0]["reason"]
+    assert "max_message" in (await bench.quarantined())["reason"]
     await bench.goes_on()
 
 
@@ -184,7 +193,7 @@ async def test_missing_end_block_is_kept_and_the_next_frame_answered(bench: Look
     lost, good = bench.message(), bench.message()
     (answer,) = await exchange(bench.engine.port, b"\x0b" + lost.body + frame(good.body), 1)
     assert read_answer(answer) == ("AA", good.control_id)
-    newest = bench.quarantined()[0]
+    newest = await bench.quarantined()
     assert newest["size"] == len(lost.body)
     assert re.search("began before the last one ended", newest["reason"])
     assert lost.control_id not in stored(bench.engine)
@@ -195,7 +204,7 @@ async def test_peer_that_goes_in_the_middle_of_a_frame(bench: Look) -> None:
     one = bench.message()
     cut = b"\x0b" + one.body[:150]
     assert await exchange(bench.engine.port, cut, end=True, seconds=5) == []
-    newest = bench.quarantined()[0]
+    newest = await bench.quarantined()
     assert newest["size"] == 150
     assert "inside a frame" in newest["reason"]
     await bench.send(one)  # sent again, it is taken
@@ -207,7 +216,7 @@ async def test_frame_that_does_not_end_in_time_is_closed_and_kept(bench: Look) -
     began = asyncio.get_running_loop().time()
     assert await exchange(bench.engine.port, b"\x0b" + one.body[:100], seconds=_DEADLINE * 4) == []
     assert asyncio.get_running_loop().time() - began < _DEADLINE * 3
-    assert "in time" in bench.quarantined()[0]["reason"]
+    assert "in time" in (await bench.quarantined())["reason"]
     await bench.goes_on()
 
 
@@ -225,7 +234,7 @@ async def test_noise_between_frames_is_skipped_and_kept(bench: Look) -> None:
     one = bench.message()
     (answer,) = await exchange(bench.engine.port, b"GET / HTTP/1.1\r\n\r\n" + frame(one.body), 1)
     assert read_answer(answer) == ("AA", one.control_id)
-    assert "outside a frame" in bench.quarantined()[0]["reason"]
+    assert "outside a frame" in (await bench.quarantined())["reason"]
     await bench.goes_on()
 
 
@@ -233,7 +242,7 @@ async def test_acknowledgment_is_not_answered(bench: Look) -> None:
     """Two engines would answer each other for ever."""
     body = b"MSH|^~\\&|A|B|C|D|20260101||ACK|1|P|2.5.1\rMSA|AA|4711\r"
     assert await exchange(bench.engine.port, frame(body), end=True, seconds=5) == []
-    assert "acknowledgment" in bench.quarantined()[0]["reason"]
+    assert "acknowledgment" in (await bench.quarantined())["reason"]
     await bench.goes_on()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from console.cli.client import Client
+from tests.commands import run_here
 from tests.laid import lay_out
 from tests.ports import free_port
 
@@ -104,9 +105,9 @@ class Running:
 
     def read(self, *words: str) -> Any:
         """Run a command that prints one JSON document, and return that."""
-        done = self.run(*words, "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        code, out, err = run_here([*words, "--json"], self.folder, self.environment)
+        assert code == 0, err
+        return json.loads(out)
 
     def send(self, *names: str) -> None:
         """Send sample messages, one after another, and expect AA for each."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from console.cli.main import UNREACHABLE
+from tests.commands import run_here
 from tests.faults.harness.feed import CANARIES
 from tests.laid import lay_out
 from tests.ports import free_port
@@ -140,18 +142,15 @@ class Engine:
 
     def cli(self, *arguments: str, expect: int | None = 0) -> Any:
         """Run a `handoff` command beside the engine; return the JSON document that it printed."""
-        done = subprocess.run(
-            [*_HANDOFF, *arguments],
-            cwd=self.folder,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert expect is None or done.returncode == expect, f"{arguments[0]}: {done.returncode}\n{done.stderr[-2000:]}"
-        return json.loads(done.stdout) if done.stdout.strip() else None
+        until = time.monotonic() + _START
+        while True:
+            code, out, err = run_here([*arguments], self.folder, _environment())
+            # The console comes up a moment after the listeners, for which `start` waits.
+            if code != UNREACHABLE or code == expect or not self.pid or time.monotonic() > until:
+                break
+            time.sleep(0.02)
+        assert expect is None or code == expect, f"{arguments[0]}: {code}\n{err[-2000:]}"
+        return json.loads(out) if out.strip() else None
 
     def secrets_shown(self) -> list[str]:
         """Return the places that show patient data although they must not: the log, and files of the engine's store."""
