@@ -110,8 +110,7 @@ class _Process:
         finally:
             for task in watching:
                 task.cancel()
-            await console.stop()
-            await self._stop_sandbox()
+            await asyncio.gather(console.stop(), self._stop_sandbox())
             with contextlib.suppress(StoreError):
                 await engine.stop("stopped by signal" if self._told.is_set() else "stopped")
             self._report.settle(all_of_it=True)
