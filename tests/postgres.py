@@ -27,12 +27,11 @@ _DISK: Final = "/tmp"  # noqa: S108
 _MEMORY: Final = "/dev/shm"  # noqa: S108
 _ROOM: Final = 1 << 30  # bytes that must be free in memory for a cluster to be kept there
 # Nothing here outlives the tests, so nothing is worth waiting for the disk, unless a test is about just that.
-_QUICK: Final = ("fsync=off", "full_page_writes=off")
+_QUICK: Final = ("fsync=off", "full_page_writes=off", "max_wal_size=128MB")
 _SETTINGS: Final = (
     "listen_addresses=127.0.0.1",
     "max_connections=60",
     "shared_buffers=64MB",
-    "max_wal_size=128MB",
     "log_statement=none",
     "timezone=UTC",
 )
