@@ -72,7 +72,7 @@ class FhirListener(HttpService):
         """Tell whether anybody may ask this: what we can do is no secret."""
         return request.rest.strip("/") == "metadata" and request.method in {"GET", "HEAD"}
 
-    def refusal(self, refusal: Refusal) -> Answer:
+    def refusal(self, request: Request, refusal: Refusal) -> Answer:  # noqa: ARG002 - it has one form
         """Return what a refusal is answered with."""
         return answers.refused(refusal)
 

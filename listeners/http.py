@@ -7,24 +7,20 @@ from typing import Any, Final, Literal
 import orjson
 from pydantic import Field, model_validator
 
-from broker.errors import MessageError, StoreError
 from broker.formats.reading import Piece
 from broker.formats.rows import shown_name
-from broker.message import Conclusion, Receipt
+from broker.message import Receipt
 from broker.parts import Tools
-from broker.wire.header import read_header
 from listeners.http_answer import AnswerSpec
 from listeners.http_callers import Caller
 from listeners.http_files import Counted, File, in_groups, read_parts
+from listeners.http_hl7 import exchange_hl7, speakers
 from listeners.http_request import RETRY_AFTER, Answer, Refusal, Request
 from listeners.http_service import SIGNATURE, HttpPortSpec, HttpService, SignatureName, idempotency_key, signed_by
-from listeners.mllp_exchange import Exchanges, Manner, control_id
-from listeners.tls import Certificates
 
 _SHOWN: Final = 20  # faults in one answer
 _HL7: Final = frozenset({"application/hl7-v2", "application/hl7-v2+er7", "x-application/hl7-v2+er7"})
 _NO_BODY: Final = 204
-_STORED: Final = Conclusion("stored")
 # How an acknowledgment is told over HTTP: HAPI's "HL7 over HTTP", 2.4.
 _STATUS: Final = {b"AA": 200, b"CA": 200, b"AE": 500, b"CE": 500, b"AR": 400, b"CR": 400}
 
@@ -64,9 +60,7 @@ class HttpListener(HttpService):
         self.below = spec.takes == "file" and "PUT" in spec.methods
         self._http = spec
         self._is_hl7 = tools.format.kind == "hl7" and spec.takes == "message"
-        self._speakers = (
-            Certificates(spec.tls, self.where, lambda _: None) if spec.tls is not None and spec.tls.senders else None
-        )
+        self._speakers = speakers(spec.tls, self.where)
 
     async def take(self, request: Request, body: bytes, caller: Caller) -> Answer:
         """Hand in what a request brought."""
@@ -87,14 +81,8 @@ class HttpListener(HttpService):
     async def _answer(self, receipt: Receipt) -> Answer:
         """Return the answer to a message that is committed, once what the channel wants to be done is done."""
         channel, spec = self.tools.channel, self._http.answer
-        if not spec.waits:
-            return spec.answer(channel, receipt, _STORED)
-        try:
-            async with asyncio.timeout(spec.timeout):
-                ended = await self.tools.intake.conclude(channel, receipt.message_id, spec.destination)
-        except (TimeoutError, StoreError):
-            return spec.pending(channel, receipt)
-        return spec.answer(channel, receipt, ended)
+        ended = await spec.conclusion(self.tools, receipt)
+        return spec.pending(channel, receipt) if ended is None else spec.answer(channel, receipt, ended)
 
     async def _take_form(self, request: Request, body: bytes, key: bytes) -> Answer:
         """Hand in every part that holds something, each as a message or as a file."""
@@ -152,29 +140,13 @@ class HttpListener(HttpService):
 
     async def _take_hl7(self, request: Request, body: bytes) -> Answer:
         """Hand in an HL7 v2 message; its acknowledgment is the answer."""
-        manner = Manner(original=False, blocks=False, waits=self._http.answer.waits)
-        exchanges = Exchanges(self.tools, request.peer, control_id, manner)
-        if self._speakers is not None:
-            exchanges.speaker = self._speakers.speaker(request.certificate)
-        try:
-            header = read_header(body)
-        except MessageError as error:
-            exchanges.quarantine(str(error), body)
-            raise Refusal(400, str(error), location=error.location) from None
-        exchange = exchanges.begin(body, header, alone=False)  # a request has one answer, at its end
-        if exchange.promise is not None:
-            seconds = self._http.answer.timeout if self._http.answer.waits else None
-            await asyncio.wait([exchange.promise], timeout=seconds)
-            if not exchange.promise.done():
-                exchange.promise.cancel()  # nobody hears of it any more
-                raise Refusal(504, "the steps have not ended in time; send it again: it is known, and has no effect")
-        answers = exchanges.answers(exchange)
-        again = {"retry-after": RETRY_AFTER} if exchange.refused else {}
-        if not answers:
-            return Answer(503 if exchange.refused else _NO_BODY, headers=again)
+        speaker = self._speakers.speaker(request.certificate) if self._speakers is not None else None
+        exchanged = await exchange_hl7(self.tools, request.peer, body, self._http.answer, speaker)
+        again = {"retry-after": RETRY_AFTER} if exchanged.refused else {}
+        if not exchanged.told:
+            return Answer(503 if exchanged.refused else _NO_BODY, headers=again)
         content_type = request.content_type if request.content_type in _HL7 else "application/hl7-v2"
-        told = answers[-1] if self._http.answer.waits else answers[0]
-        return Answer(503 if exchange.refused else _status(told), told, content_type, again)
+        return Answer(503 if exchanged.refused else _status(exchanged.told), exchanged.told, content_type, again)
 
 
 def _status(answer: bytes) -> int:

@@ -1,5 +1,6 @@
 """This module says what a message over HTTP is answered with: at its commit, after the steps, or after a delivery."""
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -9,8 +10,10 @@ from xml.sax.saxutils import escape
 import orjson
 from pydantic import Field, field_validator
 
+from broker.errors import StoreError
 from broker.ids import show
 from broker.message import Conclusion, Receipt
+from broker.parts import Tools
 from broker.spec import Seconds, Spec
 from listeners.http_request import Answer
 
@@ -23,11 +26,12 @@ _PENDING: Final = 202
 _OURS: Final = '{"message": "{{ message }}", "duplicate": {{ duplicate }}}'
 _THEIRS: Final = "{{ response }}"
 _DELIVER: Final = "deliver."
-_GOOD: Final = frozenset({"stored", "processed", "filtered", "delivered"})
+_STORED: Final = Conclusion("stored")
+GOOD: Final = frozenset({"stored", "processed", "filtered", "delivered"})
 
 
-class AnswerSpec(Spec):
-    """What a message is answered with, and when; `from` says what has to be done before."""
+class WaitSpec(Spec):
+    """When a message is answered: `from` says what has to be done before."""
 
     source: str = Field(
         "stored",
@@ -37,8 +41,36 @@ class AnswerSpec(Spec):
         "deliveries has, such as `deliver.ehr`, with what came back there.",
     )
     timeout: Seconds = Field(
-        10.0, gt=0, le=300, description="How long steps or delivery may take; then it is answered 202: stored, no more."
+        10.0,
+        gt=0,
+        le=300,
+        description="How long steps or delivery may take; then it is answered that it is kept, and no more.",
     )
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is due later than at the commit."""
+        return self.source != "stored"
+
+    @property
+    def destination(self) -> str:
+        """The destination whose delivery is waited for; nothing where none is."""
+        return self.source.removeprefix(_DELIVER) if self.source.startswith(_DELIVER) else ""
+
+    async def conclusion(self, tools: Tools, receipt: Receipt) -> Conclusion | None:
+        """Return how a committed message ended (``stored`` where nothing is waited for), None where it did not yet."""
+        if not self.waits:
+            return _STORED
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await tools.intake.conclude(tools.channel, receipt.message_id, self.destination)
+        except (TimeoutError, StoreError):
+            return None
+
+
+class AnswerSpec(WaitSpec):
+    """What a message is answered with, and when."""
+
     status: Literal[200, 201, 202, 204] = Field(202, description="The status; 204 has no body.")
     body: str | None = Field(
         None,
@@ -56,21 +88,11 @@ class AnswerSpec(Spec):
                 raise ValueError(f"the answer knows {', '.join(_HOLES)}, and not {name.decode()!r}")
         return value
 
-    @property
-    def waits(self) -> bool:
-        """Whether it is due later than at the commit."""
-        return self.source != "stored"
-
-    @property
-    def destination(self) -> str:
-        """The destination whose delivery is waited for; nothing where none is."""
-        return self.source.removeprefix(_DELIVER) if self.source.startswith(_DELIVER) else ""
-
     def answer(self, channel: str, receipt: Receipt, ended: Conclusion) -> Answer:
         """Return the answer to a message that ended so; `stored` is the state of one that was not waited for."""
         if ended.state == "absent":
             return Answer(_NO_BODY)
-        if ended.state not in _GOOD:
+        if ended.state not in GOOD:
             return self._failed(receipt, ended)
         if self.status == _NO_BODY:
             return Answer(_NO_BODY)

@@ -18,7 +18,7 @@ import jwt
 from listeners.http_keys import Keys, KeysAway
 from listeners.http_request import RETRY_AFTER, Refusal, Request
 
-_UNKNOWN: Final = "nobody knows this caller; check its credentials against `callers` in handoff.yaml"
+UNKNOWN: Final = "nobody knows this caller; check its credentials against `callers` in handoff.yaml"
 _CLAIMS: Final = ["exp", "iss", "aud"]
 _ASKS: Final = {"bearer": "Bearer", "jwt": "Bearer", "basic": 'Basic realm="handoff", charset="UTF-8"'}
 
@@ -38,11 +38,17 @@ ANYBODY: Final = Caller("")
 
 
 class Callers:
-    """Those who may call one listener. ``specs`` are of `config.callers.CallerSpec`, by name."""
+    """Those who may call one listener. ``specs`` are of `config.callers.CallerSpec`, by name.
 
-    def __init__(self, specs: Mapping[str, Any], root: Path, signed: Signed | None = None) -> None:
+    ``in_body`` says that the listener finds users and passwords in bodies, too.
+    """
+
+    def __init__(
+        self, specs: Mapping[str, Any], root: Path, signed: Signed | None = None, *, in_body: bool = False
+    ) -> None:
         self._specs = specs
         self._signed = signed
+        self._in_body = in_body
         self._keys = {name: Keys(spec.jwt.jwks, root) for name, spec in specs.items() if spec.jwt is not None}
         self._signers = {name: spec for name, spec in specs.items() if spec.signature is not None}
 
@@ -54,8 +60,8 @@ class Callers:
             if _shows(request, spec):
                 return Caller(name, None if spec.scopes is None else frozenset(spec.scopes))
         found = await self._by_token(request)
-        if found is None and not self._signers:
-            raise self._stranger()
+        if found is None and not self._signers and not self._in_body:
+            raise self.stranger()
         return found
 
     def verify(self, request: Request, body: bytes) -> Caller:
@@ -65,11 +71,23 @@ class Callers:
             secrets = live(spec.signature.secret, spec.signature.old_secret)
             if self._signed is not None and self._signed(request, body, secrets, now):
                 return Caller(name, None if spec.scopes is None else frozenset(spec.scopes))
-        raise self._stranger()
+        raise self.stranger()
 
-    def _stranger(self) -> Refusal:
+    def by_password(self, user: str, shows: Callable[[str], bool]) -> Caller | None:
+        """Return the caller with this user whose password ``shows`` finds right; each is looked at."""
+        found = None
+        for name, spec in self._specs.items():
+            if spec.basic is None:
+                continue
+            known = [shows(password) for password in live(spec.basic.password, spec.basic.old_password)]
+            if is_one_of(user, [spec.basic.user]) and any(known):
+                found = Caller(name, None if spec.scopes is None else frozenset(spec.scopes))
+        return found
+
+    def stranger(self) -> Refusal:
+        """Return the refusal of somebody whom nobody knows; what was wrong is not said."""
         asks = {_ASKS[kind] for spec in self._specs.values() for kind in spec.kinds() if kind in _ASKS}
-        return Refusal(401, _UNKNOWN, headers={"www-authenticate": ", ".join(sorted(asks)) or "Signature"})
+        return Refusal(401, UNKNOWN, headers={"www-authenticate": ", ".join(sorted(asks)) or "Signature"})
 
     async def _by_token(self, request: Request) -> Caller | None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")

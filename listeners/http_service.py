@@ -23,7 +23,7 @@ from listeners.pace import Pace
 from listeners.signatures import load_preset, presets
 from listeners.tls import TlsSpec
 
-_LONGEST_KEY: Final = 255
+LONGEST_KEY: Final = 255
 
 
 def _plain(value: str) -> str:
@@ -120,6 +120,7 @@ class HttpService:
 
     methods: tuple[str, ...] = ("POST",)
     below = False  # whether it serves what lies below its path, too
+    in_body = False  # whether a body may hold the user and the password of a caller
     finishes = False  # whether requests help to finish what was taken before: they come in while space is short, too
 
     def __init__(self, spec: HttpPortSpec, tools: Tools, word: str, signed: Signed | None = None) -> None:
@@ -128,7 +129,7 @@ class HttpService:
         self._spec = spec
         self._word = word
         self._root: Path = getattr(tools.settings, "root", Path())
-        self._callers = Callers(self._known(spec, tools), self._root, signed)
+        self._callers = Callers(self._known(spec, tools), self._root, signed, in_body=self.in_body)
         self._allowed = networks(spec.allow)
         self._pace = Pace(spec.rate, time.monotonic) if spec.rate is not None else None
         self._port: HttpPort | None = None
@@ -190,12 +191,14 @@ class HttpService:
             if request.method not in {"GET", "HEAD"}:
                 await self._wait_for_room()
                 body = await request.body(self._spec.max_body, self._spec.body_deadline)
-            if caller is None:
-                caller = self._callers.verify(request, body)
-            return await self.take(request, body, caller)
+            return await self.answer(request, body, caller)
         except Refusal as refusal:
             self._tell(request, refusal)
-            return self.refusal(refusal)
+            return self.refusal(request, refusal)
+
+    async def answer(self, request: Request, body: bytes, caller: Caller | None) -> Answer:
+        """Answer a request that was read; where its head did not say who calls, its body has to. Raises `Refusal`."""
+        return await self.take(request, body, caller or self._callers.verify(request, body))
 
     def is_public(self, request: Request) -> bool:  # noqa: ARG002 - for those that have such requests
         """Tell whether anybody may ask this, whoever the callers are."""
@@ -247,7 +250,7 @@ class HttpService:
         """Do what a request asks for. Raises `Refusal`."""
         raise NotImplementedError
 
-    def refusal(self, refusal: Refusal) -> Answer:
+    def refusal(self, request: Request, refusal: Refusal) -> Answer:  # noqa: ARG002 - for those that have several forms
         """Return what a refusal is answered with."""
         return problem(refusal)
 
@@ -273,6 +276,6 @@ class HttpService:
 def idempotency_key(request: Request, caller: Caller) -> bytes:
     """Return what makes a message the same as one that came before: the Idempotency-Key, each caller's own."""
     given = request.headers.get("idempotency-key", "").strip().strip('"')
-    if len(given) > _LONGEST_KEY:
-        raise Refusal(400, f"the Idempotency-Key has more than {_LONGEST_KEY} characters")
+    if len(given) > LONGEST_KEY:
+        raise Refusal(400, f"the Idempotency-Key has more than {LONGEST_KEY} characters")
     return f"key\0{caller.name}\0{given}".encode() if given else b""

@@ -171,8 +171,8 @@ class WebhookListener(HttpService):
         text = _ACK % "true" if preset.body == "soap" else preset.answer
         return Answer(preset.status, text.encode(), preset.answer_type)
 
-    def refusal(self, refusal: Refusal) -> Answer:
+    def refusal(self, request: Request, refusal: Refusal) -> Answer:
         """Return what a refusal is answered with; SOAP has a form of its own for it."""
         if self._preset.body != "soap" or not refusal.is_ours:
-            return super().refusal(refusal)
+            return super().refusal(request, refusal)
         return Answer(refusal.status, (_ACK % "false").encode(), "text/xml", refusal.headers)
