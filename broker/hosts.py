@@ -24,6 +24,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_unspecified(host: str) -> bool:
+    """Tell whether a host stands for all addresses of this machine, so that nobody can call it by that."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_unspecified
+    except ValueError:
+        return False
+
+
 def networks(texts: Sequence[str]) -> tuple[IpNetwork, ...]:
     """Return networks, which may be single addresses. Raises `ValueError` where one is neither."""
     return tuple(ipaddress.ip_network(text) for text in texts)

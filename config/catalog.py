@@ -99,6 +99,7 @@ LISTENERS: Final[Parts[ListenerSpec]] = Parts(
         "texts": "listeners.texts:TextsSpec",
         "http": "listeners.http:HttpSpec",
         "fhir": "listeners.fhir:FhirSpec",
+        "soap": "listeners.soap:SoapSpec",
         "webhook": "listeners.webhook:WebhookSpec",
         "callbacks": "listeners.callbacks:CallbacksSpec",
         "timer": "listeners.timer:TimerSpec",

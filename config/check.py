@@ -239,7 +239,7 @@ def _check_answer(file: _File, draft: Draft) -> None:
     """Check that what a listener over HTTP answers with is there: one of the channel's destinations."""
     spec: Any = draft.listen.spec if draft.listen is not None else None
     wanted = getattr(getattr(spec, "answer", None), "destination", "")
-    keys: Keys = ("listen", "http", "answer", "from")
+    keys: Keys = ("listen", draft.listen.kind if draft.listen is not None else "", "answer", "from")
     names = draft.tree.get("deliver")
     if wanted and wanted not in (names if isinstance(names, dict) else {}):
         hint = did_you_mean(wanted, names or {}) or f"add `{wanted}` to `deliver`"

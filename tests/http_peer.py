@@ -12,6 +12,7 @@ import aiohttp
 
 from broker.delivery import Report
 from broker.errors import MessageError, NotAccepted, StoreError, refused
+from broker.formats.cda import Cda
 from broker.formats.hl7 import Hl7
 from broker.formats.reading import Format, Index, no_index
 from broker.formats.text import Text
@@ -25,7 +26,13 @@ from tests.intake import NoIntake
 if TYPE_CHECKING:
     from broker.notices import Notice
 
-FORMATS: Mapping[str, Format] = {"json": Json(), "fhir": Json(fhir=True), "hl7": Hl7(), "text": Text()}
+FORMATS: Mapping[str, Format] = {
+    "json": Json(),
+    "fhir": Json(fhir=True),
+    "hl7": Hl7(),
+    "text": Text(),
+    "cda": Cda(),
+}
 
 
 class Kept(NoIntake):
