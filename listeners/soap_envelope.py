@@ -118,7 +118,8 @@ def read_envelope(request: Request, body: bytes, taken: Collection[str]) -> Enve
         raise Refusal(415, text, headers={"accept": ", ".join(TYPES)})
     declared: Declared = {}
     try:
-        root = read_xml(body, encoding=_charset(request), declared=declared)
+        # The port bounds its size.
+        root = read_xml(body, largest=len(body), encoding=_charset(request), declared=declared)
     except MessageError as error:
         raise SoapRefusal(str(error)) from None
     namespace, _, local = root.tag[1:].rpartition("}")

@@ -96,7 +96,7 @@ class OperationSpec(Spec):
         None, description="Where a request says what makes a message the same as one before, such as an id."
     )
     login: list[ElementPath] | None = Field(
-        None, min_length=2, max_length=2, description="Where a request has the user and the password of a caller."
+        None, min_length=2, max_length=2, description="Where a request has a caller's user, and where its password."
     )
     response: ResponseSpec | None = Field(
         None,
@@ -154,9 +154,9 @@ class OperationSpec(Spec):
 
 
 class FaultSpec(Spec):
-    """What a service has in the details of a fault: an element with `Code`, `Reason` and `Detail`."""
+    """What a service has in the details of a fault."""
 
-    element: Name = Field(description="The element.")
+    element: Name = Field(description="The element; `Code`, `Reason` and `Detail` are in it.")
     reason: str = Field(description="What its `Reason` says.")
 
 
@@ -164,12 +164,14 @@ class ServiceSpec(Spec):
     """A SOAP service."""
 
     name: Name = Field("Service", description="Its name, for the WSDL.")
-    namespace: Uri = Field(description="The namespace of its elements.")
+    namespace: Uri = Field(description="The namespace of its elements, such as urn:mercy:referrals.")
     versions: list[Literal["1.1", "1.2"]] = Field(
         ["1.1", "1.2"], min_length=1, description="The versions of SOAP that are taken; the WSDL begins with the first."
     )
     operations: dict[Name, OperationSpec] = Field(min_length=1, description="Its operations, by their names.")
-    faults: dict[FaultKind, FaultSpec] = Field({}, description="What is in the details of its faults, by their kind.")
+    faults: dict[FaultKind, FaultSpec] = Field(
+        {}, description="What is in the details of its faults, by what is at fault; `other` is the rest."
+    )
 
     @model_validator(mode="after")
     def _is_clear(self) -> "ServiceSpec":

@@ -68,6 +68,7 @@ def _parts(kind: str) -> list[dict[str, Any]]:
             "options": {field.alias or key: _option(field) for key, field in spec.model_fields.items()},
         }
         | ({"presets": _webhooks()} if (kind, name) == ("listeners", "webhook") else {})
+        | ({"presets": _services()} if (kind, name) == ("listeners", "soap") else {})
         for name, spec in parts.items()
     ]
 
@@ -89,6 +90,24 @@ def _webhooks() -> list[dict[str, Any]]:
             "note": known.note,
         }
         for name, known in ((name, load_preset(name)) for name in presets())
+    ]
+
+
+def _services() -> list[dict[str, Any]]:
+    """Return the presets of SOAP services: their operations, and in which of them a message comes."""
+    from listeners.soap_service import load_service, services  # noqa: PLC0415 - likewise
+
+    return [
+        {
+            "preset": name,
+            "title": known.title,
+            "source": known.source,
+            "namespace": known.namespace,
+            "versions": known.versions,
+            "operations": {each: about.message for each, about in known.operations.items()},
+            "note": known.note,
+        }
+        for name, known in ((name, load_service(name)) for name in services())
     ]
 
 

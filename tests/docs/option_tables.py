@@ -12,6 +12,7 @@ from config.auth import AuthSpec
 from config.catalog import DESTINATIONS, LISTENERS
 from config.mailboxes import MailboxSpec
 from config.places import DatabaseSpec, S3PlaceSpec, SftpPlaceSpec
+from listeners.http_service import HttpPortSpec
 
 _SETTINGS: Final[dict[str, type[Spec]]] = {
     "places.sftp": SftpPlaceSpec,
@@ -21,7 +22,8 @@ _SETTINGS: Final[dict[str, type[Spec]]] = {
     "mailboxes": MailboxSpec,
 }
 _KINDS: Final = ("mllp", "files", "sftp", "s3", "channel", "database", "answer")
-_WAYS_IN: Final = ("timer", "database", "fhir_search", "fhir_export", "imap", "files", "sftp", "s3")
+_WAYS_IN: Final = ("timer", "database", "fhir_search", "fhir_export", "imap", "files", "sftp", "s3", "soap")
+_OF_HTTP: Final = frozenset(HttpPortSpec.model_fields)  # the page on HTTP has them
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"), (0.001, "ms"))
 
 
@@ -41,6 +43,8 @@ def _rows(spec: type[Spec], before: str) -> list[str]:
     schema = spec.model_json_schema()["properties"]
     rows = []
     for name, field in spec.model_fields.items():
+        if issubclass(spec, HttpPortSpec) and name in _OF_HTTP:
+            continue
         key = field.alias or name
         written = "" if field.is_required() else _default(field.default, schema[key])
         told = str(field.description).replace("|", "\\|")

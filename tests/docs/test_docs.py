@@ -243,6 +243,15 @@ def test_presets_of_webhooks_are_those_that_there_are() -> None:
     }
 
 
+def test_presets_of_soap_are_those_that_there_are() -> None:
+    from listeners.soap_service import load_service, services  # noqa: PLC0415 - as above
+
+    text = (ROOT / "docs/reference/soap.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| \[(.*)$", text, re.MULTILINE))
+    assert set(rows) == set(services())
+    assert all(operation in rows[name] for name in services() for operation in load_service(name).operations)
+
+
 def test_dependencies_have_a_reason_each() -> None:
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]

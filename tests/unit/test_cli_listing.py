@@ -52,15 +52,17 @@ def test_parts_are_listed_with_their_options(kind: str, parts: object, capsys: p
     assert invoke(["list", kind]) == 0
 
 
-def test_webhooks_say_how_they_are_signed_and_how_that_was_tested(capsys: pytest.CaptureFixture[str]) -> None:
+def test_listeners_say_which_presets_they_have_and_what_is_known_of_those(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["list", "listeners", "--json"]) == 0
     parts = {each["name"]: each for each in json.loads(capsys.readouterr().out)["listeners"]}
-    assert [name for name, each in parts.items() if "presets" in each] == ["webhook"]
+    assert [name for name, each in parts.items() if "presets" in each] == ["soap", "webhook"]
     found = {each["preset"]: each for each in parts["webhook"]["presets"]}
     assert list(found) == list(presets())
     told = ("title", "callers", "signature", "tested", "key_decides")
     assert [found["stripe"][key] for key in told] == ["Stripe", ["signature"], "hmac", "library", True]
     assert (found["garmin"]["signature"], found["garmin"]["tested"]) == (None, "requests")
+    (cdc,) = parts["soap"]["presets"]
+    assert cdc["operations"] == {"connectivityTest": None, "submitSingleMessage": "hl7Message"}
 
 
 def test_unknown_kind_is_a_mistake_of_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.address import IPv4Address
 
-from broker.hosts import is_loopback, is_within, networks
+from broker.hosts import is_loopback, is_unspecified, is_within, networks
 from broker.notices import ConnectionClosed, PeerRefused
 from broker.wire.header import read_header
 from broker.wire.mllp import frame
@@ -127,3 +127,8 @@ def test_tls_wraps_nothing_for_a_peer_that_is_turned_away() -> None:
 def test_paths_of_certificates_start_at_a_folder() -> None:
     spec = TlsSpec(certificate="tls/own.pem", key="/etc/own.key").below(Path("/srv/handoff"))
     assert (spec.certificate, spec.key, spec.ca) == ("/srv/handoff/tls/own.pem", "/etc/own.key", None)
+
+
+def test_addresses_that_nobody_can_call_are_known() -> None:
+    everywhere = ["0.0.0.0", "[::]"]  # noqa: S104 - compared with, not bound to
+    assert [host for host in (*everywhere, "127.0.0.1", "localhost") if is_unspecified(host)] == everywhere

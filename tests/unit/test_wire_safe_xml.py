@@ -52,6 +52,8 @@ def test_number_of_elements_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(read_xml(b"<a>" + b"<b/>" * 999 + b"</a>")) == 999
     with pytest.raises(MessageError, match="column 4004: more than 1000 elements"):
         read_xml(b"<a>" + b"<b/>" * 1000 + b"</a>")
+    with pytest.raises(MessageError, match="more than 2000 tags"):  # and nothing of it is built
+        read_xml(b"<a>" + b"<b/>" * 1999 + b"</a>")
 
 
 def test_size_is_bounded() -> None:
