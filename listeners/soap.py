@@ -113,7 +113,7 @@ class SoapListener(HttpService):
         try:
             return await self._operate(request, envelope, caller)
         except Refusal as refusal:
-            if not getattr(refusal, "is_told", False):
+            if not (isinstance(refusal, SoapRefusal) and refusal.is_told):
                 self._tell(request, refusal)
             return self._fault(envelope.version, refusal, addressed(envelope, FAULT))
 

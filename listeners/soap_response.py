@@ -15,10 +15,9 @@ from listeners.http_request import Refusal
 from listeners.soap_content import text_at
 from listeners.soap_envelope import SoapRefusal
 from listeners.soap_service import ASKED, HOLE, FaultKind, FaultSpec, ServiceSpec
-from listeners.soap_wsdl import response_element
 
 _DECLARATION: Final = re.compile(r"^\ufeff?\s*<\?xml[^>]*\?>")
-_ROOT: Final = re.compile(r"<([A-Za-z_][\w.-]*)")
+_ROOT: Final = re.compile(r"<[^\s/>]+")
 _KINDS: Final[Mapping[int, FaultKind]] = {401: "security", 403: "security", 413: "too_large"}
 
 
@@ -33,10 +32,9 @@ class Responses:
         """Return the element that answers an operation, with holes; it is of the service's namespace."""
         response, declared = self._service.operations[name].answered, f' xmlns="{self._service.namespace}"'
         if response.xml is not None:
-            is_bare = not read_xml(HOLE.sub("", response.xml).encode()).tag.startswith("{")
-            text = response.xml.strip()
-            return _ROOT.sub(lambda root: f"{root[0]}{declared}", text, count=1) if is_bare else text
-        element = response_element(name, response)
+            text, bare = response.xml.strip(), not response.root().startswith("{")
+            return _ROOT.sub(lambda root: f"{root[0]}{declared}", text, count=1) if bare else text
+        element = self._service.answer_element(name)
         fields = "".join(f"<{field}>{_around(text)}</{field}>" for field, text in response.fields.items())
         return f"<{element}{declared}>{fields}</{element}>"
 

@@ -73,13 +73,14 @@ class Tokens:
             raise _invalid("a UsernameToken needs Username and Password")
         if created:
             self._see_near(created)
-        once = hashlib.sha256(f"{user}\0{nonce}\0{created}".encode()).digest() if nonce else b""
+        salt = _decoded(nonce) + created.encode()
+        once = hashlib.sha256(user.encode() + b"\0" + salt).digest() if nonce else b""
         kind, shown = password.get("Type", ""), password.text or ""
         if kind in {"", f"{_PROFILE}PasswordText"}:
             return Login(user, _is(shown), once)
         if kind != f"{_PROFILE}PasswordDigest" or not nonce or not created:
             raise _invalid("a UsernameToken has a PasswordText, or a PasswordDigest with Nonce and Created")
-        return Login(user, _digested(shown.strip(), nonce, created), once)
+        return Login(user, _digested(shown.strip(), salt), once)
 
     def spend(self, login: Login) -> None:
         """Take a login as used, once it is known whose it is. Raises `Refusal` where it was used already."""
@@ -105,12 +106,16 @@ class Tokens:
             raise _failed("the message has expired", "MessageExpired")
 
 
-def _digested(shown: str, nonce: str, created: str) -> Callable[[str], bool]:
-    """Return what compares a digest: Base64 of SHA-1 over nonce, created and password (Username Token Profile, 3.1)."""
+def _decoded(nonce: str) -> bytes:
+    """Return what a nonce stands for: spelt otherwise, it is the same."""
     try:
-        salt = base64.b64decode(nonce, validate=True) + created.encode()
+        return base64.b64decode(nonce, validate=True)
     except ValueError:
         raise _invalid("the Nonce of the UsernameToken is no Base64") from None
+
+
+def _digested(shown: str, salt: bytes) -> Callable[[str], bool]:
+    """Return what compares a digest: Base64 of SHA-1 over nonce, created and password (Username Token Profile, 3.1)."""
 
     def shows(password: str) -> bool:
         digest = hashlib.sha1(salt + password.encode()).digest()  # noqa: S324 - the profile says which

@@ -21,9 +21,10 @@ FOLDER: Final = Path(__file__).with_name("services")
 HOLE: Final = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 PAYLOAD: Final = "."
 ASKED: Final = "request."
-_NAME: Final = r"[A-Za-z_][A-Za-z0-9_.-]*"
+_NAME: Final = r"[^\W\d][\w.-]*"
 _STEP: Final = rf"(\{{[^{{}}]+\}})?{_NAME}"
 _HOLES: Final = ("acknowledgment", "message", "duplicate", "channel", "state", "reference", "response")
+_BEGINS: Final = re.compile(rf"\s*<{_NAME}")
 _BRINGS: Final = {"xml": "cda", "json": "json"}
 _OF_NOTHING: Final = ("channel",)  # what there is to say where no message was taken
 
@@ -55,11 +56,17 @@ class ResponseSpec(Spec):
             return self
         if self.fields or self.element:
             raise ValueError("an answer has `xml`, or `element` and `fields`")
+        if not _BEGINS.match(self.xml):
+            raise ValueError("`xml` begins with the element that is answered, such as <result>")
         try:
-            read_xml(HOLE.sub("", self.xml).encode())
+            self.root()
         except MessageError as error:
             raise ValueError(f"`xml` must be one element that can stand alone: {error}") from None
         return self
+
+    def root(self) -> str:
+        """Return the name of the element in `xml`, with the namespace that it says: ``{urn:a}result``, ``result``."""
+        return read_xml(HOLE.sub("", self.xml or "").encode()).tag
 
     def holes(self) -> Iterator[str]:
         """Yield the names of all holes."""
@@ -175,15 +182,34 @@ class ServiceSpec(Spec):
 
     @model_validator(mode="after")
     def _is_clear(self) -> "ServiceSpec":
-        elements = [operation.element or name for name, operation in self.operations.items()]
-        twice = next((name for name in elements if elements.count(name) > 1), "")
+        asked = [operation.element or name for name, operation in self.operations.items()]
+        twice = next((name for name in asked if asked.count(name) > 1), "")
         if twice:
             raise ValueError(f"two operations are asked for by the element {twice}")
+        self._see_answers({fault.element for fault in self.faults.values()}.union(asked))
         if all(operation.message is None for operation in self.operations.values()):
             raise ValueError("no operation takes a message: say in one where its `message` is")
         if len(self.formats) > 1:
             raise ValueError(f"a channel has one format, and its operations bring {' and '.join(sorted(self.formats))}")
         return self
+
+    def _see_answers(self, taken: set[str]) -> None:
+        """See that each answer is an element of this service's own, and no other's."""
+        answers: dict[str, ResponseSpec] = {}
+        for name, operation in self.operations.items():
+            element, response = self.answer_element(name), operation.answered
+            if element in taken or answers.setdefault(element, response) != response:
+                raise ValueError(f"{name} is answered with the element {element}, which is something else as well")
+            space = response.root()[1:].rpartition("}")[0] if response.xml is not None else ""
+            if space not in {"", self.namespace}:
+                raise ValueError(f"{name} is answered with an element of namespace {space}, and not {self.namespace}")
+
+    def answer_element(self, name: str) -> str:
+        """Return the local name of the element that an operation is answered with."""
+        response = self.operations[name].answered
+        if response.xml is not None:
+            return response.root().rpartition("}")[2]
+        return response.element or f"{name}Response"
 
     @property
     def formats(self) -> frozenset[str]:

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-from broker.wire.safe_xml import read_xml
 from broker.wire.write_xml import escaped
-from listeners.soap_service import HOLE, PAYLOAD, FaultKind, OperationSpec, ResponseSpec, ServiceSpec
+from listeners.soap_service import PAYLOAD, FaultKind, OperationSpec, ServiceSpec
 
 _BINDINGS: Final = {
     "1.1": ("Soap11", "http://schemas.xmlsoap.org/wsdl/soap/"),
@@ -18,13 +17,6 @@ _TREE: Final = (  # any XML
     '<xsd:sequence><xsd:any minOccurs="0" maxOccurs="unbounded" processContents="lax"/></xsd:sequence>'
     '<xsd:anyAttribute processContents="lax"/></xsd:complexType>'
 )
-
-
-def response_element(name: str, response: ResponseSpec) -> str:
-    """Return the local name of the element that an operation answers with."""
-    if response.xml is not None:
-        return read_xml(HOLE.sub("", response.xml).encode()).tag.rpartition("}")[2]
-    return response.element or f"{name}Response"
 
 
 def action_of(service: ServiceSpec, name: str) -> str:
@@ -67,7 +59,7 @@ def _elements(service: ServiceSpec) -> Iterator[str]:
     for name, operation in service.operations.items():
         response = operation.answered
         fields = [f'<xsd:element name="{field}" type="xsd:string" nillable="true"/>' for field in response.fields]
-        answers[response_element(name, response)] = _TREE if response.xml is not None else _sequence(fields)
+        answers[service.answer_element(name)] = _TREE if response.xml is not None else _sequence(fields)
     for element, holds in answers.items():
         yield _element(element, holds)
     for fault in service.faults.values():
@@ -99,8 +91,8 @@ def _request(operation: OperationSpec) -> Iterator[str]:
 
 def _messages(service: ServiceSpec) -> Iterator[str]:
     for name, operation in service.operations.items():
-        yield _message(name, "parameters", operation.element or name)
-        yield _message(f"{name}Response", "parameters", response_element(name, operation.answered))
+        yield _message(f"{name}Request", "parameters", operation.element or name)
+        yield _message(f"{name}Response", "parameters", service.answer_element(name))
     for fault in service.faults.values():
         yield _message(f"{fault.element}Message", "fault", fault.element)
 
@@ -122,7 +114,7 @@ def _port_type(service: ServiceSpec) -> Iterator[str]:
     for name, operation in service.operations.items():
         action = escaped(action_of(service, name))
         yield f'<operation name="{name}">'
-        yield f'<input message="tns:{name}" wsam:Action="{action}"/>'
+        yield f'<input message="tns:{name}Request" wsam:Action="{action}"/>'
         yield f'<output message="tns:{name}Response" wsam:Action="{action}Response"/>'
         for element in _faults(service, operation):
             yield f'<fault name="{element}" message="tns:{element}Message"/>'

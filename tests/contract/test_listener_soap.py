@@ -361,6 +361,10 @@ def test_declarations_that_cannot_be_are_refused() -> None:
         (_service(put=asking | {"response": {"fields": {"a": "{{ request.b }}"}}}), "b is not among"),
         (_service(put=taking | {"response": {"xml": "<a>", "fields": {}}}), "one element that can stand alone"),
         (_service(put=taking | {"response": {"xml": "<a/>", "element": "b"}}), "`xml`, or `element`"),
+        (_service(put=taking | {"response": {"xml": "<!-- <b> --><a/>"}}), "begins with the element"),
+        (_service(put=taking | {"response": {"xml": '<a xmlns="urn:b"/>'}}), "of namespace urn:b, and not"),
+        (_service(put=taking | {"response": {"element": "put"}}), "which is something else as well"),
+        (_service(put=taking, get=taking | {"response": {"element": "putResponse"}}), "which is something else"),
         (_service(put=taking, get=taking | {"element": "put"}), "asked for by the element put"),
         (_service(put=taking | {"content": "xml"}, get=taking | {"content": "json"}), "bring cda and json"),
     ):

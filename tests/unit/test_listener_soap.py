@@ -64,13 +64,19 @@ def test_tokens_that_cannot_be_read_are_refused(header: str, told: str) -> None:
 def test_a_token_is_remembered_for_as_long_as_it_could_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = NOW
     tokens = Tokens(300, lambda: now)
-    ahead = security(token("u", "x", NOW + 299, b"n"))
+    ahead = security(token("u", "x", NOW + 299, b"n", digest=True))
     tokens.read(ahead)  # a token is used when its caller is known, and not before
     login = tokens.read(ahead)
     assert login is not None
     assert (login.shows("x"), login.shows("y")) == (True, False)
     tokens.spend(login)
+    spelt = tokens.read(
+        security(token("u", "x", NOW + 299, b"n", digest=True).replace(">bg==", ">bh=="))
+    )  # the same nonce
+    assert spelt is not None
     now = NOW + 598
+    with pytest.raises(SoapRefusal, match="came again"):
+        tokens.spend(spelt)
     with pytest.raises(SoapRefusal, match="came again"):
         tokens.spend(login)
     monkeypatch.setattr(soap_security, "_MOST_TOKENS", 1)
