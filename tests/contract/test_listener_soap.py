@@ -287,6 +287,16 @@ async def test_too_much_is_a_fault_of_its_own() -> None:
             assert [part.text for part in detail][:2] == ["413", "MessageTooLarge"]
 
 
+async def test_while_the_disk_is_nearly_full_senders_are_told_to_come_again() -> None:
+    async with serving(SoapSpec, "hl7", preset="cdc_2011") as world:
+        world.tools.pressure.look(0)
+        for version, code in ((V11, "Server"), (V12, "Receiver")):
+            body = envelope(submit(), version)
+            status, answer, headers = await world.ask("POST", "/", data=body, headers=kind(version))
+            assert (status, headers["retry-after"], fault(answer, version)[0]) == (503, "5", code)
+        assert not world.kept.messages
+
+
 async def test_who_calls_is_known_by_http_a_token_or_the_request() -> None:
     body, good = envelope(submit()), "pass&lt;word&gt;"
     async with serving(SoapSpec, "hl7", CLINIC, preset="cdc_2011") as world:

@@ -2,10 +2,13 @@
 
 import json
 import time
+from contextlib import suppress
 from typing import Final
 from xml.etree.ElementTree import Element
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from listeners import soap_security
 from listeners.http_request import Refusal, Request
@@ -141,6 +144,20 @@ def test_encoding_of_the_content_type_goes_first() -> None:
 def test_headers_that_are_for_others_are_passed_over() -> None:
     header = '<a s:role="urn:proxy" s:mustUnderstand="true"/><b/>'
     assert [each.tag for each in read(envelope("<a/>", V12, header)).headers] == ["b"]
+
+
+@given(at=st.integers(0, 2000), length=st.integers(0, 40), put=st.binary(max_size=20), digest=st.booleans())
+def test_whatever_comes_is_read_or_refused(*, at: int, length: int, put: bytes, digest: bool) -> None:
+    """Bytes in the middle of a good request are others; what is not refused is a message and a login."""
+    header = token("clinic", "x", NOW, b"n", digest=digest)
+    body = envelope("<put xmlns='urn:x'><p a='1'>x<b/></p><id>7</id></put>", V12, header)
+    at %= len(body)
+    with suppress(Refusal):
+        found = read(body[:at] + put + body[at + length :], "application/soap+xml")
+        for element in found.headers:
+            Tokens(300, lambda: NOW).read(element)
+        for content in ("json", "xml", "text", "base64"):
+            message_in(found, OperationSpec.model_validate({"message": "p", "content": content}), "urn:x", "hl7")
 
 
 def test_every_known_service_is_sound() -> None:
