@@ -1,5 +1,6 @@
 """This module lets messages in over SOAP: an operation of a service, answered once its message is committed."""
 
+import asyncio
 import time
 from typing import Annotated, Final
 
@@ -30,6 +31,7 @@ from listeners.soap_service import OperationSpec, ServiceSpec, load_service
 from listeners.soap_wsdl import action_of, write_wsdl
 from listeners.webhook import called_address
 
+_AT_ONCE: Final = 64 * 1024  # bytes
 _WSDL: Final = frozenset({"wsdl", "singlewsdl"})
 _WAIT: Final = WaitSpec.model_validate({})
 
@@ -85,20 +87,22 @@ class SoapListener(HttpService):
     """Serves one service for one channel; see `broker.parts.Listener`."""
 
     methods = ("POST", "GET")
-    in_body = True
 
     def __init__(self, spec: SoapSpec, tools: Tools) -> None:
-        super().__init__(spec, tools, "soap")
+        known = getattr(tools.settings, "callers", {})
+        has_logins = any(known[name].basic for name in spec.callers if name in known)
         self._soap = spec
         self._service = spec.described
+        # Strangers are told so before they send a body, where that can change nothing.
+        self.in_body = has_logins or any(each.message is None for each in self._service.operations.values())
+        super().__init__(spec, tools, "soap")
         self._operations = {
             f"{{{self._service.namespace}}}{operation.element or name}": (name, operation)
             for name, operation in self._service.operations.items()
         }
         self._responses = Responses(self._service)
         self._tokens = Tokens(spec.token_window, time.time)
-        known = getattr(tools.settings, "callers", {})
-        self._understood = UNDERSTOOD | ({SECURITY} if any(known[each].basic for each in spec.callers) else set())
+        self._understood = UNDERSTOOD | {SECURITY} if has_logins else UNDERSTOOD
         self._speakers = speakers(spec.tls, self.where)
 
     def is_public(self, request: Request) -> bool:
@@ -109,13 +113,19 @@ class SoapListener(HttpService):
         """Do what an envelope asks for; faults are in its version."""
         if request.method == "GET":
             return self._wsdl(request)
-        envelope = read_envelope(request, body, self._service.versions)
+        envelope = await self._read(request, body)
         try:
             return await self._operate(request, envelope, caller)
         except Refusal as refusal:
             if not (isinstance(refusal, SoapRefusal) and refusal.is_told):
                 self._tell(request, refusal)
             return self._fault(envelope.version, refusal, addressed(envelope, FAULT))
+
+    async def _read(self, request: Request, body: bytes) -> Envelope:
+        if len(body) <= _AT_ONCE:
+            return read_envelope(request, body, self._service.versions)
+        loop = asyncio.get_running_loop()  # which goes on meanwhile: a large one takes half a second
+        return await loop.run_in_executor(None, read_envelope, request, body, self._service.versions)
 
     def _wsdl(self, request: Request) -> Answer:
         if request.query.lower() not in _WSDL:

@@ -330,6 +330,16 @@ async def test_who_calls_is_known_by_http_a_token_or_the_request() -> None:
         assert len([notice for notice in world.kept.notices if isinstance(notice, PeerRefused)]) == 5
 
 
+async def test_strangers_send_no_body_where_nothing_in_it_could_say_who_they_are() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nContent-Type: text/xml\r\n\r\n"
+    callers = {"them": {"bearer": {"token": "${env:CLINIC}"}}}
+    async with serving(SoapSpec, callers=callers, **_service(put={"message": "a"})) as world:
+        assert (await world.raw(head)).startswith(b"HTTP/1.1 401 ")
+        body = envelope(f"<put xmlns='{MERCY}'><a>{{}}{' ' * 100_000}</a></put>")
+        bearer = {"Authorization": "Bearer pass<word>"}
+        assert (await world.ask("POST", "/", data=body, headers=kind() | bearer))[0] == 200
+
+
 async def test_a_token_is_taken_once_and_while_it_is_new() -> None:
     now = time.time()
     async with serving(SoapSpec, "hl7", CLINIC, preset="cdc_2011") as world:
