@@ -25,7 +25,7 @@ from listeners.soap_envelope import (
     write_envelope,
     write_fault,
 )
-from listeners.soap_response import Responses, concluded
+from listeners.soap_response import Responses, concluded, of_receipt
 from listeners.soap_security import SECURITY, Tokens, plain_login, stranger
 from listeners.soap_service import OperationSpec, ServiceSpec, load_service
 from listeners.soap_wsdl import action_of, write_wsdl
@@ -200,10 +200,10 @@ class SoapListener(HttpService):
             again = {"retry-after": RETRY_AFTER}
             raise SoapRefusal(text, code="Receiver", status=503, headers=again, is_told=True)
         told = exchanged.told.decode(codec_of(message), "replace")
-        return self._responses.of_receipt(self.tools.channel, exchanged.receipt) | {"acknowledgment": told}
+        return of_receipt(self.tools.channel, exchanged.receipt) | {"acknowledgment": told}
 
     async def _keep(self, request: Request, message: bytes, key: bytes) -> dict[str, str]:
         """Hand a message in; return what there is to say of it, once what the channel waits for is done."""
         receipt = await self.accept(request, message, key)
         ended = await self._soap.answer.conclusion(self.tools, receipt)
-        return self._responses.of_receipt(self.tools.channel, receipt) | concluded(self._soap.answer, receipt, ended)
+        return of_receipt(self.tools.channel, receipt) | concluded(self._soap.answer, receipt, ended)

@@ -60,17 +60,6 @@ class Responses:
 
         return fill
 
-    def of_receipt(self, channel: str, receipt: Receipt | None) -> dict[str, str]:
-        """Return what there is to say of a message: where there is no receipt, that it was refused."""
-        if receipt is None:
-            return {"channel": channel, "state": "refused"}
-        return {
-            "message": show(receipt.message_id),
-            "duplicate": "true" if receipt.duplicate else "false",
-            "channel": channel,
-            "state": receipt.ended.state if receipt.ended is not None else "stored",
-        }
-
     def detail(self, refusal: Refusal) -> str:
         """Return the details of a fault as XML; nothing where the service has none for it, or a header is at fault."""
         if isinstance(refusal, SoapRefusal) and refusal.is_of_header:
@@ -86,9 +75,21 @@ class Responses:
 
 
 def _around(text: str) -> str:
-    """Return a text as XML, with its holes as they are."""
-    parts = re.split(f"({HOLE.pattern.replace('(', '(?:')})", text)
-    return "".join(part if number % 2 else escaped(part) for number, part in enumerate(parts))
+    """Return a text as XML, with its holes."""
+    parts = HOLE.split(text)  # each second one is the name in a hole
+    return "".join(f"{{{{ {part} }}}}" if number % 2 else escaped(part) for number, part in enumerate(parts))
+
+
+def of_receipt(channel: str, receipt: Receipt | None) -> dict[str, str]:
+    """Return what there is to say of a message: where there is no receipt, that it was refused."""
+    if receipt is None:
+        return {"channel": channel, "state": "refused"}
+    return {
+        "message": show(receipt.message_id),
+        "duplicate": "true" if receipt.duplicate else "false",
+        "channel": channel,
+        "state": receipt.ended.state if receipt.ended is not None else "stored",
+    }
 
 
 def concluded(wait: WaitSpec, receipt: Receipt, ended: Conclusion | None) -> dict[str, str]:

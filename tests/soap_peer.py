@@ -10,6 +10,9 @@ V11: Final = "http://schemas.xmlsoap.org/soap/envelope/"
 V12: Final = "http://www.w3.org/2003/05/soap-envelope"
 TYPES: Final = {V11: "text/xml; charset=utf-8", V12: 'application/soap+xml; charset=utf-8; action="x"'}
 OASIS: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-"
+CDC: Final = "urn:cdc:iisb:2011"
+# As it stands in an envelope.
+VXU: Final = "MSH|^~\\&amp;|CLINIC|MERCY|IIS|STATE|20261120||VXU^V04^VXU_V04|M1|P|2.5.1\nPID|1||17||Ok\u00e1for\n"
 WSSE: Final = f"{{{OASIS}wssecurity-secext-1.0.xsd}}"
 
 
@@ -18,6 +21,12 @@ def envelope(payload: str, version: str = V11, header: str = "") -> bytes:
     return (
         f'<s:Envelope xmlns:s="{version}"><s:Header>{header}</s:Header><s:Body>{payload}</s:Body></s:Envelope>'.encode()
     )
+
+
+def submit(message: str = VXU, user: str = "", password: str = "") -> str:
+    """Return the request by which a message is submitted to an immunization registry."""
+    login = f"<username>{user}</username><password>{password}</password>" if user else ""
+    return f'<submitSingleMessage xmlns="{CDC}">{login}<hl7Message>{message}</hl7Message></submitSingleMessage>'
 
 
 def kind(version: str = V11) -> dict[str, str]:
