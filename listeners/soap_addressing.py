@@ -25,7 +25,10 @@ def addressed(envelope: Envelope, action: str) -> str:
     """Return the headers of an answer, as XML: none where the request had none."""
     if envelope.header(f"{{{WSA}}}Action") is None:
         return ""
+    told = _header("Action", action)
     asked = envelope.header(f"{{{WSA}}}MessageID")
-    relates = f"<wsa:RelatesTo>{escaped((asked.text or '').strip())}</wsa:RelatesTo>" if asked is not None else ""
-    told = f"<wsa:Action>{escaped(action)}</wsa:Action>"
-    return "".join(each.replace(">", f' xmlns:wsa="{WSA}">', 1) for each in (told, relates) if each)
+    return told if asked is None else told + _header("RelatesTo", (asked.text or "").strip())
+
+
+def _header(name: str, text: str) -> str:
+    return f'<wsa:{name} xmlns:wsa="{WSA}">{escaped(text)}</wsa:{name}>'
