@@ -29,6 +29,7 @@ _AHEAD: Final = 2  # batches sent before the first of them is answered
 _PROGRESS: Final = struct.Struct("=II")  # batch, index in the batch
 _START: Final = 30.0  # seconds a process may take until it is ready
 _LOOK: Final = 0.1  # seconds between looks at the progress
+_LAST: Final = 1.0  # seconds that a process may take to end once its pipe has
 _STREAM: Final = 1 << 20
 
 
@@ -167,14 +168,15 @@ class WorkerProcess:
         except TimeoutError:
             killed.append(f"was not ready within {_START:g} s")
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+            await _let_end(process)
         except (ValueError, KeyError, IndexError, TypeError):
             killed.append("answered something that is no answer")
         finally:
             for task in tasks:
                 task.cancel()
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
             code = await process.wait()
         return killed[0] if killed else f"ended with {'signal' if code < 0 else 'exit code'} {abs(code)}"
 
@@ -273,6 +275,16 @@ class WorkerProcess:
         culprit = min(culprit, piece.stop - 1)
         cuts = ((piece.start, culprit), (culprit, culprit + 1), (culprit + 1, piece.stop))
         return [_Piece(piece.batch, start, stop) for start, stop in cuts if start < stop]
+
+
+async def _let_end(process: asyncio.subprocess.Process) -> None:
+    """Wait a little for a process that has closed its pipe, so that it says itself how it ended.
+
+    Who kills it just then takes its exit code from asyncio, which says 255 instead (not uvloop).
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LAST):
+            await process.wait()
 
 
 def _read_results(header: Any, rest: bytes, count: int) -> list[Processed]:
