@@ -8,11 +8,13 @@ that runs this are looked at, and what runs this is kept unless another is clear
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Final, NamedTuple
 
-_CLEARLY: Final = 0.9  # of the time of the one that runs this; two probes of one build differ by less
+_CLEARLY: Final = 1.1  # times as fast as the one that runs this; the same build against itself is less
+_ROUNDS: Final = 9
 _PATIENCE: Final = 20  # seconds for one probe
 
 # What an engine does all day: calls, small tuples, dictionaries, splitting. The best of several rounds, in ms; then
@@ -42,7 +44,7 @@ def timed():
     work()
     return time.process_time() - began
 
-print(min(timed() for _ in range(15)) * 1000, sys.version_info[:2] == VERSION, sys.executable)
+print(min(timed() for _ in range(9)) * 1000, sys.version_info[:2] == VERSION, sys.executable)
 """
 
 
@@ -82,22 +84,43 @@ def found() -> Iterator[str]:
             yield str(path)
 
 
-def choose(own: Build | None, others: list[Build]) -> Build | None:
-    """Return the fastest of the others where it is clearly faster than our own, otherwise our own."""
-    best = min(others, key=lambda build: build.milliseconds, default=None)
-    if own is None or best is None:
-        return own or best
-    return best if best.milliseconds < own.milliseconds * _CLEARLY else own
+def files(builds: Iterable[Build | None]) -> dict[str, str]:
+    """Return the path of each build, by its file: one may be found under several names."""
+    by_file: dict[str, str] = {}
+    for build in filter(None, builds):
+        by_file.setdefault(os.path.realpath(build.path), build.path)
+    return by_file
+
+
+def times_as_fast(path: str, own: str, timed: Callable[[str], Build | None] = probe) -> float:
+    """Return how many times as fast as our own another build is: the median of several rounds, in turns.
+
+    What else a machine does makes a processor twice as slow for seconds; it must not decide.
+    """
+    rounds = [(timed(own), timed(path)) for _ in range(_ROUNDS)]
+    return median([one.milliseconds / other.milliseconds for one, other in rounds if one and other] or [0.0])
+
+
+def choose(own: str, times: Mapping[str, float]) -> str:
+    """Return the fastest of the others, by how many times as fast it is, where that is clear; otherwise our own."""
+    best = max(times, key=times.__getitem__, default=own)
+    return best if times.get(best, 0.0) > _CLEARLY else own
 
 
 def main() -> None:
     """Print the path of the one to use; say so on the error stream where it is not the one that runs this."""
-    own = probe(sys.executable)
-    chosen = choose(own, [build for build in map(probe, found()) if build]) or Build(sys.executable, 0.0)
-    if own and chosen != own:
-        times = own.milliseconds / chosen.milliseconds
-        sys.stderr.write(f"Using {chosen.path}: {times:.1f} times as fast as {own.path}. PYTHON=… decides otherwise.\n")
-    sys.stdout.write(f"{chosen.path}\n")
+    usable = files(map(probe, [sys.executable, *found()]))
+    own = usable.pop(os.path.realpath(sys.executable), None)
+    if own is None:
+        chosen = next(iter(usable.values()), sys.executable)
+    else:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one processor may be faster than another
+        times = {path: times_as_fast(path, own) for path in usable.values()}
+        chosen = choose(own, times)
+        if chosen != own:
+            said = f"Using {chosen}: {times[chosen]:.1f} times as fast as {own}. PYTHON=… decides otherwise.\n"
+            sys.stderr.write(said)
+    sys.stdout.write(f"{chosen}\n")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The Python that `make` takes: the one that runs, unless another build of its version is clearly faster."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -7,29 +8,32 @@ from pathlib import Path
 
 import pytest
 
-from bench.interpreter import Build, choose, found, probe
-
-OWN = Build("/own", 10.0)
+from bench.interpreter import Build, choose, files, found, probe, times_as_fast
 
 
 @pytest.mark.parametrize(
-    ("own", "others", "path"),
-    [
-        (OWN, [], "/own"),
-        (OWN, [Build("/other", 9.5)], "/own"),
-        (OWN, [Build("/other", 8.0), Build("/third", 7.0)], "/third"),
-        (None, [Build("/other", 80.0)], "/other"),
-    ],
-    ids=["alone", "as fast", "slower than others", "of no use"],
+    ("times", "path"),
+    [({}, "/own"), ({"/other": 1.05}, "/own"), ({"/other": 1.3, "/third": 1.4}, "/third"), ({"/other": 0.0}, "/own")],
+    ids=["alone", "as fast", "slower than others", "does not run"],
 )
-def test_another_is_taken_where_it_is_clearly_faster(own: Build | None, others: list[Build], path: str) -> None:
-    chosen = choose(own, others)
-    assert chosen is not None
-    assert chosen.path == path
+def test_another_is_taken_where_it_is_clearly_faster(times: dict[str, float], path: str) -> None:
+    assert choose("/own", times) == path
 
 
-def test_nothing_is_taken_where_nothing_is_of_use() -> None:
-    assert choose(None, []) is None
+def test_burst_of_other_work_does_not_decide() -> None:
+    """Most rounds say that the other needs half the time, and two that it needs twice as much."""
+    own, other = itertools.cycle([10.0]), itertools.cycle([20.0, 20.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0])
+    found = times_as_fast("/other", "/own", lambda path: Build(path, next(own if path == "/own" else other)))
+    assert found == 2.0
+    assert times_as_fast("/other", "/own", lambda path: Build(path, 1.0) if path == "/own" else None) == 0.0
+
+
+def test_each_file_counts_once_whatever_it_is_called(tmp_path: Path) -> None:
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    Path(one).touch()
+    (tmp_path / "name").symlink_to(one)
+    builds = [Build(one, 9.0), None, Build(two, 8.0), Build(str(tmp_path / "name"), 5.0)]
+    assert files(builds) == {one: one, two: two}
 
 
 def test_what_is_no_python_of_this_version_is_no_candidate(tmp_path: Path) -> None:
