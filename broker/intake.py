@@ -106,11 +106,13 @@ class StoreIntake:
 
         def committed(told: tuple[Accepted, Sequence[int]] | Exception) -> None:
             if isinstance(told, Exception):
-                promise.set_result((recorded, told))  # it will be tried again, so its place is kept
-                return
-            accepted, due = told
-            self._taken(door, message, accepted)
-            promise.set_result((named_after(recorded, accepted.id), due))
+                ended: Any = recorded, told  # it will be tried again, so its place is kept
+            else:
+                accepted, due = told
+                self._taken(door, message, accepted)
+                ended = named_after(recorded, accepted.id), due
+            if not promise.done():  # who waited for it may have been stopped
+                promise.set_result(ended)
 
         self._store.pass_on(Passed(recorded, message), committed)
         return promise

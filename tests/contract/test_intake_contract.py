@@ -1,5 +1,6 @@
 """This module checks on each database what the intake takes for a message that came before."""
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from broker.ids import show
 from broker.intake import Door, StoreIntake
 from broker.message import Inbound, Receipt
 from broker.migrate import migrate
-from broker.notices import ControlIdReused
+from broker.notices import Bug, ControlIdReused
 from broker.sql import Sqlite
 from broker.store import Store
 from broker.units import Recorded
@@ -110,6 +111,29 @@ async def test_what_is_passed_on_is_committed_with_the_end_of_its_delivery(filli
         assert await behind.delivered() == number + 1
     assert behind.handed == await behind.kept()
     assert len(behind.handed) == 1
+
+
+async def test_who_is_stopped_over_it_leaves_what_was_passed_on_to_the_other_channel(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'handoff.db'}"
+    migrate(url)
+    notices: list[Notice] = []
+    store = Store(url, SEALER, notices.append)
+    await store.open()
+    try:
+        behind = Behind(Filling(store, await store.register("adt", "digest-1", "{}", ["prm", "ehr"])))
+        await behind.open()
+        message = await behind.filling.receive("C1")
+        await behind.filling.finish(message)
+        waiting = asyncio.create_task(behind.pass_on(message))
+        await asyncio.sleep(0)  # it is handed over …
+        waiting.cancel()  # … and nobody waits for it
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting
+    finally:
+        await store.close()
+    assert len(behind.handed) == 1
+    assert behind.intake.pressure.waiting == 0
+    assert not [notice for notice in notices if isinstance(notice, Bug)]
 
 
 async def test_commit_of_which_nobody_heard_passes_on_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
