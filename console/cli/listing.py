@@ -67,8 +67,7 @@ def _parts(kind: str) -> list[dict[str, Any]]:
             "summary": " ".join((spec.__doc__ or "").split()),
             "options": {field.alias or key: _option(field) for key, field in spec.model_fields.items()},
         }
-        | ({"presets": _webhooks()} if (kind, name) == ("listeners", "webhook") else {})
-        | ({"presets": _services()} if (kind, name) == ("listeners", "soap") else {})
+        | ({"presets": presets()} if (presets := _PRESETS.get((kind, name))) else {})
         for name, spec in parts.items()
     ]
 
@@ -109,6 +108,9 @@ def _services() -> list[dict[str, Any]]:
         }
         for name, known in ((name, load_service(name)) for name in services())
     ]
+
+
+_PRESETS: Final = {("listeners", "webhook"): _webhooks, ("listeners", "soap"): _services}
 
 
 def _option(field: Any) -> dict[str, Any]:
