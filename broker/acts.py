@@ -19,7 +19,7 @@ _REPLAY_MESSAGES: Final = (
     "bigint",
 )
 _REPLAY_DELIVERIES: Final = (
-    "WITH v(id) AS ({v}) UPDATE delivery SET state = 'waiting', open = true, due_at = NULL, spent = 0, "
+    "WITH v(id) AS ({v}) UPDATE delivery SET state = 'waiting', open = true, due_at = NULL, spent = 0, away = 0, "
     "first_at = NULL, done_at = NULL FROM v WHERE delivery.id = v.id AND delivery.state IN ('held', 'dead') "
     "RETURNING delivery.route_id, delivery.lane, delivery.other_lane",
     "bigint",
@@ -204,6 +204,7 @@ class Interrupted:
     lane: int
     number: int
     spent: int
+    away: int
     sent_at: float
     first_at: float
 
@@ -223,7 +224,7 @@ _LAST: Final = (
     "UNION ALL SELECT max(id) FROM content) AS ids"
 )
 _SENDING: Final = (
-    "SELECT id, route_id, lane, attempts, spent, sent_at, first_at FROM delivery "
+    "SELECT id, route_id, lane, attempts, spent, away, sent_at, first_at FROM delivery "
     "WHERE open AND state = 'sending' ORDER BY id"
 )
 

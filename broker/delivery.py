@@ -54,13 +54,15 @@ class Retry:
     """It surely had no effect and may work later.
 
     ``after`` seconds is what the other side asked for, if it did (``Retry-After``): so long the whole destination is
-    left alone, not only this delivery.
+    left alone, not only this delivery. ``is_away`` says that nobody was reached: however often that happens, it spends
+    none of the attempts that a channel allows.
     """
 
     reason: str
     after: float | None = None
     response: bytes = field(default=b"", repr=False)
     via: Via | None = field(default=None, compare=False)
+    is_away: bool = False
 
 
 @dataclass(frozen=True, slots=True)

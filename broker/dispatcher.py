@@ -378,7 +378,7 @@ class Dispatcher:
                 id=found.id, route=self.route, key="", request=b"", attempt=found.number, first_at=found.first_at
             )
             outcome = Unknown("the engine stopped while this was being sent")
-            claimed = Claimed(delivery, found.lane, found.spent)
+            claimed = Claimed(delivery, found.lane, found.spent, found.away)
             records.append(recorded(self.plan, self._number, self.route, claimed, outcome, found.sent_at, now))
         for told in await self._store.record(records):
             if isinstance(told, Exception):

@@ -120,6 +120,7 @@ delivery = Table(
     Column("due_at", Double),
     Column("attempts", Integer, nullable=False),  # ever
     Column("spent", Integer, nullable=False),  # of the present retry budget; a replay begins a new one
+    Column("away", Integer, nullable=False, server_default=text("0")),  # of those: they reached nobody
     Column("first_at", Double),  # first attempt of the present budget
     Column("sent_at", Double),
     Column("done_at", Double),

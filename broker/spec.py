@@ -1,5 +1,6 @@
 """This module holds the base of every Spec: the one declaration that validates, documents and builds a part."""
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -49,9 +50,18 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) else value
 
 
+_HOST = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:.]+")  # a name or an address
+
+# What these headers say is the transport's own business: whoever writes them has a request read otherwise than it was
+# meant, or by another host (RFC 9110, 7.2 and 8.6; RFC 9112, 6).
+RESERVED_HEADERS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect"}
+)
+
+
 def _endpoint(value: object) -> object:
     host, _, port = str(value).rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest TCP port
+    if not _HOST.fullmatch(host) or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest TCP port
         text = "needs host:port, such as 127.0.0.1:2575"
         raise ValueError(text)
     return value

@@ -140,8 +140,9 @@ class Store:
                     ),
                     lane,
                     spent,
+                    away,
                 )
-                for found, request, attempt, first_at, lane, spent in claimed
+                for found, request, attempt, first_at, lane, spent, away in claimed
             ),
             next_due,
             expired,

@@ -115,6 +115,7 @@ class Recorded(NamedTuple):
     location: str | None = None
     detail: bytes = b""
     via: tuple[str, ...] | None = None  # a `broker.delivery.Via`, as a plain tuple
+    away: int = 0  # attempts of the present budget that reached nobody, with this one
 
     def __repr__(self) -> str:  # noqa: D105 - see `_brief`
         return _brief(self)
@@ -137,11 +138,15 @@ Commit = Callable[[Recorded], "Future[tuple[Recorded, Sequence[int] | Exception]
 
 @dataclass(slots=True)
 class Claimed:
-    """A delivery that is now in state sending, with its lane and the attempts of its present budget."""
+    """A delivery that is now in state sending, with its lane and the attempts of its present budget.
+
+    ``away`` of them reached nobody, and do not count against it.
+    """
 
     delivery: Delivery
     lane: int
     spent: int
+    away: int = 0
 
 
 class Claim(NamedTuple):

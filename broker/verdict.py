@@ -28,6 +28,7 @@ def recorded(
         location=outcome.location or None if isinstance(outcome, Rejected) else None,
         detail=evidence(outcome.reference if isinstance(outcome, Delivered) else "", outcome.response),
         via=tuple(outcome.via) if outcome.via is not None else None,
+        away=claimed.away + _reached_nobody(outcome),
     )
 
 
@@ -42,10 +43,24 @@ def _next(plan: RoutePlan, claimed: Claimed, outcome: Outcome, now: float) -> tu
         return "held", None
     policy, expiry = plan.policy, _began(claimed) + plan.policy.expire
     # What surely had no effect expires when it would be sent next; what may have had one is not called expired.
-    if policy.is_spent(claimed.spent) or (is_unknown and now >= expiry):
+    if _is_spent(plan, claimed, outcome) or (is_unknown and now >= expiry):
         return "dead", None
     due = now + policy.wait(claimed.spent, outcome.after if isinstance(outcome, Retry) else None)
     return "waiting", due if is_unknown else min(due, max(expiry, now))
+
+
+def _is_spent(plan: RoutePlan, claimed: Claimed, outcome: Outcome) -> bool:
+    """Say whether there may be no other attempt: an outage must not make dead letters of what nobody refused.
+
+    Where another destination stands by, it is to have its turn, so every attempt counts.
+    """
+    if plan.fallback:
+        return plan.policy.is_spent(claimed.spent)
+    return not _reached_nobody(outcome) and plan.policy.is_spent(claimed.spent - claimed.away)
+
+
+def _reached_nobody(outcome: Outcome) -> bool:
+    return isinstance(outcome, Retry) and outcome.is_away
 
 
 def _began(claimed: Claimed) -> float:

@@ -121,8 +121,8 @@ def _place(connection: Connection, deliveries: Sequence[NewDelivery], at: dict[i
 
 
 _RECORD: Final = (
-    "UPDATE delivery SET state = ?, open = ?, due_at = ?, done_at = ?, class = ?, reason = ?, location = ? "
-    "WHERE id IN ({v}) AND state = 'sending' RETURNING id, other_lane"
+    "UPDATE delivery SET state = ?, open = ?, due_at = ?, done_at = ?, class = ?, reason = ?, location = ?, "
+    "away = ? WHERE id IN ({v}) AND state = 'sending' RETURNING id, other_lane"
 )
 _ATTEMPT: Final = (
     "INSERT INTO attempt (delivery_id, number, started_at, ended_at, outcome, reason, detail, via_id) {v} "
@@ -178,7 +178,8 @@ def record(connection: Connection, sealer: Sealer, units: Sequence[Recorded], co
     """Write how attempts ended; return the routes that have work due because of it."""
     alike: dict[tuple[object, ...], list[int]] = {}
     for u in units:
-        alike.setdefault((u.state, u.open, u.due_at, u.ended_at, u.outcome, u.reason, u.location), []).append(u.id)
+        same = (u.state, u.open, u.due_at, u.ended_at, u.outcome, u.reason, u.location, u.away)
+        alike.setdefault(same, []).append(u.id)
     moved = {row[0]: row[1] for same, ids in alike.items() for row in connection.bulk_in(_RECORD, same, ids)}
     fresh = [unit for unit in units if unit.id in moved]
     connection.bulk(*_VIA, [(_via_id(via), *via) for via in {unit.via for unit in fresh} if via is not None])
@@ -246,7 +247,7 @@ _BEGIN: Final = (
     "WITH v(id, now) AS ({v}) UPDATE delivery SET state = 'sending', due_at = NULL, sent_at = v.now, "
     "attempts = attempts + 1, spent = spent + 1, first_at = coalesce(first_at, v.now) FROM v "
     "WHERE delivery.id = v.id AND delivery.state = 'waiting' "
-    "RETURNING delivery.id, delivery.lane, delivery.attempts, delivery.spent, delivery.first_at",
+    "RETURNING delivery.id, delivery.lane, delivery.attempts, delivery.spent, delivery.first_at, delivery.away",
     "bigint double",
 )
 _REQUESTS: Final = ("WITH v(id) AS ({v}) SELECT c.id, c.data FROM v JOIN content c ON c.id = v.id", "bigint")
@@ -260,7 +261,7 @@ def claim(
 ) -> tuple[list[Any], float | None, int, tuple[int, ...]]:
     """Move due lane heads of a route to sending; what is past its age now, when it would be sent, expires instead.
 
-    Returns ``(id, request, attempts, first attempt at, lane, spent)`` of each, when the next one is due, how many
+    Returns ``(id, request, attempts, first attempt at, lane, spent, away)`` of each, when the next one is due, how many
     expired, and the routes that have work due because of that.
     """
     due: list[int] = []
@@ -278,8 +279,8 @@ def claim(
     begun = connection.bulk(*_BEGIN, [(identifier, unit.now) for identifier in due])
     requests: dict[int, bytes] = dict(connection.bulk(*_REQUESTS, [(row[0],) for row in begun]))
     claimed = [
-        (found, sealer.open("content", found, bytes(requests[found])), attempts, first_at, lane, spent)
-        for found, lane, attempts, spent, first_at in sorted(begun)
+        (found, sealer.open("content", found, bytes(requests[found])), attempts, first_at, lane, spent, away)
+        for found, lane, attempts, spent, first_at, away in sorted(begun)
     ]
     crash_point("claim.updated")
     return claimed, connection.rows(_NEXT, (unit.route,))[0][0], expired, tuple(routes - {unit.route})

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from broker.spec import Seconds, Spec
+from broker.spec import RESERVED_HEADERS, Seconds, Spec
 from config.address import SecretAddress
 from config.secrets import Secret
 
-_RESERVED = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection"})
+_RESERVED = RESERVED_HEADERS | {"content-type"}
 
 
 def _header_name(value: str) -> str:

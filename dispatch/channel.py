@@ -99,6 +99,6 @@ class OtherChannel:
             return Delivered(commit=self.intake.pass_on(inbound))
         except NotAccepted as refusal:
             reason = f"channel {self.to}: did not take the message ({refusal})"
-            return Retry(reason) if refusal.is_ours else Rejected(reason, location=refusal.location)
+            return Retry(reason, is_away=True) if refusal.is_ours else Rejected(reason, location=refusal.location)
         except KeyError:
-            return Retry(f"channel {self.to}: it does not run")
+            return Retry(f"channel {self.to}: it does not run", is_away=True)

@@ -69,7 +69,7 @@ class Database:
         try:
             connection = self._engine.connect()
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            return Retry(f"{self._peer}: no connection ({error_kind(error)})")
+            return Retry(f"{self._peer}: no connection ({error_kind(error)})", is_away=True)
         with connection:
             via = _via(connection)
             return replace(self._in_transaction(connection, values, delivery.key), via=via)

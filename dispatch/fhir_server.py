@@ -21,7 +21,7 @@ from dispatch.auth import Credentials, Fixed, authorised_exchange, build_credent
 from dispatch.ehr_profile import EhrProfile, find_profile, with_statement
 from dispatch.fhir_answer import Match, classed, named, read_matches
 from dispatch.fhir_bundle import BUNDLE, bundle_outcome
-from dispatch.http import Answer, Exchange, Failure, web_address
+from dispatch.http import Answer, Exchange, Failure, web_address, while_looking
 from dispatch.turns import Turns
 from dispatch.way import witnessed
 
@@ -213,7 +213,7 @@ class FhirServer:
         """Search for what is there; whatever goes wrong, nothing was written."""
         answer = await self._request(write, "GET", f"{write.kind}?{write.search}")
         if not isinstance(answer, Answer):
-            return Retry(f"{answer.reason} (while searching)", after=getattr(answer, "after", None))
+            return while_looking(answer, "while searching")
         if answer.status == 200:  # noqa: PLR2004 - a searchset, FHIR R4 http.html#search
             return read_matches(answer, self._peer, write.kind)
         outcome = self._classed(answer, write)

@@ -130,4 +130,4 @@ def _refused(error: OSError, peer: str) -> Outcome:
     why = error.strerror or type(error).__name__
     if error.errno in _NEVER:
         return Rejected(f"{peer}: the file cannot have its name here ({why})")
-    return Retry(f"{peer}: the file could not be written ({why})")
+    return Retry(f"{peer}: the file could not be written ({why})", is_away=True)

@@ -18,7 +18,7 @@ from broker.delivery import Retry
 from broker.errors import ConfigError
 from broker.places import reveal
 from dispatch.auth import basic
-from dispatch.http import Answer, Exchange, Failure
+from dispatch.http import Answer, Exchange, Failure, while_looking
 from dispatch.key_folder import choose, write_privately
 from dispatch.signing import SigningKey, read_key
 from dispatch.token import Grant, TokenRequest
@@ -167,7 +167,7 @@ class Smart:
     async def _discover(self, http: Exchange) -> tuple[str, tuple[str, ...]] | Failure:
         answer = await http.exchange("GET", f"{self.base}/{_WELL_KNOWN}", {"Accept": "application/json"})
         if not isinstance(answer, Answer):
-            return Retry(f"{answer.reason} while reading {_WELL_KNOWN}")
+            return while_looking(answer, f"while reading {_WELL_KNOWN}")
         said = answer.json_object() if answer.status == 200 else {}  # noqa: PLR2004 - RFC 8414, 3.2
         url = said.get("token_endpoint")
         if not isinstance(url, str) or not _is_safe(url, self.base):

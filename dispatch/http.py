@@ -6,6 +6,7 @@ never hold a URL's query, a body or an identifier.
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 BODY_CAP: Final = 1024 * 1024  # bytes of an answer that we are willing to read
-LONGEST_WAIT: Final = 3600.0  # seconds; nobody may park a delivery for longer with Retry-After
+_HOST: Final = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?")  # a name or an address, and a port
+LONGEST_WAIT: Final = 86_400.0  # seconds; nobody may keep a destination waiting for longer with Retry-After
 CONNECT_SECONDS: Final = 5.0
 _CHUNK: Final = 1024 * 1024  # bytes that go into a file at once, at most
 
@@ -70,7 +72,8 @@ class Into:
 def web_address(value: object, where: str) -> str:
     """Return the base URL without its last slash; raise `ConfigError` unless it is a plain http or https address."""
     parts = urlsplit(str(value or ""))
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+    is_plain = _HOST.fullmatch(parts.netloc) and not (parts.query or parts.fragment)
+    if parts.scheme not in {"http", "https"} or not is_plain:
         message = f"{where}: needs an address such as https://host.example/path, without user name, query or fragment"
         raise ConfigError(message)
     return str(value).rstrip("/")
@@ -106,10 +109,16 @@ def by_status(answer: Answer, peer: str, now: float, detail: str = "") -> Outcom
 def failure(error: BaseException, peer: str, *, started: bool, via: Via | None = None) -> Failure:
     """Class what went wrong without an answer; ``started`` says that bytes of the request may have left us."""
     if started and is_not_let_in(_below(error)):
-        return Retry(f"{peer}: {told_by(_below(error))}", via=via)
+        return Retry(f"{peer}: {told_by(_below(error))}", via=via, is_away=True)
     if started:
         return Unknown(f"{peer}: {_what_broke(error)}", via=via)
-    return Retry(f"{peer}: {_what_kept_out(error)}")
+    return Retry(f"{peer}: {_what_kept_out(error)}", is_away=True)
+
+
+def while_looking(failure: Failure, what: str) -> Retry:
+    """Return what went wrong while something was only looked for: whatever it was, nothing was done."""
+    after, is_away = (failure.after, failure.is_away) if isinstance(failure, Retry) else (None, False)
+    return Retry(f"{failure.reason} ({what})", after=after, response=failure.response, is_away=is_away)
 
 
 def _below(error: BaseException) -> BaseException:

@@ -234,7 +234,8 @@ class Partner:
             return Unknown(f"{self.peer}: answered with something that is no MLLP frame"), False
         except Ended as end:
             if not end.let_in:
-                return Retry(f"{self.peer}: TLS could not be set up (the partner refused our certificate)"), False
+                reason = f"{self.peer}: TLS could not be set up (the partner refused our certificate)"
+                return Retry(reason, is_away=True), False
             return Unknown(f"{self.peer}: the connection ended before the answer was complete"), False
 
     async def _answered(

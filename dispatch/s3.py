@@ -18,7 +18,7 @@ from broker.buckets import NOTHING, BucketAccess, error_code, find_bucket
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from broker.spec import DestinationSpec, Escape, Seconds, Template
 from dispatch.filing import Content, Exists, File, file_of, file_renderer, there_already
-from dispatch.http import Answer, Exchange, Failure, by_status
+from dispatch.http import Answer, Exchange, Failure, by_status, while_looking
 from dispatch.original import ORIGINAL
 from dispatch.way import witnessed
 
@@ -135,7 +135,7 @@ class Bucket:
         """Say what the object means that has the name."""
         answer = await self._request("HEAD", file, {}, NOTHING)
         if not isinstance(answer, Answer):
-            return Retry(f"{answer.reason} (while comparing)", response=answer.response)
+            return while_looking(answer, "while comparing")
         if answer.status == 404:  # noqa: PLR2004 - somebody took it away meanwhile
             return Retry(f"{self.peer}: the object of that name has just gone")
         if answer.status != 200:  # noqa: PLR2004 - RFC 9110, 15.3.1

@@ -76,7 +76,7 @@ class Server:
             try:
                 session = session or Session(self._login)
             except (paramiko.SSHException, EOFError, OSError) as error:
-                return Retry(f"{self.peer}: {what_kept_out(error)}")
+                return Retry(f"{self.peer}: {what_kept_out(error)}", is_away=True)
             via = _via(session)
             writing = Writing(session, file, self._folder, self._temporary, self.peer)
             outcome = self._written(writing, exists)

@@ -9,7 +9,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
@@ -112,7 +112,7 @@ class TokenCredentials:
         if self._token is not None and now < self._token.until:
             return self._token.headers
         if self._failed is not None and now < self._paused_until:
-            return Retry(self._failed.reason, after=self._paused_until - now)
+            return replace(self._failed, after=self._paused_until - now)
         return None
 
     async def _fetch(self) -> Mapping[str, str] | Failure:
@@ -121,11 +121,11 @@ class TokenCredentials:
         except ConfigError as error:
             return self._pause(str(error), REFUSED_PAUSE)
         if not isinstance(request, TokenRequest):
-            return self._pause(request.reason, getattr(request, "after", None) or FAILED_PAUSE)
+            return self._pause(request.reason, getattr(request, "after", None) or FAILED_PAUSE, request)
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", **request.headers}
         answer = await self._http.exchange("POST", request.url, headers, urlencode(request.form).encode("ascii"))
         if not isinstance(answer, Answer):
-            return self._pause(answer.reason, FAILED_PAUSE)
+            return self._pause(answer.reason, FAILED_PAUSE, answer)
         found = self._read(answer)
         if isinstance(found, Retry):
             self._grant.forget()
@@ -133,9 +133,10 @@ class TokenCredentials:
         self._token, self._failed = found, None
         return found.headers
 
-    def _pause(self, why: str, seconds: float) -> Retry:
+    def _pause(self, why: str, seconds: float, failure: Failure | None = None) -> Retry:
         text = why.removeprefix(f"{self._peer}: ")
-        self._failed = Retry(f"{self._peer}: no token ({text})", after=seconds)
+        is_away = isinstance(failure, Retry) and failure.is_away
+        self._failed = Retry(f"{self._peer}: no token ({text})", after=seconds, is_away=is_away)
         self._paused_until = self._clock() + seconds
         return self._failed
 

@@ -106,7 +106,7 @@ def _broke(error: Exception, server: MailServer, *, sending: bool) -> Outcome:
     if sending:
         what = "no answer within the time allowed" if isinstance(error, TimeoutError) else "the connection was lost"
         return Unknown(f"{server.peer}: {what} (while it took the mail)")
-    return Retry(f"{server.peer}: {_what_kept_out(error)}")
+    return Retry(f"{server.peer}: {_what_kept_out(error)}", is_away=True)
 
 
 def _what_kept_out(error: Exception) -> str:

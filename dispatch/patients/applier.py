@@ -70,7 +70,7 @@ class Applier:
             return [Unknown(f"patient store: the commit failed ({error.__cause__})")] * len(deliveries)
         except (StoreError, NotReady) as error:
             self.drop()
-            return [Retry(str(error))] * len(deliveries)
+            return [Retry(str(error), is_away=True)] * len(deliveries)
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the process for everybody
             self.drop()
             reason = f"patient store: our own mistake ({type(error).__name__}); please report it"

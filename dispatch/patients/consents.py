@@ -109,9 +109,9 @@ class Consents:
         try:
             return await self.ask(function, *args)
         except (StoreError, NotReady) as error:
-            return Retry(str(error))
+            return Retry(str(error), is_away=True)
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing was sent
-            return Retry(f"patient store: consent cannot be looked up ({type(error).__name__})")
+            return Retry(f"patient store: consent cannot be looked up ({type(error).__name__})", is_away=True)
 
     def _look(self, function: Callable[..., T], args: tuple[object, ...]) -> T:
         if self._connection is None:

@@ -49,7 +49,7 @@ class Writer:
         try:
             await self._prepare()
         except NotReady as error:
-            return [Retry(str(error))] * len(deliveries)
+            return [Retry(str(error), is_away=True)] * len(deliveries)
         link = await self._opened()
         answer = await self._ask(link, channel, [(delivery.id, delivery.request) for delivery in deliveries])
         if answer is None:

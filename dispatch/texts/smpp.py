@@ -137,7 +137,7 @@ class Smsc:
         try:
             link = await self._bound()
         except NotBound as error:
-            return Retry(f"{self.peer}: {error}")
+            return Retry(f"{self.peer}: {error}", is_away=True)
         taken: list[str] = []
         for part in self._parts(text):
             outcome = await self._submit(link, part, seconds)
@@ -168,7 +168,7 @@ class Smsc:
         try:
             answer = await link.request(smpp.SUBMIT_SM, part.encode(), seconds)
         except NotBound as error:
-            return Retry(f"{self.peer}: {error}")
+            return Retry(f"{self.peer}: {error}", is_away=True)
         except LinkLost as error:
             return Unknown(f"{self.peer}: {error}")
         if answer.status or answer.command == smpp.GENERIC_NACK:

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from broker.delivery import Delivered, Delivery, Outcome, Rejected, Retry, Unknown
 from dispatch.auth import Credentials, with_query
-from dispatch.http import Answer, Exchange, Failure
+from dispatch.http import Answer, Exchange, Failure, while_looking
 from dispatch.turns import Turns
 from dispatch.way import witnessed, witnessed_all
 from dispatch.web import bulk, odata
@@ -139,7 +139,7 @@ class WebSystem:
         while True:
             headers = await credentials.headers()
             if isinstance(headers, Retry | Unknown):  # nothing was sent to the system itself
-                waiting = Retry(headers.reason, after=headers.after if isinstance(headers, Retry) else None)
+                waiting = headers if isinstance(headers, Retry) else Retry(headers.reason)
                 return waiting, [waiting] * len(rows)
             answer = await self._request(one, key, headers)
             if not isinstance(answer, Answer):
@@ -209,7 +209,7 @@ class WebSystem:
         search = Frozen("GET", one.find, one.headers, b"")
         answer, verdicts = await self._verdicts(search, key, [b""])
         if not isinstance(answer, Answer):
-            return Retry(f"{answer.reason} (while searching)", after=getattr(answer, "after", None))
+            return while_looking(answer, "while searching")
         if fits(answer.status, find.absent):
             return ""
         if answer.status != 200:  # noqa: PLR2004 - the one answer with something in it

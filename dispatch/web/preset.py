@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from broker.spec import Bytes, Seconds, Spec
+from broker.spec import RESERVED_HEADERS, Bytes, Seconds, Spec
 
 NAME: Final = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 DELIVERY_KEY: Final = "delivery_key"  # in templates: the delivery's idempotency key, the same for each attempt
@@ -25,9 +25,22 @@ def _way(value: str) -> str:
     return value
 
 
+def _ours_to_write(value: str) -> str:
+    if value.removesuffix("?").lower() in RESERVED_HEADERS:
+        raise ValueError("the transport writes this header itself; leave it out")
+    return value
+
+
+def _on_one_line(value: str) -> str:
+    if re.search(r"[\x00-\x1f\x7f]", re.sub(r"\{\{.*?\}\}", "", value, flags=re.DOTALL)):
+        raise ValueError("a header's value is one line, without control characters")
+    return value
+
+
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 Way = Annotated[str, AfterValidator(_way)]  # below the base: no host is ever in it
-HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+\??$")]
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+\??$"), AfterValidator(_ours_to_write)]
+HeaderValue = Annotated[str, AfterValidator(_on_one_line)]
 Status = Annotated[int, Field(ge=100, le=599)] | Literal["2xx", "3xx", "4xx", "5xx"]
 Then = Literal["retry", "refresh", "unknown", "refused", "done"]
 
@@ -178,7 +191,7 @@ class OperationSpec(Spec):
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field(default="POST", description="The method.")
     path: Way = Field(default="", description="The path below the base, with holes; what they give is percent-encoded.")
     query: dict[str, str] = Field(default={}, description="The query: names and values with holes.")
-    headers: dict[HeaderName, str] = Field(default={}, description="Headers: names and values with holes.")
+    headers: dict[HeaderName, HeaderValue] = Field(default={}, description="Headers: names and values with holes.")
     encoding: Literal["json", "form", "text"] = Field(default="json", description="How the body is written.")
     content_type: str | None = Field(
         default=None, pattern=r"^[\x21-\x7e ]+$", description="The body's media type, where it is another than usual."
@@ -239,7 +252,7 @@ class PresetSpec(Spec):
     signing: Literal["standard_webhooks"] | None = Field(
         default=None, description="How bodies are signed: with the `signing_secret` of the system."
     )
-    headers: dict[HeaderName, str] = Field(default={}, description="Headers of every request, as they are.")
+    headers: dict[HeaderName, HeaderValue] = Field(default={}, description="Headers of every request, as they are.")
     errors: ErrorsSpec = Field(default=ErrorsSpec(), description="How the system says what is wrong.")
     values: dict[Name, ValueSpec] = Field(
         default={}, description="Values of every operation whose templates read them."

@@ -141,7 +141,8 @@ async def test_tls_is_what_is_spoken_by_default(certificates: Authority, monkeyp
     async with served(inbox, tls_context=certificates.server(), require_starttls=True) as port:
         refused = await sent(port, plain="")  # an authority that nobody knows
         assert refused == Retry(
-            "mail server office: TLS could not be set up (nobody whom we trust vouches for its certificate)"
+            "mail server office: TLS could not be set up (nobody whom we trust vouches for its certificate)",
+            is_away=True,
         )
         monkeypatch.setattr(ssl, "create_default_context", certificates.client)
         taken = await sent(port, plain="")
@@ -152,7 +153,9 @@ async def test_tls_is_what_is_spoken_by_default(certificates: Authority, monkeyp
         assert isinstance(await sent(port, plain="", tls="implicit"), Delivered)
     async with served(inbox) as port:
         outcome = await sent(port, plain="")  # it offers no STARTTLS: nothing goes in the clear instead
-    assert outcome == Retry("mail server office: it does not offer what is needed (STARTTLS, or a way to log in)")
+    assert outcome == Retry(
+        "mail server office: it does not offer what is needed (STARTTLS, or a way to log in)", is_away=True
+    )
     assert len(inbox.mails) == 2
 
 
@@ -179,7 +182,7 @@ async def test_account_logs_in(is_right: bool, monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_outcome_is_retry_when_nobody_listens() -> None:
-    assert await sent(closed_port()) == Retry("mail server office: the connection was refused")
+    assert await sent(closed_port()) == Retry("mail server office: the connection was refused", is_away=True)
 
 
 # A server that misbehaves.

@@ -73,7 +73,7 @@ async def test_partner_that_is_not_who_it_should_be_gets_nothing_and_the_reason_
         await partner.start()
         outcome = await attempt(partner, **tls)
         await partner.stop()
-        assert outcome == Retry(f"partner 127.0.0.1:{partner.port}: TLS could not be set up ({why})")
+        assert outcome == Retry(f"partner 127.0.0.1:{partner.port}: TLS could not be set up ({why})", is_away=True)
         assert not partner.requests
 
 

@@ -52,8 +52,8 @@ class Bench:
         route = self.routes[name]
         return await self.store.claim(Claim(self._registered.channel, route, limit, time.time() + 1, expire))
 
-    async def end(self, name: str, identifier: int, state: str, lane: str = "1") -> frozenset[int]:
-        """Record the end of a first attempt; return the routes with work due."""
+    async def end(self, name: str, identifier: int, state: str, lane: str = "1", **more: Any) -> frozenset[int]:
+        """Record the end of an attempt; return the routes with work due."""
         unit = Recorded(
             id=identifier,
             channel=self._registered.channel,
@@ -64,7 +64,7 @@ class Bench:
             ended_at=time.time(),
             outcome="rejected",
             state=state,
-            open=False,
+            **{"open": False} | more,
         )
         return await record(self.store, unit)
 
@@ -169,6 +169,28 @@ async def test_a_replay_does_not_expire_by_the_age_of_its_message(bench: Bench) 
     await bench.end("first", ids["first"], "dead")
     await bench.store.act(bench.act("replay", ids["first"]))
     assert [one.spent for one in (await bench.claim("first", expire=30.0)).claimed] == [1]
+
+
+async def test_attempts_that_reached_nobody_are_counted_apart_until_a_replay(bench: Bench) -> None:
+    identifier = (await bench.deliver())["first"]
+    for away in (0, 1, 2):
+        (claimed,) = (await bench.claim("first")).claimed
+        assert (claimed.spent, claimed.away) == (away + 1, away)
+        await bench.end("first", identifier, "waiting", open=True, due_at=1.0, away=away + 1)
+    await bench.claim("first")
+    await bench.end("first", identifier, "dead", away=3)
+    await bench.store.act(bench.act("replay", identifier))
+    (claimed,) = (await bench.claim("first")).claimed
+    assert (claimed.delivery.attempt, claimed.spent, claimed.away) == (5, 1, 0)
+
+
+async def test_what_was_interrupted_knows_how_often_it_reached_nobody(bench: Bench) -> None:
+    identifier = (await bench.deliver())["first"]
+    await bench.claim("first")
+    await bench.end("first", identifier, "waiting", open=True, due_at=1.0, away=1)
+    await bench.claim("first")
+    (found,) = (await bench.store.read(acts.find)).interrupted
+    assert (found.id, found.number, found.spent, found.away) == (identifier, 2, 2, 1)
 
 
 async def test_cancel_ends_what_waits_and_lets_its_lane_go_on(bench: Bench) -> None:

@@ -84,7 +84,7 @@ async def test_outcome_is_retry_when_there_is_no_bind(
 
 async def test_outcome_is_retry_when_nobody_listens(start: Start) -> None:
     rig = await start(closed_port())
-    assert await rig.send() == Retry("gateway smsc: the connection was refused")
+    assert await rig.send() == Retry("gateway smsc: the connection was refused", is_away=True)
 
 
 async def test_outcome_is_retry_when_tls_cannot_be_set_up(strange: Misbehaving, start: Start) -> None:

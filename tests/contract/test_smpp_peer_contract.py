@@ -168,7 +168,7 @@ async def test_outcome_is_retry_when_the_bind_is_refused(
     monkeypatch.setattr("dispatch.texts.smpp._PAUSE", 60.0)  # a slow machine must not take that long
     rig = await start(smsc.port)
     outcome = await rig.send()
-    assert outcome == Retry("gateway smsc: the bind was refused (ESME_RINVPASWD)")
+    assert outcome == Retry("gateway smsc: the bind was refused (ESME_RINVPASWD)", is_away=True)
     assert await rig.send() == outcome  # and it is not asked again at once
     assert len(smsc.heard("bind")) == 1
     reason = "the bind was refused (ESME_RINVPASWD)"

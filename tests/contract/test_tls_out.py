@@ -94,12 +94,12 @@ async def test_what_is_wrong_with_the_other_sides_certificate_is_told(
         (None, nobody),
     ):
         tls = opened(spec) if spec is not None else None
-        assert await ask(server.base, tls) == Retry(f"system crm: {why}")
+        assert await ask(server.base, tls) == Retry(f"system crm: {why}", is_away=True)
     assert server.context is not None
     ended = authority.issue("crm.example", days=-1)
     server.context.load_cert_chain(ended.certificate, ended.key)
     outcome = await ask(server.base, opened(ours(authority)))
-    assert outcome == Retry("system crm: TLS could not be set up (its certificate has ended)")
+    assert outcome == Retry("system crm: TLS could not be set up (its certificate has ended)", is_away=True)
     assert not server.requests
 
 

@@ -115,7 +115,11 @@ def test_web_address_keeps_a_plain_address(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, "", "ehr.example", "ftp://ehr.example", "https://", "https://a:b@ehr.example", "https://e/?a=b"]
+    "value",
+    [
+        *(None, "", "ehr.example", "ftp://ehr.example", "https://", "https://a:b@ehr.example", "https://e/?a=b"),
+        *("https://{{ patient.family }}.example/api", "https://e%2f.example", "https://e\\.example", "https://e:x"),
+    ],
 )
 def test_web_address_is_refused_when_it_is_not_plain(value: object) -> None:
     with pytest.raises(ConfigError, match=r"handoff\.yaml, servers\.ehr\.base: needs an address"):

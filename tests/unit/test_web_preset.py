@@ -100,6 +100,19 @@ def test_names_are_read_in_holes_only() -> None:
 # Signatures
 
 
+@pytest.mark.parametrize("name", ["Host", "content-length", "Transfer-Encoding", "Connection?", "Expect"])
+def test_headers_that_frame_a_request_or_name_its_host_are_not_a_presets_to_write(name: str) -> None:
+    for tree in ({"headers": {name: "x"}}, {"operations": {"send": {"headers": {name: "{{ patient.mrn }}"}}}}):
+        with pytest.raises(ValidationError, match="the transport writes this header itself"):
+            PresetSpec.model_validate({"preset": "own", "name": "Own", **tree})
+
+
+def test_value_of_a_header_is_one_line() -> None:
+    with pytest.raises(ValidationError, match="one line"):
+        OperationSpec.model_validate({"headers": {"X-Way": "a\r\nHost: b"}})
+    assert OperationSpec.model_validate({"headers": {"X-Way": "a {{\n patient.mrn }}"}}).headers
+
+
 def test_signature_is_that_of_the_specification() -> None:
     """The example of Standard Webhooks' own libraries."""
     key = signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -161,7 +174,7 @@ def test_statuses_are_numbers_or_classes() -> None:
         ({}, "seconds", None),
         ({"x-wait": "2020-01-01T00:00:00Z"}, "time", 0.0),
         ({"x-wait": "2020-01-01T00:00:00"}, "time", None),
-        ({"x-wait": "9999999999"}, "epoch", 3600.0),
+        ({"x-wait": "9999999999"}, "epoch", 86_400.0),
         ({"x-wait": "7", "retry-after": "3"}, "seconds", 3.0),
     ],
 )
