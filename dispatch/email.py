@@ -57,8 +57,8 @@ class EmailSpec(DestinationSpec):
 
     def build_renderer(self, kit: Any) -> "Renderer":
         """Build the pure half: recipient, subject and text, checked and frozen."""
-        html = kit.template(str(self.html), kind="html") if self.html is not None else None
-        subject, text = kit.template(str(self.subject), kind="text"), kit.template(str(self.text), kind="text")
+        html = kit.template(str(self.html), kind="filled_html") if self.html is not None else None
+        subject, text = kit.template(str(self.subject), kind="filled"), kit.template(str(self.text), kind="filled")
         return MailRenderer(kit.value(str(self.to)), subject, text, html)
 
 

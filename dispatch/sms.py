@@ -64,7 +64,7 @@ class SmsSpec(DestinationSpec):
     def build_renderer(self, kit: Any) -> "Renderer":
         """Build the pure half: number and text, checked and frozen."""
         most = self.segments.most if self.segments else None
-        return TextRenderer(kit.value(str(self.to)), kit.template(str(self.text), kind="text"), self.region, most)
+        return TextRenderer(kit.value(str(self.to)), kit.template(str(self.text), kind="filled"), self.region, most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,6 +197,10 @@ def _finish_html(value: Any) -> str:
     return bounded(html.escape(plain(value)))
 
 
+def _finish_filled_html(value: Any) -> str:
+    return bounded(html.escape(_finish_filled(value)))
+
+
 def _finish_text(value: Any) -> str:
     return bounded(plain(value))
 
@@ -208,6 +212,7 @@ KINDS: Final[dict[str, Callable[[Any], str]]] = {
     "hl7": _finish_hl7,
     "filled": _finish_filled,  # text of which every hole must give something
     "html": _finish_html,
+    "filled_html": _finish_filled_html,
     "url": _finish_url,
     "path": _finish_path,  # as url, and a hole that gives nothing is refused
     "search": _finish_search,  # in a FHIR search: also , | $ and \ are escaped, so a value stays one value

@@ -2,8 +2,8 @@
 
 ``text`` puts values in as they are; ``json`` writes every value as JSON, or its characters where the hole stands inside
 a JSON string; ``hl7`` escapes delimiters and line ends, ``html`` what has a meaning in HTML; ``url`` and ``search``
-percent-encode. None gives nothing (``null`` in JSON), and is refused by ``filled`` (text) and ``path``
-(percent-encoded). So no value can break out of its hole, whatever a message holds.
+percent-encode. None gives nothing (``null`` in JSON), and is refused by ``filled`` (text), ``filled_html``
+and ``path`` (percent-encoded). So no value can break out of its hole, whatever a message holds.
 """
 
 from collections.abc import Callable, Iterable

@@ -83,9 +83,12 @@ def test_mail_is_refused_when_it_would_not_be_what_it_says(given: str, email: st
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"text": "{{ patient.family }}"}, "the text is empty"),
-        ({"html": "{{ patient.family }}"}, "the html is empty"),
-        ({"subject": "{{ patient.family }}"}, "the subject is empty"),
+        ({"text": "Dear {{ patient.family }}"}, "a hole gives nothing"),
+        ({"html": "<p>{{ patient.family }}</p>"}, "a hole gives nothing"),
+        ({"subject": "For {{ patient.family }}"}, "a hole gives nothing"),
+        ({"text": "{{ patient.family | default('') }}"}, "the text is empty"),
+        ({"html": "{{ patient.family | default('') }}"}, "the html is empty"),
+        ({"subject": "{{ patient.family | default('') }}"}, "the subject is empty"),
         ({"text": "x" * 199_998 + "{{ patient.given }}"}, "the text has 200001 characters"),
     ],
 )

@@ -80,7 +80,14 @@ def test_number_is_refused_when_there_is_none(number: str | None) -> None:
 
 def test_text_is_refused_when_empty() -> None:
     with pytest.raises(StepError, match="empty"):
-        render(document(given=None), text="{{ patient.given }}")
+        render(document(given=None), text="{{ patient.given | default('') }}")
+
+
+def test_text_is_refused_when_a_hole_gives_nothing() -> None:
+    """`Your visit on  at ` is worse than no text: the analyst says what stands there instead."""
+    with pytest.raises(StepError, match=r"a hole gives nothing; write `\| default\(''\)`"):
+        render(document(given=None), text="Hello {{ patient.given }}")
+    assert b"Hello you" in render(document(given=None), text="Hello {{ patient.given | default('you') }}")
 
 
 def test_text_is_refused_when_too_long_and_taken_at_the_limit() -> None:
