@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import asyncssh
 import pytest
@@ -14,7 +15,9 @@ import pytest
 from broker.formats.delimited import CsvSpec
 from broker.notices import FileFailed, FileRead
 from broker.parts import Tools
+from broker.ssh import find_login
 from listeners.sftp import SftpSpec
+from listeners.sftp_inbox import SftpInbox
 from tests.contract.test_files_contract import TABLE, Kept, Watched
 from tests.contract.test_filing_contract import Known, openssh, places
 from tests.contract.test_sftp_contract import KEY, served
@@ -201,3 +204,29 @@ async def test_folder_that_is_not_there_is_told_and_read_once_it_is(tmp_path: Pa
             world.folder.mkdir()
             world.drop("a.csv")
             await world.until(lambda: world.told(FileRead))
+
+
+async def test_file_is_claimed_only_as_it_was_seen_and_copied_only_while_it_stays_so(world: World) -> None:
+    world.drop("a.csv")
+    world.drop("b.csv")
+    spec = SftpSpec.model_validate({"place": "partner", "folder": str(world.folder), "pattern": "*.csv"})
+    inbox = SftpInbox(find_login(world.settings, "partner", "here", 2, 5), spec, world.settings.data, ".ours", 1)
+
+    def work() -> None:
+        a, b = inbox.waiting()
+        assert not inbox.claim(replace(a, size=a.size - 1))  # it has grown since
+        assert inbox.claim(a)
+        assert inbox.claim(a)  # again, because the connection ended before the answer
+        world.drop("a.csv", f"{TABLE}3,New\n")
+        assert not inbox.claim(next(seen for seen in inbox.waiting() if seen.name == "a.csv"))
+        assert inbox.claim(b)
+        assert inbox.fetch(replace(b, size=b.size - 1)) is None
+        assert inbox.fetch(replace(b, size=b.size + 1)) is None
+        assert inbox.fetch(replace(b, modified=b.modified - 10**9)) is None
+        assert inbox.fetch(replace(b, name="c.csv")) is None
+        for seen in (a, b):
+            with cast("BinaryIO", inbox.fetch(seen)) as copied:
+                assert copied.read() == TABLE.encode()
+        inbox.close()
+
+    await asyncio.to_thread(work)
