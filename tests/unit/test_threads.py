@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from queue import Empty
+from typing import Any, cast
 
 import pytest
 
@@ -70,3 +72,27 @@ async def test_thread_ends_when_no_work_comes_and_work_finds_another(monkeypatch
         if thread.name == "test that ends":
             thread.join(5)
             assert not thread.is_alive()
+
+
+class Late:
+    """What a thread is to do, which comes just when it has waited long enough; see `queue.SimpleQueue`."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._comes: list[Any] = [None, lambda: self._do, None]
+
+    def _do(self) -> None:
+        self.done += 1
+
+    def get(self, timeout: float) -> Any:
+        """Return a job, or raise what a queue raises after so many seconds."""
+        job = self._comes.pop(0)
+        if job is None:
+            raise Empty(timeout)
+        return job
+
+
+def test_work_that_comes_as_a_thread_stops_waiting_is_done() -> None:
+    late, idle = Late(), list[Any]()  # it was taken from among the idle ones already
+    broker.threads._live(cast("Any", late), idle)
+    assert (late.done, idle) == (1, [])
