@@ -165,7 +165,7 @@ async def test_file_goes_to_failed_when_it_is_no_table_and_the_next_is_read(
         world.drop("bad.csv", text)
         os.utime(tmp_path / "bad.csv", (1, 1))
         world.drop("good.csv")
-        await world.until(lambda: world.told(FileRead))
+        await world.until(lambda: world.told(FileRead) and world.told(FileFailed))
         assert (world.names("failed"), world.names("done")) == (["bad.csv"], ["good.csv"])
         assert [reason in notice.reason for notice in world.told(FileFailed)] == [True]
         assert world.kept.quarantined == [text.encode()]

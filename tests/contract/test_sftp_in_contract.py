@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +149,51 @@ async def test_file_that_may_not_be_moved_is_told_once_with_what_to_do(openssh: 
     told = ["it cannot be moved on the server (no permission); have that allowed, or declare `after: keep`"]
     assert [notice.reason for notice in world.told(FileFailed)] == told
     assert world.names() == ["a.csv"]
+
+
+async def test_file_that_may_not_be_read_goes_to_failed_and_the_next_is_read(openssh: "Sshd", tmp_path: Path) -> None:
+    folder = openssh.folder / "files" / tmp_path.name
+    folder.mkdir()
+    folder.chmod(0o777)
+    private = openssh.key.export_private_key().decode()
+    world = World(folder, tmp_path, places(openssh.host_key, openssh.port, openssh.user, private_key=private))
+    world.drop("a.csv")
+    (folder / "a.csv").chmod(0)  # the server runs as nobody where we are root
+    world.drop("b.csv")
+    async with world.reads():
+        await world.until(lambda: world.told(FileFailed) and world.told(FileRead))
+    told = ["it cannot be read on the server (no permission)"]
+    assert [notice.reason for notice in world.told(FileFailed)] == told
+    assert world.names() == ["done/b.csv", "failed/a.csv"]
+
+
+class Touched(asyncssh.SFTPServer):
+    """Has somebody write to a file, once, just when all of it has been copied."""
+
+    times = 0
+
+    def fstat(self, file_obj: Any) -> Any:
+        """Tell what a file is."""
+        if Touched.times:
+            Touched.times -= 1
+            os.utime(file_obj.fileno(), (1, 1))
+        return super().fstat(file_obj)
+
+
+async def test_file_that_changes_while_it_is_copied_is_copied_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Touched, "times", 1)
+    (tmp_path / "in").mkdir()
+    async with served(sftp_factory=Touched) as accepting:
+        world = World(tmp_path / "in", tmp_path, places(KEY, accepting.get_port(), "mercy", password="s3cret"))
+        world.drop("a.csv")
+        async with world.reads():
+            await world.until(lambda: world.told(FileRead))
+    assert not Touched.times
+    assert len(world.kept.messages) == 2
+    assert [notice.duplicates for notice in world.told(FileRead)] == [0]
+    assert world.names() == ["done/a.csv"]
 
 
 class Dropping(asyncssh.SFTPServer):
