@@ -233,6 +233,7 @@ quarantine = Table(
     Column("reason", Text, nullable=False),
     Column("size", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),  # sealed; the first 64 KiB
+    Index("quarantine_channel", "channel_id", "id"),
 )
 
 audit = Table(

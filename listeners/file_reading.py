@@ -101,10 +101,23 @@ class FileReading:
         self._sure = (0, 0)  # as far as the store can confirm: pieces, and those of them that were refused
         self._noted = 0
         self._reason = ""  # why no more messages come
+        self._before: Position | None = None  # as far as an earlier run was
+        self._pieces: Iterator[_Labelled] = iter(())
+        self._first = _Batch()
 
     async def prepare(self) -> None:
         """Look through the whole file once, before anything of it is used; raise `OSError` where it cannot be read."""
-        await self._means.threads.run(self._identify)
+        await self._means.threads.run(self._look_through)
+
+    def _look_through(self) -> None:
+        """Identify the file, and take the first of it: most files have no more, and one trip to a thread is enough."""
+        self._identify()
+        noted = self._means.notes.position(self._name)
+        if noted is not None and noted.digest == self._digest.hex() and noted.pieces >= 1:
+            self._before = noted
+        elif not self._reason:
+            self._pieces = self._split()
+            self._first = _take(self._pieces)
 
     def _identify(self) -> None:
         """Work out by what the messages of this file are known again: its name and all that is in it."""
@@ -123,19 +136,16 @@ class FileReading:
     async def hand_over(self) -> None:
         """Hand over everything; at most `_OPEN` of it waits for its commit when this returns."""
         if not self._reason and not self._is_stopping():
-            pieces = await self._begin()
-            following = self._take(pieces)
+            batch = self._first if self._before is None else await self._go_on(self._before)
             while not self._is_stopping():
-                batch = await following
-                if not batch.is_last:
-                    following = self._take(pieces)  # while this one is committed
+                following = None if batch.is_last else self._take()  # while this one is committed
                 for called, piece in batch.pieces:
                     self._put(called, piece)
                 await self._settle(_OPEN)
-                if batch.is_last:
+                if following is None:
                     self._reason = batch.reason
                     return
-            await asyncio.wait([following])  # a thread may still use the file
+                batch = await following  # a stop as well has it wait: the thread still uses the file
         self._ended.is_stopped = self._is_stopping()
 
     def _is_stopping(self) -> bool:
@@ -162,36 +172,33 @@ class FileReading:
         self._file.seek(0)
         return self._file.read(_SHOWN)
 
-    def _pieces(self) -> Iterator[_Labelled]:
+    def _split(self) -> Iterator[_Labelled]:
         self._file.seek(0)
         return split_unpacked(self._file, self._name, self._tools.format.split)
 
-    async def _begin(self) -> Iterator[_Labelled]:
-        """Return the pieces from where an earlier run was, which the store must confirm, or from the top."""
-        pieces = self._pieces()
-        noted = await self._means.threads.run(lambda: self._means.notes.position(self._name))
-        if noted is None or noted.digest != self._digest.hex() or noted.pieces < 1:
-            return pieces
+    async def _go_on(self, before: Position) -> _Batch:
+        """Return the first pieces after those of an earlier run, which the store must confirm, or of all the file."""
+        self._pieces = self._split()
         skipped = 0
-        while skipped < noted.pieces - 1 and not self._is_stopping():
-            step = min(_SKIPPED, noted.pieces - 1 - skipped)
-            skipped += await self._means.threads.run(lambda step=step: _skip(pieces, step))  # type: ignore[misc]
+        while skipped < before.pieces - 1 and not self._is_stopping():
+            step = min(_SKIPPED, before.pieces - 1 - skipped)
+            skipped += await self._means.threads.run(lambda step=step: _skip(self._pieces, step))  # type: ignore[misc]
         self._number = self._settled = self._noted = skipped
-        self._ended = Ended(messages=skipped - noted.refused, refused=noted.refused)
+        self._ended = Ended(messages=skipped - before.refused, refused=before.refused)
         if self._is_stopping():
-            return iter(())
-        for called, piece in (await self._take(pieces, 1)).pieces:
+            return _Batch()
+        for called, piece in (await self._take(1)).pieces:
             self._put(called, piece)
         await self._settle(0)
-        if self._ended.duplicates == 1:
-            return pieces
-        # The store does not know it: it is another, or an older one. What was just handed over is a duplicate later.
-        self._number = self._settled = self._noted = 0
-        self._ended = Ended(is_stopped=self._ended.is_stopped)
-        return self._pieces()
+        if self._ended.duplicates != 1:
+            # The store does not know it: it is another, or an older one. What it just got is a duplicate later.
+            self._number = self._settled = self._noted = 0
+            self._ended = Ended(is_stopped=self._ended.is_stopped)
+            self._pieces = self._split()
+        return await self._take()
 
-    def _take(self, pieces: Iterator[_Labelled], most: int = _AT_ONCE) -> "asyncio.Task[_Batch]":
-        return asyncio.create_task(self._means.threads.run(lambda: _take(pieces, most)))
+    def _take(self, most: int = _AT_ONCE) -> "asyncio.Task[_Batch]":
+        return asyncio.create_task(self._means.threads.run(lambda: _take(self._pieces, most)))
 
     def _put(self, called: str, piece: Piece) -> None:
         number = self._number
@@ -287,7 +294,7 @@ def _skip(pieces: Iterator[_Labelled], count: int) -> int:
     return count
 
 
-def _take(pieces: Iterator[_Labelled], most: int) -> _Batch:
+def _take(pieces: Iterator[_Labelled], most: int = _AT_ONCE) -> _Batch:
     """Take the next pieces of a file; what stops it from being read is told with those that came before."""
     batch, size = _Batch(), 0
     try:

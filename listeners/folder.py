@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
-from typing import Annotated, ClassVar, Final, Literal, Self, TypeVar
+from typing import Annotated, BinaryIO, ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -199,34 +199,47 @@ class FolderListener:
                 raise failure
 
     async def _go_through(self, seen: Seen, before: asyncio.Event, turn: asyncio.Event, *, is_begun: bool) -> None:
-        """Claim a file, read it in its turn, and move it away."""
+        """Read a file; where there is nothing to hand over, too, what comes behind it keeps its place."""
         self._reading += 1
         try:
-            if not is_begun and not await self._run(lambda: self._claimed(seen)):
-                return
             try:
-                file = await self._run(lambda: self._source.fetch(seen), seen.size)
-            except Refused as refusal:
-                if self._keeps:  # it stays anyway, and may be readable at another time
-                    raise
-                await self._end(seen, Ended(reason=str(refusal)), 0.0)
-                return
-            if file is None:
-                self._is_behind = self._is_behind or not self._keeps
-                return
-            crash_point("file.fetched")
-            began = time.monotonic()
-            with file:
-                ended = await self._read(FileReading(file, seen.name, self._means), before, turn)
-            if not ended.is_stopped:
-                crash_point("file.committed")
-                await self._end(seen, ended, time.monotonic() - began)
+                await self._take_in(seen, before, turn, is_begun=is_begun)
+            finally:
+                await before.wait()
         except Refused as refusal:
             self._leave(seen, str(refusal))
         finally:
             turn.set()
             self._slots.release()
             self._reading -= 1
+
+    async def _take_in(self, seen: Seen, before: asyncio.Event, turn: asyncio.Event, *, is_begun: bool) -> None:
+        """Claim a file, read it in its turn, and move it away. Raises `Refused`."""
+        opened = await self._run(lambda: self._opened(seen, is_begun=is_begun), seen.size)
+        if isinstance(opened, Ended):
+            await self._end(seen, opened, 0.0)
+        elif opened is not None:
+            crash_point("file.fetched")
+            began = time.monotonic()
+            with opened as file:
+                ended = await self._read(FileReading(file, seen.name, self._means), before, turn)
+            if not ended.is_stopped:
+                crash_point("file.committed")
+                await self._end(seen, ended, time.monotonic() - began)
+
+    def _opened(self, seen: Seen, *, is_begun: bool) -> BinaryIO | Ended | None:
+        """Claim a file and open it; None when it cannot be read now, and how it ended when it never can."""
+        if not is_begun and not self._claimed(seen):
+            return None
+        try:
+            file = self._source.fetch(seen)
+        except Refused as refusal:
+            if self._keeps:  # it stays anyway, and may be readable at another time
+                raise
+            return Ended(reason=str(refusal))
+        if file is None:
+            self._is_behind = self._is_behind or not self._keeps
+        return file
 
     def _claimed(self, seen: Seen) -> bool:
         """Make a file ours, if it is to be; say whether it may be read now."""
@@ -240,8 +253,10 @@ class FolderListener:
 
     async def _read(self, reading: FileReading, before: asyncio.Event, turn: asyncio.Event) -> Ended:
         try:
-            await reading.prepare()
-            await before.wait()
+            try:
+                await reading.prepare()
+            finally:
+                await before.wait()
             await reading.hand_over()
         except OSError as error:
             reading.fail(f"it cannot be read ({(error.strerror or 'it failed').lower()})")

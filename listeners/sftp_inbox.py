@@ -26,8 +26,7 @@ from listeners.source import DEEPEST, LINK, Refused, Seen, free_names, in_order,
 R = TypeVar("R")
 
 _SLOWEST: Final = 16_384  # bytes a second below which a copy is given up
-_CHUNK: Final = 32_768  # bytes of one request: what every server gives
-_REQUESTS: Final = 64  # requests under way
+_ANSWERS: Final = 6  # that a file waits for until it is copied
 _EVERY: Final = ("*",)
 _ENDED: Final = (paramiko.SSHException, EOFError)
 _STRANGE: Final = "the server gives it a name that no file can have; have it renamed there"
@@ -91,11 +90,11 @@ class SftpInbox:
         source, target = posixpath.join(self._folder, seen.name), posixpath.join(self._claimed, seen.name)
 
         def rename(files: Any) -> bool:
-            try:
-                if _seen(seen.name, files.lstat(source)) != seen or _is_there(files, target):
-                    return False
-            except FileNotFoundError:
-                return _is_there(files, target)  # the connection ended after the server had renamed it
+            found, claimed = files.look_at(source, target)
+            if found is None:
+                return claimed is not None  # the connection ended after the server had renamed it
+            if claimed is not None or _seen(seen.name, found) != seen:
+                return False
             self._make(files, posixpath.dirname(target))
             files.rename(source, target)
             return True
@@ -128,9 +127,7 @@ class SftpInbox:
         def copy(files: Any) -> BinaryIO | None:
             with contextlib.ExitStack() as unless_whole:
                 copied = unless_whole.enter_context(tempfile.TemporaryFile(dir=self._local))
-                with files.open(path, "rb") as opened:
-                    size = _copy(opened, seen.size, copied)
-                    status = opened.stat()
+                size, status = files.copy(path, seen.size, lambda data: write_copy(copied, data))
                 if size != seen.size or _seen(seen.name, status) != seen:
                     return None
                 copied.seek(0)
@@ -169,7 +166,7 @@ class SftpInbox:
     def patience(self, size: int) -> float:
         """Return what a connection and a few answers may take, and the copy of a file of this size."""
         login = self._login
-        return login.connect + 3 * login.timeout + size / _SLOWEST
+        return login.connect + _ANSWERS * login.timeout + size / _SLOWEST
 
     def _over(self, work: Callable[[Any], R]) -> R:
         """Do some work over a connection, a new one where that which was kept has ended.
@@ -255,16 +252,6 @@ def _is_there(files: Any, path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _copy(opened: Any, size: int, copied: BinaryIO) -> int:
-    """Copy what is in a file of the server, with many requests under way; return how many bytes that was."""
-    if size > _CHUNK:
-        opened.prefetch(size, _REQUESTS)
-    got = 0
-    while got < size and (data := opened.read(min(_CHUNK, size - got))):
-        got += write_copy(copied, data)
-    return got
 
 
 def _why(error: OSError) -> str:

@@ -4,6 +4,7 @@ Python's csv module decides what a record is; here is what it leaves open: where
 it had, and how to go on behind one that is broken.
 """
 
+import contextlib
 import csv
 import re
 from collections import deque
@@ -170,7 +171,7 @@ def sniff_delimiter(text: str, dialect: Dialect) -> str:
     The one that gives most records the same number of columns as the first has is the one.
     """
     best, most = "", (0.0, 0)
-    for delimiter in DELIMITERS:
+    for delimiter in filter(text.__contains__, DELIMITERS):
         counts = _counts(text, Dialect(delimiter=delimiter, quote=dialect.quote, escape=dialect.escape))
         if counts and counts[0] > 1:
             score = (round(counts.count(counts[0]) / len(counts), 1), counts[0])
@@ -180,11 +181,12 @@ def sniff_delimiter(text: str, dialect: Dialect) -> str:
 
 
 def _counts(text: str, dialect: Dialect) -> list[int]:
-    lines = (Line(part) for part in _ended(text))
+    """Return how many fields each of the first records has, up to one that cannot be read; blank ones left out."""
     counts: list[int] = []
-    for record in read_records(lines, dialect, len(text)):
-        if record.reason or len(counts) == _SNIFFED:
-            break
-        if record.fields:
-            counts.append(len(record.fields))
+    with contextlib.suppress(csv.Error):
+        for fields in csv.reader(_ended(text), **dialect.options()):
+            if len(counts) == _SNIFFED:
+                break
+            if fields:
+                counts.append(len(fields))
     return counts

@@ -128,6 +128,22 @@ async def test_file_is_read_after_a_start_when_a_stop_came_in_between(tmp_path: 
         assert len(world.kept.messages) == 2
 
 
+async def test_order_holds_when_a_file_in_between_cannot_be_read_now(tmp_path: Path) -> None:
+    many = "id,name\n" + "".join(f"{number},Lee\n" for number in range(3000))
+    for age, (name, text) in enumerate({"a.csv": many, "b.csv": "", "c.csv": TABLE}.items(), 1):
+        (tmp_path / name).write_text(text)
+        os.utime(tmp_path / name, (age, age))
+    with (tmp_path / "b.csv").open("a"):  # it is still written to
+        async with running(tmp_path) as world:
+            world.kept.open.clear()
+            await world.until(lambda: world.listener.connections)
+            await asyncio.sleep(0.2)
+            world.kept.open.set()
+            await world.until(lambda: len(world.told(FileRead)) == 2)
+        places = [inbound.peer.partition(":")[0] for inbound in world.kept.messages.values()]
+        assert places == ["a.csv"] * 3000 + ["c.csv"] * 2
+
+
 async def test_file_waits_until_it_has_settled(tmp_path: Path) -> None:
     async with running(tmp_path, settled="300ms") as world:
         with (tmp_path / "a.csv").open("w") as file:  # written in place, slowly
@@ -149,7 +165,7 @@ async def test_file_goes_to_failed_when_it_is_no_table_and_the_next_is_read(
         world.drop("bad.csv", text)
         os.utime(tmp_path / "bad.csv", (1, 1))
         world.drop("good.csv")
-        await world.until(lambda: world.told(FileRead))
+        await world.until(lambda: world.told(FileRead) and world.told(FileFailed))
         assert (world.names("failed"), world.names("done")) == (["bad.csv"], ["good.csv"])
         assert [reason in notice.reason for notice in world.told(FileFailed)] == [True]
         assert world.kept.quarantined == [text.encode()]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker import acts, queries
+from broker import acts, queries, writes_quarantine
 from broker.formats.reading import no_index
 from broker.formats.tree import Json
 from broker.ids import Ids
@@ -16,6 +16,7 @@ from broker.intake import Door, StoreIntake
 from broker.limits import Limits
 from broker.notices_pressure import QuarantineDropped, QuarantineFull
 from broker.pressure import Pressure
+from broker.sql import connect
 from broker.store import Store
 from broker.units import Quarantine
 from broker.writes_quarantine import ENTRY
@@ -111,6 +112,22 @@ async def test_oldest_go_where_there_are_no_addresses(filling: Filling) -> None:
     ids = await keep(filling, files)
     left = await kept(filling)
     assert left == ids[-len(left) :]
+
+
+async def test_room_is_made_without_a_look_at_other_channels(laid_urls: str) -> None:
+    async with filled(laid_urls) as filling:
+        others = [(await filling.store.register(f"other-{number}", "d", "{}", [])).channel for number in range(20)]
+        await asyncio.gather(*(filling.store.quarantine(junk(filling, each)) for each in others for _ in range(15)))
+        connection, channel = connect(laid_urls), filling.registered.channel
+        connection.run("ANALYZE quarantine")  # the server of PostgreSQL decides by what there is
+        explain = "EXPLAIN QUERY PLAN" if connection.dialect == "sqlite" else "EXPLAIN"
+        for statement, parameters in (
+            (writes_quarantine._BY_HOST, (channel,)),
+            (writes_quarantine._ENTRIES, (channel, 0, 512)),
+        ):
+            plan = connection.rows(f"{explain} {statement}", parameters)
+            assert "quarantine_channel" in str(plan)
+        connection.close()
 
 
 @contextlib.asynccontextmanager

@@ -230,3 +230,17 @@ async def test_key_may_be_locked_with_a_passphrase(tmp_path: Path) -> None:
     build(keyed, tmp_path)
     with pytest.raises(ConfigError, match="'partner' is no SFTP server"):
         build(SimpleNamespace(root=tmp_path, places={}), tmp_path)
+
+
+@pytest.mark.parametrize(("offered", "agreed"), [((), "gcm"), (["aes256-ctr"], "aes256-ctr")])
+async def test_encryption_that_authenticates_in_one_pass_is_agreed_on_where_it_can_be(
+    tmp_path: Path, offered: Any, agreed: str
+) -> None:
+    async with served(encryption_algs=offered) as server:
+        destination = build(places(KEY, server.get_port(), "mercy", password="s3cret"), tmp_path)
+        await destination.open()
+        assert [type(outcome) for outcome in await destination.send([delivery()])] == [Delivered]
+        (connected,) = Known.served
+        for way in ("send_cipher", "recv_cipher"):
+            assert agreed in connected.connection.get_extra_info(way)
+        await destination.close()

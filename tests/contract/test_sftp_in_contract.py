@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import functools
+import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import asyncssh
 import pytest
@@ -14,7 +16,9 @@ import pytest
 from broker.formats.delimited import CsvSpec
 from broker.notices import FileFailed, FileRead
 from broker.parts import Tools
+from broker.ssh import find_login
 from listeners.sftp import SftpSpec
+from listeners.sftp_inbox import SftpInbox
 from tests.contract.test_files_contract import TABLE, Kept, Watched
 from tests.contract.test_filing_contract import Known, openssh, places
 from tests.contract.test_sftp_contract import KEY, served
@@ -147,6 +151,51 @@ async def test_file_that_may_not_be_moved_is_told_once_with_what_to_do(openssh: 
     assert world.names() == ["a.csv"]
 
 
+async def test_file_that_may_not_be_read_goes_to_failed_and_the_next_is_read(openssh: "Sshd", tmp_path: Path) -> None:
+    folder = openssh.folder / "files" / tmp_path.name
+    folder.mkdir()
+    folder.chmod(0o777)
+    private = openssh.key.export_private_key().decode()
+    world = World(folder, tmp_path, places(openssh.host_key, openssh.port, openssh.user, private_key=private))
+    world.drop("a.csv")
+    (folder / "a.csv").chmod(0)  # the server runs as nobody where we are root
+    world.drop("b.csv")
+    async with world.reads():
+        await world.until(lambda: world.told(FileFailed) and world.told(FileRead))
+    told = ["it cannot be read on the server (no permission)"]
+    assert [notice.reason for notice in world.told(FileFailed)] == told
+    assert world.names() == ["done/b.csv", "failed/a.csv"]
+
+
+class Touched(asyncssh.SFTPServer):
+    """Has somebody write to a file, once, just when all of it has been copied."""
+
+    times = 0
+
+    def fstat(self, file_obj: Any) -> Any:
+        """Tell what a file is."""
+        if Touched.times:
+            Touched.times -= 1
+            os.utime(file_obj.fileno(), (1, 1))
+        return super().fstat(file_obj)
+
+
+async def test_file_that_changes_while_it_is_copied_is_copied_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Touched, "times", 1)
+    (tmp_path / "in").mkdir()
+    async with served(sftp_factory=Touched) as accepting:
+        world = World(tmp_path / "in", tmp_path, places(KEY, accepting.get_port(), "mercy", password="s3cret"))
+        world.drop("a.csv")
+        async with world.reads():
+            await world.until(lambda: world.told(FileRead))
+    assert not Touched.times
+    assert len(world.kept.messages) == 2
+    assert [notice.duplicates for notice in world.told(FileRead)] == [0]
+    assert world.names() == ["done/a.csv"]
+
+
 class Dropping(asyncssh.SFTPServer):
     """Drops the connection once, in the middle of a file."""
 
@@ -201,3 +250,29 @@ async def test_folder_that_is_not_there_is_told_and_read_once_it_is(tmp_path: Pa
             world.folder.mkdir()
             world.drop("a.csv")
             await world.until(lambda: world.told(FileRead))
+
+
+async def test_file_is_claimed_only_as_it_was_seen_and_copied_only_while_it_stays_so(world: World) -> None:
+    world.drop("a.csv")
+    world.drop("b.csv")
+    spec = SftpSpec.model_validate({"place": "partner", "folder": str(world.folder), "pattern": "*.csv"})
+    inbox = SftpInbox(find_login(world.settings, "partner", "here", 2, 5), spec, world.settings.data, ".ours", 1)
+
+    def work() -> None:
+        a, b = inbox.waiting()
+        assert not inbox.claim(replace(a, size=a.size - 1))  # it has grown since
+        assert inbox.claim(a)
+        assert inbox.claim(a)  # again, because the connection ended before the answer
+        world.drop("a.csv", f"{TABLE}3,New\n")
+        assert not inbox.claim(next(seen for seen in inbox.waiting() if seen.name == "a.csv"))
+        assert inbox.claim(b)
+        assert inbox.fetch(replace(b, size=b.size - 1)) is None
+        assert inbox.fetch(replace(b, size=b.size + 1)) is None
+        assert inbox.fetch(replace(b, modified=b.modified - 10**9)) is None
+        assert inbox.fetch(replace(b, name="c.csv")) is None
+        for seen in (a, b):
+            with cast("BinaryIO", inbox.fetch(seen)) as copied:
+                assert copied.read() == TABLE.encode()
+        inbox.close()
+
+    await asyncio.to_thread(work)
