@@ -6,7 +6,7 @@ from typing import Any, Final
 from broker.errors import NotReady
 from broker.sql import Connection, connect
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 _VERSION_TABLE: Final = "alembic_version"
 _LOCK: Final = 0x48414E444F464D  # the advisory lock of whoever migrates
 
