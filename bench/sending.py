@@ -1,4 +1,4 @@
-"""This module measures what destinations cost each other: one that hangs, and one that was away for an hour."""
+"""This module measures what destinations cost each other: one that hangs, and one that was away for a long time."""
 
 import json
 import signal

@@ -40,8 +40,9 @@ SPECS: Final[dict[str, type[Spec]]] = {
 _HEAD: Final = """\
 # Systems
 
-What each system on the web can be asked, operation by operation. A channel names the system and the operation
-([how](../howto/connect-systems.md)); a system that is not here takes [a preset of your own](presets.md).
+What each system on the web can be asked, operation by operation, and how every way out was tested. A channel names the
+system and the operation ([how](../howto/connect-systems.md)); a system that is not here takes
+[a preset of your own](presets.md).
 `handoff list presets --markdown` writes this page, `--json` the same for programs.
 
 **A second attempt** is made when nobody knows whether the first one took effect. *Updates the same one*: the request is
@@ -53,7 +54,26 @@ API description, and refuses it with a mistake in it. By *documented facts*: a s
 pages say, success and errors. By *facts from memory*: the same, but nobody looked the pages up, so compare before you
 rely on it. None was tested against a live account.
 
-Values in bold are needed; the others have a default.
+## Beside these systems
+
+| destination | what it was tested with | not tried |
+|---|---|---|
+| `sms`, Twilio | vendor's description (Prism); documented facts: errors, receipts, replies, keywords | a live account |
+| `sms`, Vonage SMS | vendor's description (Prism); documented facts: errors, receipts, replies | a live account |
+| `sms`, Vonage Messages | documented facts | a live account; vendor's description |
+| `sms`, SMPP 3.4 | node-smpp as SMSC; one of ours for throttling, partial answers, lost links | a carrier's SMSC |
+| `sms`, generic gateway | a server of ours | |
+| `email` | aiosmtpd, with and without TLS | a mail provider |
+| `fhir` | Medplum's FHIR router; a server of ours for conflicts, ambiguous answers and OperationOutcomes | a live EHR |
+| `fhir`, profiles of EHRs | the vendors' own CapabilityStatements | the EHRs themselves |
+| `mllp` | python-hl7 and hl7apy as partners, a partner of ours for every acknowledgment and fault | |
+| `sftp` | OpenSSH's server and asyncssh's | |
+| `files` | file systems of Linux | SMB and NFS |
+| `s3` | moto | AWS, MinIO |
+| `database` | SQLite, PostgreSQL, MariaDB | SQL Server, Oracle |
+| `channel`, `prm` | themselves, on SQLite and PostgreSQL | |
+
+The systems that have presets follow. Values in bold are needed; the others have a default.
 """
 
 
