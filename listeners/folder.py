@@ -14,6 +14,7 @@ from broker.errors import Away, NotReady
 from broker.formats.rows import shown_name
 from broker.notices import Bug, FileFailed, ListenerStarted
 from broker.parts import Tools
+from broker.schedule import ScheduleSpec
 from broker.spec import ListenerSpec, Seconds
 from broker.threads import NotBegun, Threads
 from listeners.file_reading import Ended, FileReading, Means
@@ -24,6 +25,7 @@ from listeners.unpacking import UnpackSpec
 R = TypeVar("R")
 
 _STOP_WITHIN: Final = 10.0  # seconds for what was handed over before a stop to be committed
+_LOOK: Final = 10.0  # seconds: the longest sleep, after which a clock that was set is noticed
 _LONGEST_PAUSE: Final = 60.0  # seconds between two looks at a place that gives trouble
 _NO_ANSWER: Final = "there is no answer from it within the time allowed"
 
@@ -50,6 +52,11 @@ class FolderSpec(ListenerSpec):
     settled: Seconds = Field(default=2.0, description="How long a file must have stayed the same before it is read.")
     age: Seconds = Field(default=0.0, description="How long ago a file must have been written, by its own time.")
     poll: Seconds = Field(default=1.0, ge=0.05, description="How often the folder is looked at.")
+    schedule: ScheduleSpec | None = Field(
+        default=None,
+        description="When it is looked at, such as in working hours only; then every `poll` until no file is left that "
+        "must settle first. Without it, every `poll`.",
+    )
     after: Literal["move", "delete", "keep"] = Field(
         default="move",
         description="What becomes of a file whose messages are all committed: it goes to `done`, is deleted, or stays.",
@@ -91,6 +98,8 @@ class FolderListener:
         self._reading = 0
         self._trouble = ""  # with the folder, as it was told last
         self._pause = spec.poll
+        self._schedule = spec.schedule.schedule() if spec.schedule is not None else None
+        self._is_settling = False  # there are files that had not stayed the same for long enough
         self._is_behind = True  # there may be files that were claimed and have not ended
         self._threads = Threads(f"{self._word} {tools.channel}", 2 * ahead + 2)
         self._means = Means(tools, self._threads, notes, spec.unpack, self._news.is_set)
@@ -128,7 +137,9 @@ class FolderListener:
         self._source.close()
 
     async def _live(self) -> None:
-        while not self._news.is_set():
+        looked = time.time()
+        while await self._is_due(looked):
+            looked = time.time()
             try:
                 await self._look()
             except Away as error:
@@ -138,8 +149,22 @@ class FolderListener:
                 self._tools.notify(Bug(where=f"{self._word} {self._tools.channel}", error=type(error).__name__))
             else:
                 self._trouble, self._pause = "", self._spec.poll
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._pause)
+            await self._wait(self._pause)
+
+    async def _is_due(self, looked: float) -> bool:
+        """Wait until the schedule wants another look, where there is one; return False when a stop came first."""
+        while self._schedule is not None and not (self._is_settling or self._trouble or self._news.is_set()):
+            now = time.time()
+            due = self._schedule.after(min(looked, now))  # the clock may have been set back
+            if due is not None and due <= now:
+                break
+            await self._wait(_LOOK if due is None else min(due - now, _LOOK))
+        return not self._news.is_set()
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait, but no longer than until a stop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), seconds)
 
     def _complain(self, trouble: str) -> None:
         """Tell what is wrong with the place, once, and look at it less often for as long as that lasts."""
@@ -171,13 +196,13 @@ class FolderListener:
         for seen in waiting:
             if seen.wrong and seen.name not in self._left:
                 self._leave(seen, seen.wrong)
+        new = [seen for seen in waiting if seen.name not in self._left]
+        settled = [seen for seen in new if now - self._seen[seen.name][1] >= self._spec.settled]
+        self._is_settling = len(settled) < len(new)
         return [
             seen
-            for seen in waiting
-            if seen.name not in self._left
-            and now - self._seen[seen.name][1] >= self._spec.settled
-            and clock - seen.modified / 1e9 >= self._spec.age
-            and not (self._keeps and self._notes.was_read(seen))
+            for seen in settled
+            if clock - seen.modified / 1e9 >= self._spec.age and not (self._keeps and self._notes.was_read(seen))
         ]
 
     async def _read_all(self, files: Sequence[Seen], *, are_begun: bool) -> None:

@@ -171,6 +171,22 @@ async def test_file_goes_to_failed_when_it_is_no_table_and_the_next_is_read(
         assert world.kept.quarantined == [text.encode()]
 
 
+async def test_folder_is_looked_at_when_its_schedule_says_so(tmp_path: Path) -> None:
+    """Every second, and then until what is there has settled; one that is due at no time of this year reads nothing."""
+    never = {"schedule": {"cron": "0 0 29 2 *", "holidays": ["2028-02-29"]}}
+    (tmp_path / "never").mkdir()
+    async with (
+        running(tmp_path, schedule={"every": "1s"}, settled="200ms") as world,
+        running(tmp_path / "never", **never) as other,
+    ):
+        other.drop("b.csv")
+        world.drop("a.csv")
+        await world.until(lambda: world.told(FileRead))
+        world.drop("c.csv")
+        await world.until(lambda: len(world.told(FileRead)) == 2)
+        assert other.names() == ["b.csv"]
+
+
 async def test_file_is_removed_or_stays_where_that_is_declared(tmp_path: Path) -> None:
     async with running(tmp_path, after="delete") as world:
         world.drop("a.csv")
