@@ -23,6 +23,7 @@ from config.strict_yaml import Tree, read_bytes
 from config.systems import check_operation
 from config.tls_check import check_tls
 from config.wording import NAME_PATTERN
+from dispatch.web.preset import PresetSpec
 
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", "[::]"})  # noqa: S104 - compared with, not bound to
 _MLLP: Final = "HANDOFF_MLLP"
@@ -87,6 +88,16 @@ def check(settings: Settings) -> Checked:
     return Checked(tuple(sorted(plans, key=lambda plan: plan.name)), tuple(in_order(findings)))
 
 
+def check_without_settings(root: Path, folder: Path) -> tuple[Finding, ...]:
+    """Check channel files while handoff.yaml cannot be used: what they name of it is left alone."""
+    findings: list[Finding] = []
+    for file in [_read(path) for path in _paths(folder, [])]:
+        if file.tree.usable:
+            _check_itself(file, root, folder, {})
+        findings += file.findings
+    return tuple(in_order(findings))
+
+
 def _paths(folder: Path, findings: list[Finding]) -> list[Path]:
     if not folder.is_dir():
         hint = "name another with `channels:` in handoff.yaml or HANDOFF_CHANNELS"
@@ -144,19 +155,11 @@ def _not_one(override: Override, names: list[str]) -> Finding:
 
 
 def _check_file(file: _File, settings: Settings, presets: Mapping[str, ReadPreset]) -> None:
-    file.findings += written_out(file.tree.value, file.marks)
-    file.findings += put_holidays(file.tree.value, file.marks, settings.root)
-    file.draft = read_channel(file.tree.value, file.marks, file.findings)
-    _check_name(file)
-    if file.draft.format is not None:  # else nobody knows what expressions may use
-        usable = {name: found.preset for name, found in presets.items() if found.preset is not None}
-        charset = file.draft.listen.charset if file.draft.listen is not None else None
-        kit = CheckingKit(settings.channels, file.draft.format.spec.build(charset), usable)
-        Compiling(file.draft, file.marks, file.findings, kit).compile()
-        file.files = kit.files
-    _check_named(file, file.draft, settings)
-    file.findings += check_consents(file.draft, file.marks)
-    for plan in file.draft.deliver:
+    usable = {name: found.preset for name, found in presets.items() if found.preset is not None}
+    draft = _check_itself(file, settings.root, settings.channels, usable)
+    _check_named(file, draft, settings)
+    file.findings += check_consents(draft, file.marks)
+    for plan in draft.deliver:
         file.findings += check_tls(plan.spec, file.marks, settings.root, ("deliver", plan.name, plan.kind))
         file.findings += check_writes(plan, file.files, settings, file.marks)
         found = presets.get(getattr(plan.spec, "system", ""))
@@ -167,6 +170,20 @@ def _check_file(file: _File, settings: Settings, presets: Mapping[str, ReadPrese
     if isinstance(file.tree.value, dict) and not file.tree.value.get("deliver"):
         text = "the channel delivers to nobody; its messages are only stored"
         file.findings.append(file.marks.key(("deliver",)).finding("E307", text, "add `deliver:`", "warning"))
+
+
+def _check_itself(file: _File, root: Path, folder: Path, presets: Mapping[str, PresetSpec]) -> Draft:
+    """Check what a file says by itself: its form, and what it compiles to."""
+    file.findings += written_out(file.tree.value, file.marks)
+    file.findings += put_holidays(file.tree.value, file.marks, root)
+    file.draft = read_channel(file.tree.value, file.marks, file.findings)
+    _check_name(file)
+    if file.draft.format is not None:  # else nobody knows what expressions may use
+        charset = file.draft.listen.charset if file.draft.listen is not None else None
+        kit = CheckingKit(folder, file.draft.format.spec.build(charset), presets)
+        Compiling(file.draft, file.marks, file.findings, kit).compile()
+        file.files = kit.files
+    return file.draft
 
 
 def _check_name(file: _File) -> None:

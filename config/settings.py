@@ -168,12 +168,26 @@ def read_settings(
     """Read as `load` does; return the settings (None where there is an error) and everything that was found."""
     environment = os.environ if environment is None else environment
     reading = _Reading(environment)
-    named = file or (Path(environment["HANDOFF_CONFIG"]) if environment.get("HANDOFF_CONFIG") else None)
-    path = (named or Path(FILE)).absolute()
-    tree = _read(path, required=named is not None)
+    path, named = _file(file, environment)
+    tree = _read(path, required=named)
     reading.findings += tree.findings
     settings = reading.settings(tree, path.parent, sets, data) if tree.usable else None
     return settings, tuple(reading.findings)
+
+
+def channels_folder(file: Path | None = None, *, environment: Mapping[str, str] | None = None) -> tuple[Path, Path]:
+    """Return the root and where the channels are, as far as settings with mistakes tell."""
+    environment = os.environ if environment is None else environment
+    path, named = _file(file, environment)
+    value = _read(path, required=named).value
+    told = environment.get("HANDOFF_CHANNELS") or (value.get("channels") if isinstance(value, dict) else None)
+    return path.parent, path.parent / (told if isinstance(told, str) else SettingsSpec.model_fields["channels"].default)
+
+
+def _file(file: Path | None, environment: Mapping[str, str]) -> tuple[Path, bool]:
+    """Return the file of settings, and whether somebody named it."""
+    named = file or (Path(environment["HANDOFF_CONFIG"]) if environment.get("HANDOFF_CONFIG") else None)
+    return (named or Path(FILE)).absolute(), named is not None
 
 
 def _read(path: Path, *, required: bool) -> Tree:

@@ -67,6 +67,8 @@ def check(ctx: click.Context, /, *, as_json: bool) -> None:
     channels: Any = ()
     if settings is not None:
         channels, findings = _checked(settings)
+    else:
+        findings = [*findings, *_unsettled(ctx.obj.config)]
     if as_json:
         names = [channel.name for channel in channels]
         print_json({"channels": names, "findings": [found.as_json() for found in in_order(findings)]})
@@ -76,6 +78,14 @@ def check(ctx: click.Context, /, *, as_json: bool) -> None:
         click.echo(f"{counted(len(channels), 'channel')}, no findings", err=True)
     if has_errors(findings):
         ctx.exit(USAGE if settings is None else FINDINGS)
+
+
+def _unsettled(config: Any) -> Any:
+    """Return what is wrong with the channel files by themselves, so that nobody has to mend the settings first."""
+    from config.check import check_without_settings  # noqa: PLC0415 - costs much, used here only
+    from config.settings import channels_folder  # noqa: PLC0415 - as above
+
+    return check_without_settings(*channels_folder(config))
 
 
 def _recheck(settings: Any) -> tuple[Any, str, int]:

@@ -43,6 +43,18 @@ def test_check_of_unusable_settings_ends_with_2_and_is_still_one_document(
     assert document(capsys)["findings"][0]["file"] == "handoff.yaml"
 
 
+def test_mistakes_in_settings_hide_none_in_channels(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody has to mend one to see the other; what a channel names of the settings is left alone."""
+    (site / "handoff.yaml").write_text("workers: many\nchannels: feeds\n")
+    (site / "feeds").mkdir()
+    head = "channel: adt\nlisten:\n  mllp: {endpoint: 127.0.0.1:2575}\nlisen: {}\n"
+    crm = "deliver:\n  crm:\n    http: {system: crm, operation: upsert_patient}\n"
+    (site / "feeds" / "adt.yaml").write_text(head + crm)
+    assert main.invoke(["check", "--json"]) == 2
+    found = document(capsys)["findings"]
+    assert [(each["file"], each["line"]) for each in found] == [("feeds/adt.yaml", 4), ("handoff.yaml", 1)]
+
+
 def test_run_does_not_start_with_errors(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything that is wrong goes to stderr, and nothing is made."""
     (site / "channels" / "adt.yaml").write_text("channel: adt\nlisen: {}\n")
