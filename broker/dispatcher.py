@@ -323,9 +323,9 @@ class Dispatcher:
             await self._record([unit for end in ends for unit in end.records], commits)
         finally:
             self._unrecorded -= waited_for
-        for end in ends:
-            for notice in ends_told(end.records, self._channel, self.plan.name, end.seconds):
-                self._notify(notice)
+        told = [(end.records, end.seconds) for end in ends]
+        for notice in ends_told(told, self._channel, self.plan.name):
+            self._notify(notice)
 
     async def _record(self, records: Sequence[Recorded], commits: Mapping[int, Commit]) -> None:
         routes: set[int] = set()

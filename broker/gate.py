@@ -98,8 +98,11 @@ class Gate:
 
         One that asked for time did answer: its circuit stays closed, and nothing is sent for so long.
         """
+        kinds = set(map(type, outcomes))
+        if kinds == {Delivered} and not self._asked_until:
+            return self._succeeded()  # as it mostly is
         waits = [one.after for one in outcomes if isinstance(one, Retry) and one.after is not None]
-        answered = waits or any(isinstance(one, Delivered | Rejected | Suppressed) for one in outcomes)
+        answered = waits or not kinds.isdisjoint({Delivered, Rejected, Suppressed})
         changes = self._succeeded() if answered else self._failed(now)
         is_asked = self._asked_until > now
         if any(waits):

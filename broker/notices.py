@@ -224,14 +224,14 @@ class WorkerDied(Notice):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveriesEnded(Notice):
-    """Attempts of a destination ended in ``state``: delivered, waiting, held, dead."""
+    """Attempts of a destination ended in ``state``: delivered, waiting, held, dead; ``seconds`` of each send."""
 
     level: ClassVar[str] = "debug"
     channel: str
     destination: str
     state: str
     count: int
-    seconds: float
+    seconds: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

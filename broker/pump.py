@@ -201,6 +201,7 @@ class Pump:
         """
         count = len(program.routes)
         places = {one.place for one in rendered}
+        lanes = {name: self._sealer.lane(name) for name in {one.lane for one in rendered}}  # mostly one for all
         deliveries = []
         for one in rendered:
             place = one.place % count
@@ -215,7 +216,7 @@ class Pump:
                 NewDelivery(
                     id=message + 1 + one.place,
                     route=program.routes[place],
-                    lane=self._sealer.lane(one.lane),
+                    lane=lanes[one.lane],
                     after=None if before is None else message + 1 + before,
                     eager=not stands_by and before is None and self._room(program.routes[place]),
                     request=one.request,

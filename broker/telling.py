@@ -1,6 +1,6 @@
 """This module words what a dispatcher tells: how sends ended, and that its circuit opened or closed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from broker.gate import Change
 from broker.notices import (
@@ -15,22 +15,27 @@ from broker.notices import (
 from broker.units import Recorded
 
 
-def ends_told(records: Sequence[Recorded], channel: str, destination: str, seconds: float) -> Iterator[Notice]:
-    """Yield what is told of the ends of one send, which took so many seconds."""
-    for unit in records:
-        if unit.state not in {"delivered", "suppressed"}:
-            yield DeliveryFailed(
-                channel=channel,
-                destination=destination,
-                delivery=unit.id,
-                attempt=unit.number,
-                state=unit.state,
-                reason=unit.reason or "",
-            )
-    states = [unit.state for unit in records]
-    for state in dict.fromkeys(states):
+def ends_told(ends: Iterable[tuple[Sequence[Recorded], float]], channel: str, destination: str) -> Iterator[Notice]:
+    """Yield what is told of sends that ended: the records of each, and the seconds that it took."""
+    counts: dict[str, int] = {}
+    seconds: dict[str, list[float]] = {}
+    for records, took in ends:
+        for unit in records:
+            if unit.state not in {"delivered", "suppressed"}:
+                yield DeliveryFailed(
+                    channel=channel,
+                    destination=destination,
+                    delivery=unit.id,
+                    attempt=unit.number,
+                    state=unit.state,
+                    reason=unit.reason or "",
+                )
+            counts[unit.state] = counts.get(unit.state, 0) + 1
+        for state in {unit.state for unit in records}:
+            seconds.setdefault(state, []).append(took)
+    for state, count in counts.items():
         yield DeliveriesEnded(
-            channel=channel, destination=destination, state=state, count=states.count(state), seconds=seconds
+            channel=channel, destination=destination, state=state, count=count, seconds=tuple(seconds[state])
         )
 
 

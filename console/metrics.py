@@ -137,7 +137,9 @@ class Metrics:
 
     def _ended(self, notice: said.DeliveriesEnded) -> None:
         self._child(self._deliveries, notice.channel, notice.destination, notice.state).inc(notice.count)
-        self._child(self._send, notice.channel, notice.destination).observe(notice.seconds)
+        send = self._child(self._send, notice.channel, notice.destination)
+        for seconds in notice.seconds:
+            send.observe(seconds)
 
     def _texted(self, notice: texts.TextSent) -> None:
         self._child(self._segments, notice.gateway).inc(notice.segments)

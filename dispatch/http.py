@@ -20,6 +20,7 @@ from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown, Via
 from broker.errors import ConfigError
 from broker.handshake import NO_SUCH_HOST, is_not_let_in, not_connected, told_by
 from broker.tls import Tls
+from dispatch.deadline import Deadline
 from dispatch.way import Way, make_connector, note_via
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _TRY_LATER: Final = frozenset({408, 425, 429, 503})
 _NEVER_5XX: Final = frozenset({501, 505})  # the method or the protocol is not there: no effect, and none to come
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: those take five times as long to make
 class Answer:
     """What the other side said: header names in lower case, and the whole body, empty where that went into a file."""
 
@@ -170,24 +171,27 @@ class Exchange:
         self._limit = limit
         self._reuse = reuse
         self._tls = tls
+        self._deadline = Deadline(timeout)
         self._turns = asyncio.Semaphore(limit)
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Make the session; nothing is connected yet."""
         import aiohttp  # noqa: PLC0415 - costs 200 ms, which reading a channel file must not
+        import yarl  # noqa: PLC0415
 
         if self._session is not None:
             return
+        self._url = yarl.URL
         self._session = aiohttp.ClientSession(
             connector=make_connector(limit=self._limit, force_close=not self._reuse),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "handoff", "Accept-Encoding": "identity"},
         )
-        # Exact, where aiohttp would round up to whole seconds. The time for all of it is the time to read in, too: a
-        # timer of its own for that would be set anew with everything that comes.
-        allowed = partial(aiohttp.ClientTimeout, connect=self._connect, ceil_threshold=inf)
-        self._allowed = allowed(total=self._timeout)
+        # Exact, where aiohttp would round up to whole seconds. The time for all of it is up to us: aiohttp sets a timer
+        # for each request, and looks up the task that it would end at every step.
+        allowed = partial(aiohttp.ClientTimeout, total=None, connect=self._connect, ceil_threshold=inf)
+        self._allowed = allowed()
         self._allowed_into = allowed(sock_read=self._timeout)
         self._broken = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
         # When a kept connection breaks, aiohttp sends what is idempotent by its method once more, and nobody is told.
@@ -198,6 +202,7 @@ class Exchange:
     async def close(self) -> None:
         """Close every connection."""
         session, self._session = self._session, None
+        self._deadline.close()
         if session is not None:
             await session.close()
 
@@ -234,34 +239,36 @@ class Exchange:
         body: bytes | None,
         into: Into | None,
     ) -> Answer | Failure:
-        import yarl  # noqa: PLC0415 - as in open()
-
+        limit = self._deadline.begin() if into is None else asyncio.timeout(None)
         try:
-            response = await session.request(
-                method,
-                yarl.URL(url, encoded=True),
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                ssl=self._tls.context() if self._tls is not None else True,
-                server_hostname=self._tls.server_name if self._tls is not None else None,
-                timeout=self._allowed if into is None else self._allowed_into,
-            )
-            to_file = into if response.ok else None
-            try:
-                content = await _read(response, self._cap) if to_file is None else await _keep(response, to_file)
-            except BaseException:
-                response.close()  # what is left of the answer would be taken for the next one
-                raise
+            async with limit:
+                response = await session.request(
+                    method,
+                    self._url(url, encoded=True),
+                    headers=headers,
+                    data=body,
+                    allow_redirects=False,
+                    ssl=self._tls.context() if self._tls is not None else True,
+                    server_hostname=self._tls.server_name if self._tls is not None else None,
+                    timeout=self._allowed if into is None else self._allowed_into,
+                )
+                status = response.status
+                to_file = into if status < 400 else None  # noqa: PLR2004 - refused, RFC 9110 15.5
+                try:
+                    content = await _read(response, self._cap) if to_file is None else await _keep(response, to_file)
+                except BaseException:
+                    response.close()  # what is left of the answer would be taken for the next one
+                    raise
         except self._broken as error:
             return failure(error, self.peer, started=way.is_connected, via=way.via)
+        finally:
+            self._deadline.end(limit)
         if content is None:
             most = to_file.most if to_file is not None else self._cap
-            reason = f"{self.peer}: HTTP {response.status} with more than {most} bytes; the rest was not read"
-            return Unknown(reason, via=way.via)
-        return Answer(
-            response.status, {name.lower(): value for name, value in response.headers.items()}, content, way.via
-        )
+            return Unknown(
+                f"{self.peer}: HTTP {status} with more than {most} bytes; the rest was not read", via=way.via
+            )
+        return Answer(status, {name.lower(): value for name, value in response.headers.items()}, content, way.via)
 
 
 async def _read(response: "aiohttp.ClientResponse", cap: int) -> bytes | None:

@@ -67,6 +67,7 @@ class Reader:
         # Asked of every answer, so worked out once.
         self._good = frozenset(status for status in range(100, 600) if fits(status, operation.success.status))
         self._needs_json = operation.success.needs_json
+        self._is = [(path, good, "*" in path) for path, good in operation.success.is_.items()]
         self._is_in_rows = operation.success.rows is not None or operation.success.failures is not None
 
     def read(self, answer: Answer, rows: Sequence[bytes]) -> list[Verdict]:
@@ -126,11 +127,17 @@ class Reader:
             return Unknown(f"HTTP {answer.status} from {self._peer} that does not tell about it", response=answer.body)
         if answer.status == 204 and whole:  # noqa: PLR2004 - success without a word, RFC 9110 15.3.5
             return Delivered(reference=_reference(answer, item, success.references))
-        if all(_are(look(item, path), good, every="*" in path) for path, good in success.is_.items()):
+        if self._is_done(item):
             return Delivered(_reference(answer, item, success.references), answer.body, answer.via)
         codes, messages = (success.codes, success.messages) if success.codes else self._own_codes(whole=whole)
         code = first_code(item, codes, self._errors.passed_over)
         return self.failed_row(answer, code or "", _messages(item, messages), _place(item, success.places))
+
+    def _is_done(self, item: Any) -> bool:
+        for path, good, every in self._is:  # noqa: SIM110 - as in `_is`
+            if not _are(look(item, path), good, every=every):
+                return False
+        return True
 
     def _own_codes(self, *, whole: bool) -> tuple[list[str], list[str]]:
         return (self._errors.codes, self._errors.messages) if whole else ([], [])

@@ -145,7 +145,7 @@ class WebSystem:
             if not isinstance(answer, Answer):
                 return answer, [answer] * len(rows)
             verdicts = reader.read(answer, rows) if reader else self._read(answer, rows)
-            if not any(isinstance(verdict, Refresh) for verdict in verdicts):
+            if Refresh not in map(type, verdicts):
                 return answer, verdicts
             credentials.refuse(headers)
             if again or not credentials.renewable:

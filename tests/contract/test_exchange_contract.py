@@ -10,7 +10,17 @@ import pytest
 
 from broker.delivery import Unknown
 from dispatch.http import Answer, Exchange, Into
-from tests.contract.scripted_server import Behaviour, ScriptedServer, hang_up, reply, reset, truncated
+from tests.contract.scripted_server import (
+    Behaviour,
+    ScriptedServer,
+    hang,
+    hang_after_headers,
+    hang_up,
+    reply,
+    reset,
+    slow,
+    truncated,
+)
 
 METHODS = ["GET", "PUT", "DELETE", "POST", "PATCH"]
 
@@ -32,6 +42,26 @@ async def test_request_is_sent_once_when_a_kept_connection_breaks(method: str, b
         assert server.connections == 1
         third = await exchange.exchange(method, server.base)
         assert isinstance(third, Answer)
+    finally:
+        await exchange.close()
+        await server.stop()
+
+
+async def test_each_request_has_its_own_time_and_its_connection_goes_with_it() -> None:
+    server = ScriptedServer()
+    await server.start()
+    server.on("GET", hang, hang_after_headers, slow(0.15, reply(200)), reply(200))
+    exchange = Exchange("system test", timeout=0.3, reuse=True)
+    await exchange.open()
+    try:
+        for _ in range(2):
+            over = await exchange.exchange("GET", server.base)
+            assert isinstance(over, Unknown)
+            assert over.reason == "system test: no complete answer within the time allowed"
+            assert over.via is not None
+        for _ in range(2):  # the timer of those before must not end these
+            assert isinstance(await exchange.exchange("GET", server.base), Answer)
+        assert server.connections == 3
     finally:
         await exchange.close()
         await server.stop()

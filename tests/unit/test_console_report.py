@@ -87,7 +87,7 @@ def test_messages_and_deliveries_are_counted_by_how_they_ended() -> None:
     report = Report(stream=io.StringIO())
     report(MessagesAccepted(channel="adt", count=5, duplicates=2))
     report(MessagesProcessed(channel="adt", processed=3, filtered=1, failed=1, seconds=0.01))
-    report(DeliveriesEnded(channel="adt", destination="ehr", state="delivered", count=4, seconds=0.2))
+    report(DeliveriesEnded(channel="adt", destination="ehr", state="delivered", count=4, seconds=(0.2,)))
     assert sample(report, "handoff_messages_total", channel="adt", stage="accept", outcome="accepted") == 5
     assert sample(report, "handoff_messages_total", channel="adt", stage="accept", outcome="duplicate") == 2
     assert sample(report, "handoff_messages_total", channel="adt", stage="process", outcome="filtered") == 1
