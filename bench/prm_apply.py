@@ -34,6 +34,7 @@ from broker.delivery import Delivered, Delivery
 from broker.ids import Ids
 from broker.sql import Connection, connect
 from dispatch.patients.apply import Batch
+from dispatch.patients.known import Known
 from dispatch.patients.migrate import migrate
 from dispatch.patients.said import frame
 
@@ -91,9 +92,10 @@ def feed(patients: int, kind: str, seconds: Iterator[int], ids: Ids) -> Iterator
 
 def run(connection: Connection, deliveries: list[Delivery], batch: int) -> dict[str, float]:
     """Apply all; return how fast that was."""
+    known = Known(connection)
     wall, cpu = time.perf_counter(), time.process_time()
     for start in range(0, len(deliveries), batch):
-        outcomes = Batch(connection, "bench", time.time()).apply(deliveries[start : start + batch])
+        outcomes = Batch(connection, "bench", time.time(), known).apply(deliveries[start : start + batch])
         assert all(isinstance(outcome, Delivered) for outcome in outcomes)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {"events_per_s": round(len(deliveries) / wall), "cpu_us_per_event": round(cpu / len(deliveries) * 1e6, 1)}

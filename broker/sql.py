@@ -197,7 +197,10 @@ class Postgres:
     def __init__(self, url: str, *, writer: bool, alone: bool = False) -> None:
         import psycopg  # noqa: PLC0415 - only where PostgreSQL is used
 
+        from broker import arrays  # noqa: PLC0415 - as above
+
         self._psycopg = psycopg
+        self._arrays = arrays
         self._url = url
         self._writer = writer
         self._alone = alone
@@ -212,6 +215,7 @@ class Postgres:
             )
             raise NotReady(message) from error
         connection.prepared_max = 400
+        self._arrays.register(connection)
         if self._writer:
             connection.execute("SET synchronous_commit = on")
             # Every statement of a writer looks up few rows by their index. A plan made while a table was still empty,
@@ -251,8 +255,8 @@ class Postgres:
         if not rows:
             return []
         with self._errors():
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            cursor = self._connection.execute(_unnested(sql, types), columns)
+            columns = map(self._arrays.column, types.split(" "), zip(*rows, strict=True))
+            cursor = self._connection.execute(_unnested(sql, types), list(columns))
             return cursor.fetchall() if cursor.description else []
 
     def append(self, table: str, types: str, rows: Sequence[Row]) -> None:
@@ -269,7 +273,8 @@ class Postgres:
         if not ids:
             return []
         with self._errors():
-            cursor = self._connection.execute(_unnested(sql, "bigint"), (*parameters, list(ids)))
+            column = self._arrays.column("bigint", ids)
+            cursor = self._connection.execute(_unnested(sql, "bigint"), (*parameters, column))
             return cursor.fetchall() if cursor.description else []
 
     @contextlib.contextmanager

@@ -6,7 +6,9 @@ from typing import Any
 from broker.canonical.model import Encounter, Event, Identifier, Merge, Patient, Source
 from broker.delivery import Delivered, Delivery, Outcome
 from broker.sql import Connection
+from dispatch.patients import identity
 from dispatch.patients.apply import Batch
+from dispatch.patients.known import Held, Known
 from dispatch.patients.said import SCALARS, VISIT_FIELDS, frame
 
 
@@ -62,15 +64,26 @@ def merged(
     return delivery(number, event)
 
 
-def apply(connection: Connection, *deliveries: Delivery, now: float = 1.0) -> list[Outcome]:
+def apply(connection: Connection, *deliveries: Delivery, now: float = 1.0, known: Known | None = None) -> list[Outcome]:
     """Apply deliveries as one batch."""
-    return Batch(connection, "mercy-adt", now).apply(deliveries)
+    return Batch(connection, "mercy-adt", now, known).apply(deliveries)
 
 
 def deliver(connection: Connection, *deliveries: Delivery) -> None:
     """Apply deliveries as one batch; all must be delivered."""
     outcomes = apply(connection, *deliveries)
     assert outcomes == [Delivered()] * len(deliveries)
+
+
+def assert_known_as_read(store: Connection, known: Known) -> None:
+    """Check that what is remembered is what would be read instead; and give it back."""
+    with store.transaction():
+        held, read = known.take(), Held()
+        who = store.rows("SELECT mrn_value, mrn_system, mrn_type, id, survivor_id FROM patient")
+        identity.resolve(store, {(row[0], row[1], row[2]): (row[3], None) for row in who}, read)
+    assert held.records.items() <= read.records.items()
+    assert held.patients.items() <= {(row[0], row[1], row[2]): row[3] for row in who if row[4] is None}.items()
+    known.keep(held)
 
 
 def state(connection: Connection, *, order: bool = True) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from broker.errors import NotReady, StoreError
 from broker.line import Line
 from broker.sql import Connection, connect
 from dispatch.patients.apply import DELIVERED, Batch, CommitUnknown
+from dispatch.patients.known import Known
 from dispatch.patients.said import MISSHAPEN, Misshapen
 
 _DATA_ERRORS: Final = frozenset({"IntegrityError", "DataError"})  # as every Python database driver names them
@@ -53,6 +54,7 @@ class Applier:
     def __init__(self, url: str) -> None:
         self._url = url
         self._connection: Connection | None = None
+        self._known: Known | None = None
 
     def drop(self) -> None:
         """Let go of the connection."""
@@ -79,7 +81,8 @@ class Applier:
     def _attempt(self, channel: str, deliveries: Sequence[Delivery]) -> list[Outcome]:
         if self._connection is None:
             self._connection = connect(self._url)
-        batch = Batch(self._connection, channel, time.time())
+            self._known = Known(self._connection)
+        batch = Batch(self._connection, channel, time.time(), self._known)
         try:
             return batch.apply(deliveries)
         except Misshapen:

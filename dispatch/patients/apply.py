@@ -13,8 +13,8 @@ from broker.delivery import Delivered, Delivery, Outcome, Rejected
 from broker.sql import Connection
 from dispatch.patients import identity, records, writes
 from dispatch.patients.consents import apply_consents, is_consent
+from dispatch.patients.known import Held, Known
 from dispatch.patients.permissions import write_permissions
-from dispatch.patients.records import Record
 from dispatch.patients.said import Key, Said, merged_said, read
 
 _ITSELF = Rejected(
@@ -42,14 +42,15 @@ class CommitUnknown(Exception):
 class Batch:
     """One transaction's worth of deliveries."""
 
-    def __init__(self, connection: Connection, channel: str, now: float) -> None:
+    def __init__(self, connection: Connection, channel: str, now: float, known: Known | None = None) -> None:
         self._connection = connection
+        self._known = known or Known(connection)
         self._channel = channel
         self._now = now
-        self._sources: dict[writes.Sender, int] = {}
         self._created: set[int] = set()
         self._found: identity.Found = {}  # whom the keys of the batch meant when it was locked …
         self._merged = False  # … which a merge of its own has changed since
+        self._held = Held()  # … and what is known of them, which changes with it
 
     def apply(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         """Apply all in one transaction; return one outcome each. Raises what the database raises, then nothing holds.
@@ -63,14 +64,17 @@ class Batch:
             if is_consent(delivery.request):
                 consents.append(delivery)
                 continue
-            said = _readable(delivery)
+            said = read(delivery)
             if isinstance(said, Rejected):
                 outcomes[delivery.id] = said
+            elif said.retired == said.key:
+                outcomes[delivery.id] = _ITSELF
             else:
                 events.append(said)
         committing = False
         try:
             with self._connection.transaction():
+                self._held = self._known.take()
                 if consents:
                     apply_consents(self._connection, consents, self._now)
                 self._apply(events, outcomes)
@@ -81,6 +85,7 @@ class Batch:
                 raise CommitUnknown from error
             raise
         crash_point("prm.after_commit")
+        self._known.keep(self._held)
         return [outcomes.get(delivery.id, DELIVERED) for delivery in deliveries]
 
     def _apply(self, events: Sequence[Said], outcomes: dict[int, Outcome]) -> None:
@@ -94,15 +99,21 @@ class Batch:
                 self._run(list(run))
         if self._created:  # for merges that were refused
             writes.forget(self._connection, self._created)
+            self._held = Held()
 
     def _fresh(self, events: Sequence[Said]) -> list[Said]:
         """Return the events that were not applied before, each once."""
-        once = {said.delivery_id: said for said in reversed(events)}
-        done = {row[0] for row in self._connection.bulk(*_APPLIED, [(one,) for one in once])}
-        return [said for said in events if once[said.delivery_id] is said and said.delivery_id not in done]
+        done = {row[0] for row in self._connection.bulk(*_APPLIED, [(said.delivery_id,) for said in events])}
+        fresh = []
+        for said in events:
+            if said.delivery_id not in done:
+                done.add(said.delivery_id)
+                fresh.append(said)
+        return fresh
 
     def _merge_each(self, events: Iterable[Said], outcomes: dict[int, Outcome]) -> None:
         for said in events:
+            self._held = Held()  # a merge changes whom keys mean, and who there is
             refused = self._merge(said, said.retired) if said.retired is not None else None
             if refused is None:
                 self._run([said])
@@ -110,42 +121,40 @@ class Batch:
                 outcomes[said.delivery_id] = refused
 
     def _claim(self, events: Sequence[Said]) -> None:
-        sources = {(said.application, said.facility) for said in events}
-        self._sources = writes.source_ids(self._connection, self._channel, sources)
-        keys: dict[Key, tuple[int, int]] = {}
+        sources = writes.source_ids(self._connection, self._channel, {said.sender for said in events})
+        keys: dict[Key, Said] = {}
         retired = set()
         for said in events:
-            keys.setdefault(said.key, self._provenance(said))
+            said.source_id = sources[said.sender]
+            keys.setdefault(said.key, said)
             if said.retired is not None:
-                keys.setdefault(said.retired, self._provenance(said))
+                keys.setdefault(said.retired, said)
                 retired.add(said.retired)
-        self._found, self._created = identity.claim(self._connection, keys, retired, self._now)
-
-    def _provenance(self, said: Said) -> tuple[int, int]:
-        return (said.delivery_id, self._sources[said.application, said.facility])
+        self._found, self._created = identity.claim(self._connection, keys, retired, self._held, self._now)
 
     def _run(self, events: Sequence[Said]) -> None:
-        who = identity.resolve(self._connection, self._meant({said.key for said in events}))
-        told = [(who[said.key], said) for said in events]
+        found = identity.resolve(self._connection, self._meant({said.key for said in events}), self._held)
+        told = [(found[said.key], said) for said in events]
         identity.read_details(self._connection, told, self._created)
-        rows = [self._tell(record, said) for record, said in told]
-        written = {record.id: record for record in who.values()}
-        writes.write_records(self._connection, list(written.values()), self._now)
+        now = self._now
+        rows = [
+            (who.id, said.delivery_id, said.source_id, said.kind, said.occurred_at, now, *records.apply(who, said))
+            for who, said in told
+        ]
+        written = {record.id: record for record in found.values()}
+        writes.write_records(self._connection, written.values(), self._now)
         writes.write_events(self._connection, rows)
         write_permissions(
             self._connection, [(who.id, said.delivery_id, said.permission) for who, said in told], self._now
         )
+        for record in written.values():
+            record.settle()
         self._created.difference_update(written)
 
     def _meant(self, keys: set[Key]) -> identity.Found:
         if self._merged:
             return identity.look_up(self._connection, list(keys))
         return {key: self._found[key] for key in keys}
-
-    def _tell(self, record: Record, said: Said) -> writes.EventRow:
-        source = self._sources[said.application, said.facility]
-        late, changed = records.apply(record, said, source)
-        return (record.id, said.delivery_id, source, said.kind, said.occurred_at, self._now, late, changed)
 
     def _merge(self, said: Said, old: Key) -> Rejected | None:
         patient, before = identity.find(self._connection, said.key)
@@ -157,12 +166,7 @@ class Batch:
             return _ELSEWHERE
         if target is None:
             self._merged = True
-            writes.retire(self._connection, retired, survivor, self._now, self._provenance(said))
+            writes.retire(self._connection, retired, survivor, self._now, (said.delivery_id, said.source_id))
             writes.add_identifiers(self._connection, retired, merged_said(said) | {old}, said.delivery_id)
             self._created -= {survivor, retired}
         return None
-
-
-def _readable(delivery: Delivery) -> Said | Rejected:
-    said = read(delivery)
-    return _ITSELF if isinstance(said, Said) and said.retired == said.key else said

@@ -46,11 +46,14 @@ class Visit:
 
 @dataclass(slots=True)
 class Details:
-    """The parts of a record that are read only when a delivery says something new."""
+    """The parts of a record that are read only when a delivery says something new, and what the batch made of them."""
 
     scalars: dict[str, Any] = field(default_factory=dict)
     lists: dict[str, tuple[ListRow, ...]] = field(default_factory=dict)
     identifiers: set[Key] = field(default_factory=set)
+    replaced: set[str] = field(default_factory=set)  # lists to write anew
+    added: dict[Key, int] = field(default_factory=dict)  # identifier -> delivery
+    lost_identifiers: bool = False
 
 
 @dataclass(slots=True)
@@ -58,48 +61,66 @@ class Record:
     """One patient's record as far as a batch needs it, and what the batch made of it."""
 
     id: int
-    survivor_id: int | None
-    key: Key
-    digest: str | None
-    as_of: str | None
-    visit: Visit | None  # the one heard of last
+    digest: str | None = None
+    as_of: str | None = None
+    visit: Visit | None = None  # the one heard of last
     visits: dict[VisitKey, Visit] = field(default_factory=dict)
-    details: Details = field(default_factory=Details)
+    details: Details | None = None  # None until they are read; of a new patient there are none
     changes: int = 0  # how many events of this batch changed it
     delivery_id: int = 0  # the last that did
     source_id: int = 0
-    touched: bool = False  # as_of or visit moved on
-    replaced: set[str] = field(default_factory=set)  # lists to write anew
-    added: dict[Key, int] = field(default_factory=dict)  # identifier -> delivery
-    lost_identifiers: bool = False
+    is_later: bool = False  # as_of moved on
+    touched: bool = False  # digest or visit did
+    visits_touched: bool = False  # one of them did
+
+    def is_repeated_by(self, said: Said) -> bool:
+        """Say whether an event says nothing but what is known already."""
+        last = self.visit
+        return said.digest == self.digest and (
+            said.visit is None or (last is not None and last.digest == said.visit_digest and last.key == said.visit)
+        )
+
+    def settle(self) -> None:
+        """Forget what it took to change the record, now that it is written: it is then as it would be read."""
+        self.details = None
+        self.changes = self.delivery_id = self.source_id = 0
+        self.is_later = self.touched = self.visits_touched = False
+        last = self.visit
+        if last is not None:
+            last.fields, last.own, last.touched = {}, True, False
+            last.delivery_id = last.first = 0
+        if len(self.visits) > (last is not None):
+            self.visits = {last.key: last} if last is not None else {}
 
 
-def apply(record: Record, said: Said, source_id: int) -> tuple[bool, str | None]:
+def apply(record: Record, said: Said) -> tuple[bool, str | None]:
     """Change the record as the event says; return whether it came late, and the names of the fields that changed."""
     changed: list[str] = []
-    late = is_older(said.occurred_at, record.as_of)
+    at = said.occurred_at
+    late = is_older(at, record.as_of)
     if not late:
         if said.digest != record.digest:
-            changed += _revise(record, said, source_id)
+            changed += _revise(record, said)
             record.digest, record.touched = said.digest, True
-        if said.occurred_at is not None and said.occurred_at != record.as_of:
-            record.as_of, record.touched = said.occurred_at, True
+        if at is not None and at != record.as_of:
+            record.as_of, record.is_later = at, True
     if said.visit is not None:
         late |= _visit(record, said.visit, said, changed)
-    return late, ",".join(changed) or None
+    return late, ",".join(changed) if changed else None
 
 
-def _revise(record: Record, said: Said, source_id: int) -> list[str]:
+def _revise(record: Record, said: Said) -> list[str]:
     scalars, lists, identifiers = patient_said(said)
     cleared = {name.removeprefix("patient.") for name in said.cleared if name.startswith("patient.")}
     # What the canonical mapping took from a list goes with the list.
     emptied = cleared.union(*(names for source, names in _DERIVED.items() if lists[source] or source in cleared))
-    changed = _set_scalars(record.details.scalars, scalars, emptied)
-    changed += _set_lists(record, lists, cleared)
-    changed += _add_identifiers(record, identifiers | {said.key}, cleared, said.delivery_id)
+    details = record.details = record.details or Details()
+    changed = _set_scalars(details.scalars, scalars, emptied)
+    changed += _set_lists(details, lists, cleared)
+    changed += _add_identifiers(details, identifiers | {said.key}, cleared, said.delivery_id)
     if changed:
         record.changes += 1
-        record.delivery_id, record.source_id = said.delivery_id, source_id
+        record.delivery_id, record.source_id = said.delivery_id, said.source_id
     return changed
 
 
@@ -113,22 +134,22 @@ def _set_scalars(known: dict[str, Any], said: dict[str, Any], emptied: set[str])
     return changed
 
 
-def _set_lists(record: Record, said: dict[str, tuple[ListRow, ...]], cleared: set[str]) -> list[str]:
-    known = record.details.lists
+def _set_lists(details: Details, said: dict[str, tuple[ListRow, ...]], cleared: set[str]) -> list[str]:
+    known = details.lists
     changed = [name for name, rows in said.items() if (rows or name in cleared) and rows != known.get(name, ())]
     known.update((name, said[name]) for name in changed)
-    record.replaced.update(changed)
+    details.replaced.update(changed)
     return changed
 
 
-def _add_identifiers(record: Record, said: set[Key], cleared: set[str], delivery_id: int) -> list[str]:
-    known = record.details.identifiers
+def _add_identifiers(details: Details, said: set[Key], cleared: set[str], delivery_id: int) -> list[str]:
+    known = details.identifiers
     before = frozenset(known)
     if "identifiers" in cleared:
         known.clear()
-        record.added.clear()
-        record.lost_identifiers = True
-    record.added.update((row, delivery_id) for row in said - known)
+        details.added.clear()
+        details.lost_identifiers = True
+    details.added.update((row, delivery_id) for row in said - known)
     known |= said
     return ["identifiers"] if known != before else []
 
@@ -141,8 +162,9 @@ def _visit(record: Record, key: VisitKey, said: Said, changed: list[str]) -> boo
         return True
     if visit.digest != said.visit_digest:
         changed += _revise_visit(visit, said)
+        record.visits_touched = True
     if said.occurred_at is not None and said.occurred_at != visit.as_of:
-        visit.as_of, visit.touched = said.occurred_at, True
+        visit.as_of, visit.touched, record.visits_touched = said.occurred_at, True, True
     if record.visit is not visit:
         record.visit, record.touched = visit, True
     return False

@@ -19,6 +19,7 @@ from dispatch.patients.permissions import Permission, permission_of
 
 Key = tuple[str, str, str]  # value, system and type of a medical record number: what identifies a patient, alone
 VisitKey = tuple[str, str]  # value and system of a visit number
+Sender = tuple[str, str]  # application and facility
 ListRow = tuple[str | None, ...]
 
 SCALARS: Final = (
@@ -94,8 +95,7 @@ class Said:
     delivery_id: int
     kind: str
     occurred_at: str | None
-    application: str
-    facility: str
+    sender: Sender
     key: Key
     digest: str  # of the patient: the same digest again changes nothing
     visit: VisitKey | None
@@ -103,14 +103,15 @@ class Said:
     cleared: Sequence[str]
     retired: Key | None  # the medical record number that ceases to be
     permission: Permission | None  # what the patient allows or forbids
-    body: bytes = field(repr=False)
+    request: bytes = field(repr=False)
+    source_id: int = 0  # what the store calls the sender, once it has been asked
     _event: dict[str, Any] | None = field(default=None, repr=False)
 
     def event(self) -> dict[str, Any]:
         """Return the whole event. Raises `Misshapen`."""
         if self._event is None:
             try:
-                self._event = orjson.loads(self.body)
+                self._event = orjson.loads(self.request.partition(b"\n")[2])
             except ValueError:
                 raise Misshapen from None
         if not isinstance(self._event, dict):
@@ -185,22 +186,21 @@ def _retired(event: Event) -> Key | None:
 
 def read(delivery: Delivery) -> Said | Rejected:
     """Read a request, or say why it can never be applied."""
-    head, _newline, body = delivery.request.partition(b"\n")
+    request = delivery.request
     try:
-        return _said(delivery.id, orjson.loads(head), body)
+        return _said(delivery.id, orjson.loads(request[: request.index(b"\n")]), request)
     except (TypeError, ValueError, IndexError):
         return MISSHAPEN
 
 
-def _said(delivery_id: int, head: Sequence[Any], body: bytes) -> Said:
+def _said(delivery_id: int, head: Sequence[Any], request: bytes) -> Said:
     kind, occurred_at, application, facility, key, digest, visit, visit_digest, cleared, retired, *more = head
     permission = more[0] if more else None  # an older revision of ours said nothing of it
     return Said(
         delivery_id,
         kind,
         occurred_at,
-        application,
-        facility,
+        (application, facility),
         (key[0], key[1], key[2]),
         digest,
         (visit[0], visit[1]) if visit else None,
@@ -208,7 +208,7 @@ def _said(delivery_id: int, head: Sequence[Any], body: bytes) -> Said:
         cleared,
         (retired[0], retired[1], retired[2]) if retired else None,
         Permission(*permission) if permission else None,
-        body,
+        request,
     )
 
 

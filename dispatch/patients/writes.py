@@ -1,11 +1,11 @@
 """This module writes what a batch made of its records: one statement per table, whatever the size of the batch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from broker.sql import Connection
-from dispatch.patients.records import Record, Visit
-from dispatch.patients.said import LISTS, SCALARS, VISIT_FIELDS, Key
+from dispatch.patients.records import Details, Record, Visit
+from dispatch.patients.said import LISTS, SCALARS, VISIT_FIELDS, Key, Sender
 
 
 def _types(names: Sequence[str]) -> str:
@@ -17,10 +17,21 @@ _EVENT: Final = (
     "INSERT INTO patient_event (patient_id, delivery_id, source_id, kind, occurred_at, recorded_at, late, changed) {v}",
     "bigint bigint integer text text double boolean text",
 )
+_EVENT_AND_APPLIED: Final = (
+    "WITH v(patient_id, delivery_id, source_id, kind, occurred_at, recorded_at, late, changed) AS ({v}), "
+    "a AS (INSERT INTO applied (delivery_id, patient_id, at) SELECT delivery_id, patient_id, recorded_at FROM v) "
+    "INSERT INTO patient_event (patient_id, delivery_id, source_id, kind, occurred_at, recorded_at, late, changed) "
+    "SELECT * FROM v",
+    _EVENT[1],
+)
 _TOUCH: Final = (
     "WITH v(id, digest, as_of, encounter_id) AS ({v}) UPDATE patient SET digest = v.digest, as_of = v.as_of, "
     "encounter_id = v.encounter_id FROM v WHERE patient.id = v.id",
     "bigint text text bigint",
+)
+_LATER: Final = (  # the same again at a later time, as most are
+    "WITH v(id, as_of) AS ({v}) UPDATE patient SET as_of = v.as_of FROM v WHERE patient.id = v.id",
+    "bigint text",
 )
 _CHANGE: Final = (
     f"WITH v(id, digest, as_of, encounter_id, at, changes, delivery_id, source_id, {', '.join(SCALARS)}) AS ({{v}}) "  # noqa: S608
@@ -69,18 +80,22 @@ _RETIRE: Final = (
     "WHERE id = ? OR survivor_id = ?"
 )
 
-Sender = tuple[str, str]  # application, facility
 # patient, delivery, source, kind, occurred at, recorded at, late, names of changed fields
 EventRow = tuple[int, int, int, str, str | None, float, bool, str | None]
 
 
-def write_records(connection: Connection, records: Sequence[Record], now: float) -> None:
+def write_records(connection: Connection, records: Iterable[Record], now: float) -> None:
     """Write what changed in the records; writes nothing for a record that stayed as it was."""
-    _write_visits(connection, records, now)  # first, because the patient names its last one by its id
-    changed = [record for record in records if record.changes]
+    moved = [record for record in records if record.is_later or record.touched or record.visits_touched]
+    if not moved:
+        return
+    _write_visits(connection, moved, now)  # first, because the patient names its last one by its id
+    changed = [record for record in moved if record.changes]
     if changed:
         _write_changes(connection, changed, now)
-    connection.bulk(*_TOUCH, [_touched(record) for record in records if record.touched and not record.changes])
+    same = [record for record in moved if not record.changes]
+    connection.bulk(*_TOUCH, [_touched(record) for record in same if record.touched])
+    connection.bulk(*_LATER, [(record.id, record.as_of) for record in same if record.is_later and not record.touched])
 
 
 def _touched(record: Record) -> tuple[Any, ...]:
@@ -88,6 +103,7 @@ def _touched(record: Record) -> tuple[Any, ...]:
 
 
 def _write_changes(connection: Connection, changed: Sequence[Record], now: float) -> None:
+    details = {record.id: record.details or Details() for record in changed}
     connection.bulk(
         *_CHANGE,
         [
@@ -97,23 +113,23 @@ def _write_changes(connection: Connection, changed: Sequence[Record], now: float
                 r.changes,
                 r.delivery_id,
                 r.source_id,
-                *(r.details.scalars.get(name) for name in SCALARS),
+                *(details[r.id].scalars.get(name) for name in SCALARS),
             )
             for r in changed
         ],
     )
     for name in LISTS:
-        _write_list(connection, name, [record for record in changed if name in record.replaced])
-    connection.bulk(*_LOSE_IDENTIFIERS, [(record.id,) for record in changed if record.lost_identifiers])
-    connection.bulk(*_IDENTIFIER, [(r.id, *row, delivery) for r in changed for row, delivery in r.added.items()])
+        _write_list(connection, name, {one: told for one, told in details.items() if name in told.replaced})
+    connection.bulk(*_LOSE_IDENTIFIERS, [(one,) for one, told in details.items() if told.lost_identifiers])
+    connection.bulk(
+        *_IDENTIFIER, [(one, *row, delivery) for one, told in details.items() for row, delivery in told.added.items()]
+    )
 
 
-def _write_list(connection: Connection, name: str, records: Sequence[Record]) -> None:
+def _write_list(connection: Connection, name: str, details: Mapping[int, Details]) -> None:
     table, columns = _TABLES[name]
-    connection.bulk(f"DELETE FROM {table} WHERE patient_id IN ({{v}})", "bigint", [(r.id,) for r in records])  # noqa: S608
-    rows = [
-        (record.id, position, *row) for record in records for position, row in enumerate(record.details.lists[name])
-    ]
+    connection.bulk(f"DELETE FROM {table} WHERE patient_id IN ({{v}})", "bigint", [(one,) for one in details])  # noqa: S608
+    rows = [(one, position, *row) for one, told in details.items() for position, row in enumerate(told.lists[name])]
     types = "bigint integer" + " text" * (columns.count(",") + 1)
     connection.bulk(f"INSERT INTO {table} (patient_id, position, {columns}) {{v}}", types, rows)
 
@@ -122,13 +138,13 @@ def _write_visits(connection: Connection, records: Sequence[Record], now: float)
     touched = [(record, visit) for record in records for visit in record.visits.values() if visit.touched]
     if not touched:
         return
+    known = [visit for _record, visit in touched if visit.id is not None]
     new = {(record.id, *visit.key): visit for record, visit in touched if visit.id is None}
     # Ids grow in the order in which visits were heard of, as one by one: of two with one number the older counts.
     new = dict(sorted(new.items(), key=lambda item: item[1].first))
     rows = [(*key, v.digest, v.as_of, now, v.delivery_id, *_fields(v)) for key, v in new.items()]
     for visit_id, *key in connection.bulk(*_NEW_VISIT, rows):
         new[key[0], key[1], key[2]].id = visit_id
-    known = [visit for _record, visit in touched if (_record.id, *visit.key) not in new]
     connection.bulk(
         *_VISIT, [(v.id, v.digest, v.as_of, now, v.delivery_id, *_fields(v)) for v in known if v.delivery_id]
     )
@@ -141,6 +157,9 @@ def _fields(visit: Visit) -> list[Any]:
 
 def write_events(connection: Connection, rows: Sequence[EventRow]) -> None:
     """Append rows to the timeline, in order, and mark their deliveries as applied."""
+    if connection.dialect == "postgresql":
+        connection.bulk(*_EVENT_AND_APPLIED, rows)
+        return
     connection.bulk(*_EVENT, rows)
     connection.bulk(*_APPLIED, [(row[1], row[0], row[5]) for row in rows])
 

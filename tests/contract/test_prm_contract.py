@@ -14,9 +14,10 @@ from broker.errors import StoreUnavailable
 from broker.sql import Connection, connect
 from dispatch.patients import apply as applying
 from dispatch.patients import writes
+from dispatch.patients.known import Known
 from dispatch.patients.queries import find
 from dispatch.patients.schema import metadata
-from tests.prm_events import apply, deliver, merged, mrn, state, told, visit
+from tests.prm_events import apply, assert_known_as_read, deliver, merged, mrn, state, told, visit
 
 SSN = Identifier(value="123-45-6789", system="SSA", type="SS")
 
@@ -339,7 +340,7 @@ def test_batches_redeliveries_and_failures_end_as_each_event_once(
         taken = [delivery for delivery in deliveries if apply(store, delivery) == [Delivered()]]
         expected = state(store)
     with _emptied(store):
-        position = 0
+        position, memory = 0, Known(store)
         while position < len(deliveries):
             size = data.draw(st.integers(1, 6), label="size")
             due = deliveries[position : position + size]
@@ -350,8 +351,9 @@ def test_batches_redeliveries_and_failures_end_as_each_event_once(
                 with monkeypatch.context() as patch:
                     patch.setattr(applying, "crash_point", _unavailable)  # just before the commit
                     with pytest.raises(applying.CommitUnknown):
-                        apply(store, *batch)
-            apply(store, *batch)
+                        apply(store, *batch, known=memory)
+            apply(store, *batch, known=memory)
+            assert_known_as_read(store, memory)
             position += size
         assert state(store) == expected
 

@@ -13,7 +13,7 @@ HOME = Telecom(value="1", use="home")
 
 def record() -> Record:
     """Return the record of a patient of whom nothing is known."""
-    return Record(1, None, ("1", "MERCY", "MR"), None, None, None)
+    return Record(1)
 
 
 def said(delivery: Delivery) -> Said:
@@ -27,7 +27,9 @@ def tell(patient: Record, *deliveries: Delivery) -> tuple[bool, set[str]]:
     """Apply deliveries in order; return whether the last was late, and what it changed."""
     late, changed = False, None
     for delivery in deliveries:
-        late, changed = apply(patient, said(delivery), 7)
+        event = said(delivery)
+        event.source_id = 7
+        late, changed = apply(patient, event)
     return late, set((changed or "").split(",")) - {""}
 
 
@@ -36,6 +38,7 @@ def test_derived_fields_go_with_their_list() -> None:
     names = (Name(family="Okafor", given=("Ada",)),)
     tell(patient, told(1, "1", names=names, family="Okafor", given="Ada", telecom=(HOME,), mobile="+1202", email="a@b"))
     assert tell(patient, told(2, "1", telecom=(HOME, HOME), email="c@d")) == (False, {"telecom", "mobile", "email"})
+    assert patient.details is not None
     assert patient.details.scalars["mobile"] is None
     assert tell(patient, told(3, "1", names=(Name(family="Obi"),), family="Obi")) == (
         False,
@@ -72,8 +75,9 @@ def test_event_of_another_shape_is_refused() -> None:
 def test_cleared_identifiers_leave_only_what_is_said_with_it() -> None:
     patient, ssn = record(), Identifier(value="1", system="SSA", type="SS")
     tell(patient, told(1, "1", identifiers=(ssn,)), told(2, "1", cleared=("patient.identifiers",)))
-    assert patient.details.identifiers == set(patient.added) == {("1", "MERCY", "MR")}
-    assert patient.lost_identifiers
+    assert patient.details is not None
+    assert patient.details.identifiers == set(patient.details.added) == {("1", "MERCY", "MR")}
+    assert patient.details.lost_identifiers
 
 
 @pytest.mark.parametrize(

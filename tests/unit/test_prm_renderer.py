@@ -55,12 +55,7 @@ def test_request_carries_what_the_store_keeps_and_no_chart() -> None:
 
 def test_head_tells_what_the_event_is_about() -> None:
     told = said(event(encounter=VISIT, occurred_at="2026-01-01"))
-    assert (told.kind, told.occurred_at, told.application, told.facility) == (
-        "patient.updated",
-        "2026-01-01",
-        "ADT",
-        "",
-    )
+    assert (told.kind, told.occurred_at, told.sender) == ("patient.updated", "2026-01-01", ("ADT", ""))
     assert (told.key, told.visit, told.retired) == (("0012", "MERCY", "MR"), ("V1", "MERCY"), None)
 
 
