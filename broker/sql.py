@@ -206,12 +206,25 @@ class Postgres:
         self._alone = alone
         self._connection = self._connect()
 
+    def _place(self) -> str:
+        """Return which database it is, without user and password; what the URL leaves out libpq finds elsewhere."""
+        parsed = self._psycopg.pq.Conninfo
+        try:
+            given = [*parsed.get_defaults(), *parsed.parse(self._url.encode())]
+        except self._psycopg.Error:
+            return "an address that cannot be read"
+        found = {one.keyword: one.val.decode("utf-8", "replace") for one in given if one.val}
+        host = found.get(b"host", "this machine")
+        host = f"[{host}]" if ":" in host else host
+        return f"{host}:{found.get(b'port')}, database {found.get(b'dbname', 'of the user')},"
+
     def _connect(self) -> Any:
         try:
             connection = self._psycopg.connect(self._url, autocommit=True, prepare_threshold=1, connect_timeout=5)
         except self._psycopg.Error as error:
             message = (
-                f"store: PostgreSQL cannot be reached ({type(error).__name__}); check the address, user and rights"
+                f"store: PostgreSQL at {self._place()} cannot be reached ({type(error).__name__}); "
+                "check the address, user and rights"
             )
             raise NotReady(message) from error
         connection.prepared_max = 400

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from config.channel import ChannelPlan, ChannelSpec, Draft, read_channel
 from config.compiling import CheckingKit, Compiling
+from config.confining import REMEDY, what_is_missing
 from config.consenting import check_consents
 from config.ehr_check import check_writes
 from config.findings import Finding, did_you_mean, has_errors, in_order, shown
@@ -69,7 +70,7 @@ class _File:
 
 def check(settings: Settings) -> Checked:
     """Check all channel files below ``settings.channels``; nothing of what they say is run."""
-    findings = list(settings.findings)
+    findings = [*settings.findings, *_machine()]
     files = [_read(path) for path in _paths(settings.channels, findings)]
     readable = [file for file in files if file.tree.usable]
     _override(settings, readable, findings)
@@ -96,6 +97,12 @@ def check_without_settings(root: Path, folder: Path) -> tuple[Finding, ...]:
             _check_itself(file, root, folder, {})
         findings += file.findings
     return tuple(in_order(findings))
+
+
+def _machine() -> Iterator[Finding]:
+    """Report what this machine cannot do for the engine."""
+    if missing := what_is_missing():
+        yield Finding("this machine", 0, 0, 0, "E601", missing, REMEDY, "warning")
 
 
 def _paths(folder: Path, findings: list[Finding]) -> list[Path]:

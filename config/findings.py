@@ -47,9 +47,12 @@ CODES: Final = {
     "E405": "A reference to a secret that is not written as one.",
     "E406": "A private key that cannot sign.",
     "E407": "No key of the engine's own signs for this.",
+    "E408": "A certificate or a key of TLS that cannot be used.",
+    "E409": "Something that is left open to others: a port, or the data folder.",
     "E501": "A variable of the environment that cannot be used.",
     "E502": "A variable of the environment that is not known.",
     "E503": "An override that matches nothing.",
+    "E601": "A machine that cannot confine the scripts of channels.",
 }
 
 _LONGEST_LINE: Final = 200  # characters of a source line that are shown

@@ -1,30 +1,26 @@
 """This module is the worker process: it builds channels' steps and runs them over messages that come through a pipe.
 
-It has no key, no socket and no database; its memory is limited, it may gain no privilege, it dies with the engine, and
-it notes in shared memory which message it is at, so that the engine can tell which one killed it.
+It has no key, no socket and no database (`config.confining`); its memory is limited, it dies with the engine, and it
+notes in shared memory which message it is at, so that the engine can tell which one killed it.
 """
 
 import contextlib
-import ctypes
 import gc
 import mmap
 import os
-import resource
-import signal
 import struct
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from broker.wire import pipe
+from config.confining import Places, close_others, confine
 
 if TYPE_CHECKING:
     from config.program import Program
     from config.viewing import Viewer
 
 _PROGRESS: Final = struct.Struct("=II")
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NO_NEW_PRIVS: Final = 38
-_CLONE_NEWNET: Final = 0x40000000
 
 
 def main() -> None:
@@ -33,9 +29,13 @@ def main() -> None:
     gc.disable()
     from config.program import Program  # noqa: PLC0415 - see above
 
-    memory = mmap.mmap(int(sys.argv[1]), mmap.PAGESIZE)
+    progress = int(sys.argv[1])
+    close_others(progress)
+    memory = mmap.mmap(progress, mmap.PAGESIZE)
     source, sink = _take_pipes()
-    _confine(int(os.environ.get("HANDOFF_WORKER_MEMORY", "0")))
+    places = Places.from_text(os.environ.get("HANDOFF_WORKER_PLACES", ""))
+    folder = _identity(places.channels)
+    confine(places, int(os.environ.get("HANDOFF_WORKER_MEMORY", "0")))
     programs: dict[str, Program | Viewer] = {}
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)  # a message makes hundreds of objects that die with it
@@ -43,6 +43,11 @@ def main() -> None:
     while (frame := pipe.read(source)) is not None:
         header, rest = frame
         if "load" in header:
+            if _identity(places.channels) != folder:
+                sys.stderr.write(
+                    "a worker process ends: it may not read the new folder of channels, and the next may\n"
+                )
+                return
             programs[header["load"]] = Program.load(rest)
             gc.collect()
             gc.freeze()  # what was built stays: the collector need not walk it again
@@ -50,6 +55,15 @@ def main() -> None:
             _send(sink, {"ready": True})
         else:
             _run(programs[header["run"]], header, rest, memory, sink)
+
+
+def _identity(folder: Path | None) -> tuple[int, int] | None:
+    """Return what a folder of the same name does not share: what a process may read stays with the folder itself."""
+    try:
+        found = folder.stat() if folder is not None else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found is not None else None
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -60,17 +74,6 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.dup2(empty, 0)
     os.close(empty)
     return source, sink
-
-
-def _confine(memory: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    libc.unshare(_CLONE_NEWNET)  # an empty network where the engine may ask for one; else nothing changes
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the engine ends us
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if memory:
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 def _run(program: "Program | Viewer", header: dict[str, Any], rest: bytes, memory: mmap.mmap, sink: BinaryIO) -> None:

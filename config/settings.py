@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, Field
 
 from broker.errors import ConfigError
-from broker.spec import Bytes, Endpoint, Seconds, Spec
+from broker.spec import Bytes, Seconds, Spec
 from config import overrides as overriding
 from config.auth_check import check_keys
 from config.callers import CallerSpec
@@ -23,6 +23,7 @@ from config.overrides import Override
 from config.places import DatabaseSpec, PlaceSpec
 from config.secrets import open_secrets, unavailable, written_out
 from config.servers import ServerSpec
+from config.serving import ConsoleSpec, SandboxSpec, check_open, name_sandbox
 from config.strict_yaml import Tree, read_bytes
 from config.systems import SystemSpec, check_signing, check_systems, with_defaults
 from config.tls_check import check_tls
@@ -30,7 +31,6 @@ from config.wording import validate
 
 FILE: Final = "handoff.yaml"
 OFF: Final = "off"
-SANDBOX: Final = "${sandbox}"  # in the base of a gateway or server: the sandbox's address
 
 # Variables that stand for one setting each.
 _ONE_SETTING: Final = {
@@ -54,7 +54,7 @@ VARIABLES: Final = {
     "HANDOFF_WORKERS": "How many worker processes run steps.",
     "HANDOFF_SET": "Overrides, path=value, separated by semicolons.",
 }
-_INTERNAL: Final = frozenset({"HANDOFF_CRASH", "HANDOFF_REQUIRE", "HANDOFF_WORKER_MEMORY"})
+_INTERNAL: Final = frozenset({"HANDOFF_CRASH", "HANDOFF_REQUIRE", "HANDOFF_WORKER_MEMORY", "HANDOFF_WORKER_PLACES"})
 
 
 def _database(value: str) -> str:
@@ -65,19 +65,6 @@ def _database(value: str) -> str:
 
 
 Database = Annotated[str, AfterValidator(_database)]
-
-
-class ConsoleSpec(Spec):
-    """The operators' console."""
-
-    endpoint: Endpoint = Field(default="127.0.0.1:8080", description="Where the console is served.")
-
-
-class SandboxSpec(Spec):
-    """The practice gateway and EHR."""
-
-    endpoint: Endpoint = Field(default="127.0.0.1:8090", description="Where the sandbox is served.")
-    enabled: bool = Field(default=True, description="Whether the engine starts it.")
 
 
 class SettingsSpec(Spec):
@@ -224,7 +211,7 @@ class _Reading:
         if data is not None:
             given.append(_from_option(data))
         rest = overriding.apply_to_settings(given, setting_keys(), value, marks, findings)
-        _name_sandbox(value)
+        findings += name_sandbox(value, marks)
         findings += written_out(value, marks)
         with_defaults(value, root)
         spec = validate(SettingsSpec, value, (), marks, findings)
@@ -232,6 +219,7 @@ class _Reading:
         if spec is not None:
             findings += check_systems(spec.systems, root / spec.channels, marks)
             findings += check_tls(spec, marks, root)
+            findings += check_open(spec, marks, root)
             findings += check_keys(spec, marks, root / spec.data, self.environment)
         if spec is None or has_errors(findings):
             return None
@@ -267,7 +255,7 @@ class _Reading:
 
 
 def _whole_number(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,18 +280,6 @@ def _from_variable(path: tuple[str, ...], value: Any, mark: Mark) -> Override:
 def _from_option(data: Path) -> Override:
     text = str(data.absolute())
     return _from_variable(("data",), text, Mark(Source("--data", text), 0, len(text)))
-
-
-def _name_sandbox(value: dict[str, Any]) -> None:
-    """Put the sandbox's address where ``base: ${sandbox}/fhir`` asks for it, so that one setting moves all three."""
-    sandbox = value.get("sandbox")
-    endpoint = sandbox.get("endpoint") if isinstance(sandbox, dict) else None
-    address = f"http://{endpoint or SandboxSpec().endpoint}"
-    for kind in ("gateways", "servers"):
-        entries = value.get(kind)
-        for entry in entries.values() if isinstance(entries, dict) else ():
-            if isinstance(entry, dict) and isinstance(entry.get("base"), str):
-                entry["base"] = entry["base"].replace(SANDBOX, address)
 
 
 def _passwords(value: dict[str, Any], marks: Marks) -> list[Finding]:

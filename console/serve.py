@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import json
 import os
 import signal
 import sys
@@ -24,9 +25,11 @@ from broker.sql import connect
 from broker.store import Store
 from config.build import build_channels
 from config.channel import ChannelPlan
+from config.serving import sandbox_accounts
 from config.settings import Settings
 from config.workers import make_worker
 from console.report import Report
+from console.sandbox import ACCOUNTS
 from console.web.access import make_token
 from console.web.server import Console
 
@@ -99,12 +102,13 @@ class _Process:
             asyncio.create_task(self._report.watch()),
         ]
         try:
+            console.open()  # before anybody is let in: a port that is taken keeps the engine from starting
             found = await engine.open()
             await self._start_sandbox()
             await engine.start(self._build(channels), found)
             await console.start()
             loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
-            on_started(self._started(console.endpoint, await self._sandbox_address()))
+            on_started(self._started(console.address, await self._sandbox_address()))
             _calm_collector()
             return await self._wait()
         finally:
@@ -157,8 +161,12 @@ class _Process:
             return
         command = [sys.executable, "-P", "-m", "console.sandbox", sandbox.endpoint, str(self._settings.data)]
         # It ends when its standard input does, and so with us, however we end.
+        accounts = json.dumps(sandbox_accounts(sandbox, self._settings.gateways))
         self._sandbox = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=os.environ | {ACCOUNTS: accounts},
         )
 
     async def _sandbox_address(self) -> str:

@@ -18,6 +18,7 @@ from broker.notices import ConfigurationRefused, ConfigurationReloaded
 from broker.pressure import Pressure
 from broker.store import Store
 from broker.units import Act, Pause
+from config.serving import ConsoleTls
 from console.report import Report
 from console.web.access import make_token
 from console.web.server import Console
@@ -92,11 +93,11 @@ class Practice:
     @property
     def url(self) -> str:
         """Where the console is."""
-        return f"http://{self.console.endpoint}"
+        return self.console.address.rstrip("/")
 
 
 @contextlib.asynccontextmanager
-async def serving(data: Path) -> AsyncIterator[Practice]:
+async def serving(data: Path, tls: ConsoleTls | None = None) -> AsyncIterator[Practice]:
     """Serve a console over an empty store in ``data``."""
     url = f"sqlite:///{data}/handoff.db"
     await asyncio.to_thread(migrate, url)
@@ -108,7 +109,8 @@ async def serving(data: Path) -> AsyncIterator[Practice]:
     settings = SimpleNamespace(
         data=data,
         patients=f"sqlite:///{data}/patients.db",
-        console=SimpleNamespace(endpoint="127.0.0.1:0"),
+        root=data,
+        console=SimpleNamespace(endpoint="127.0.0.1:0", tls=tls),
         sandbox=SimpleNamespace(endpoint="127.0.0.1:8090", enabled=True),
     )
     report, engine, token = Report(stream=io.StringIO()), PracticeEngine(store), make_token(data)
@@ -134,13 +136,13 @@ class Aside:
 
 
 @contextlib.contextmanager
-def serving_aside(data: Path) -> Iterator[Aside]:
+def serving_aside(data: Path, tls: ConsoleTls | None = None) -> Iterator[Aside]:
     """Serve a console from another thread."""
     begun, ended = threading.Event(), asyncio.Event()
     found: list[Aside] = []
 
     async def serve() -> None:
-        async with serving(data) as practice:
+        async with serving(data, tls) as practice:
             found.append(Aside(practice, asyncio.get_running_loop()))
             begun.set()
             await ended.wait()

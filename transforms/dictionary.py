@@ -184,8 +184,9 @@ def _spoken(name: str) -> str:
 
 
 def _unbroken(name: str) -> str:
-    """Mend what the tables made of apostrophes and full stops."""
-    return name.replace("_", " ").lower().replace(" s ", "'s ").replace(" e g ", " e.g. ")
+    """Mend what the tables made of apostrophes, full stops and a slip of the pen."""
+    spoken = name.replace("_", " ").lower().replace(" s ", "'s ").replace(" e g ", " e.g. ")
+    return spoken.replace("familiy", "family")
 
 
 def _table(number: str, title: str, codes: Any) -> Table:
@@ -210,6 +211,11 @@ def dictionary(version: str) -> Dictionary:
 def nearest_version(text: str) -> str:
     """Return the version with tables that is meant by MSH-12; `ASSUMED` where that is none of HL7's."""
     return text if text in VERSIONS else NEAREST.get(text, ASSUMED)
+
+
+def type_name(datatype: str) -> str:
+    """Return a data type's name in the standard: the tables tell variants of one apart, such as ``DR_SIMPLE``."""
+    return datatype.partition("_")[0]
 
 
 def check_location(location: Location | str, version: str = ASSUMED) -> str | None:
@@ -243,7 +249,9 @@ def _check_parts(place: Location, field: Element, known: Dictionary) -> str | No
         last = parts[-1].number if parts else 1
         if number > last:
             has = f"has {last} {word}s" if parts else "is not divided"
-            return f"{name}.{number} does not exist in HL7 {known.version}; {name} ({element.datatype}) {has}"
+            return (
+                f"{name}.{number} does not exist in HL7 {known.version}; {name} ({type_name(element.datatype)}) {has}"
+            )
         found = next((part for part in parts if part.number == max(number, 1)), None)
         if found is None:
             return None

@@ -5,6 +5,7 @@ location that is absent or empty is None; one sent as HL7's explicit null is ``"
 ``patient.mrn.value`` is None for a patient without mrn. Any other name that is not there is an error.
 """
 
+import re
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
@@ -101,8 +102,14 @@ def syntax_error(source: Source, error: TemplateSyntaxError) -> ExpressionError:
     for name in source.locations:
         text = text.replace(name, source.written(name))
     position = min(error.lineno, max(len(source.text) - 1, 0))
+    if opened := _OPENED.search(source.text):
+        hint = "write it as in PID-3[5=MR].1"
+        return source.mistake(f"{opened[0]} has no closing bracket", opened.start(), len(opened[0]), hint)
     return source.mistake(text, position, 1)
 
+
+# The beginning of a location whose repetition is chosen by a condition, and nothing that ends it.
+_OPENED: Final = re.compile(r"\b[A-Z][A-Z0-9]{2}-\d{1,3}\[(?=\s{0,9}\d[^\]]*\Z)")
 
 _WORDS: Final = {
     "end of print statement": "the end of the expression",

@@ -42,7 +42,7 @@ def tell_next(started: Any) -> None:
     """Say on stderr where everything is, and what a newcomer does next; ``started`` is a `console.serve.Started`."""
     for channel, endpoints in started.endpoints.items():
         click.echo(f"{channel} listens on {' '.join(endpoints)}", err=True)
-    click.echo(f"console   http://{started.console}/", err=True)
+    click.echo(f"console   {started.console}", err=True)
     if started.sandbox:
         click.echo(f"sandbox   {started.sandbox}/", err=True)
     click.echo(f"next      {_ourselves()} send channels/messages/adt_a04.hl7", err=True)

@@ -20,6 +20,7 @@ from transforms.dictionary import (
     check_location,
     dictionary,
     nearest_version,
+    type_name,
 )
 from transforms.structures import structure_of
 
@@ -62,7 +63,7 @@ def _explained(known: Dictionary, what: str) -> dict[str, Any]:
         return {"kind": "structure", "version": known.version, "name": tree.name, "segments": _tree(tree)}
     if what in known.datatypes and known.fields(what) is None:
         parts = known.components(what)
-        return {"kind": "datatype", "version": known.version, "name": what, "components": _parts(parts)}
+        return {"kind": "datatype", "version": known.version, "name": type_name(what), "components": _parts(parts)}
     try:
         place = Location.parse(what)
     except ValueError:
@@ -88,7 +89,7 @@ def _location(known: Dictionary, place: Location) -> dict[str, Any]:
         "version": known.version,
         "location": str(place),
         "name": element.name,
-        "datatype": element.datatype,
+        "datatype": type_name(element.datatype),
         "required": bool(element.least),
         "repeats": element.most not in {0, 1},
         "most": element.most if element.most > 0 else None,
@@ -162,7 +163,7 @@ def _parts(elements: tuple[Element, ...]) -> list[dict[str, Any]]:
         {
             "number": each.number,
             "name": each.name,
-            "datatype": each.datatype,
+            "datatype": type_name(each.datatype),
             "required": bool(each.least),
             "repeats": each.most not in {0, 1},
             "withdrawn": not each.most,

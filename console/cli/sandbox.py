@@ -21,6 +21,7 @@ def sandbox() -> None:
 @click.pass_obj
 def serve(options: Options, /, endpoint: str | None) -> None:
     """Serve the sandbox alone, until it is interrupted."""
+    from config.serving import sandbox_accounts  # noqa: PLC0415 - settings are read only where they are needed
     from console.sandbox.app import serve as serve_sandbox  # noqa: PLC0415 - costs much, used here only
 
     settings = options.settings()
@@ -28,6 +29,7 @@ def serve(options: Options, /, endpoint: str | None) -> None:
         endpoint or settings.sandbox.endpoint,
         Path(settings.data),
         ready=lambda address: click.echo(f"sandbox at {address}", err=True),
+        accounts=sandbox_accounts(settings.sandbox, settings.gateways),
     )
 
 

@@ -5,8 +5,9 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
@@ -29,11 +30,18 @@ _WARM_AFTER: Final = 1.0  # seconds
 _CODES: Final = {404: "not-found", 405: "not-supported"}
 
 
-def build(record: Record) -> Starlette:
-    """Return the application: texts below ``/2010-04-01``, FHIR below ``/fhir``, ``/log``, and a page at ``/``."""
+def build(record: Record, accounts: Mapping[str, str] = MappingProxyType({})) -> Starlette:
+    """Return the application: texts below ``/2010-04-01``, FHIR below ``/fhir``, ``/log``, and a page at ``/``.
+
+    ``accounts`` may send texts, with their tokens; without any, every account may, with the token ``sandbox``.
+    """
     practice = ehr.Ehr(record)
     return Starlette(
-        routes=[*page.routes(record), *texts.routes(record), *fhir.routes(practice, Bundles(practice, record))],
+        routes=[
+            *page.routes(record),
+            *texts.routes(record, accounts),
+            *fhir.routes(practice, Bundles(practice, record)),
+        ],
         # A page of another site must not reach the sandbox by a name of its own (DNS rebinding).
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
         exception_handlers={
@@ -50,29 +58,20 @@ def serve(
     *,
     ready: Callable[[str], None] | None = None,
     while_open: int | None = None,
+    accounts: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Serve at ``endpoint`` (host:port, port 0 picks one) until SIGINT or SIGTERM, keeping all in ``data/sandbox.db``.
 
     ``ready`` is called with the address once requests can arrive. ``while_open`` is a file descriptor (a pipe from the
-    parent process) at whose end serving stops too, so that no sandbox outlives the engine that started it.
+    parent process) at whose end serving stops too, so that no sandbox outlives the engine that started it. ``accounts``
+    are as `build` has them.
     Raises `NotReady` when the port is taken, the host is not loopback, or the file cannot be used.
     """
     import uvicorn  # noqa: PLC0415 - only where it serves
 
     listener = _listen(endpoint)
     record = Record(data / "sandbox.db")
-    config = uvicorn.Config(
-        build(record),
-        http="httptools",
-        loop="asyncio",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=3,
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(_configured(build(record, accounts)))
     if while_open is not None:
         threading.Thread(target=_stop_at_end, args=(while_open, server), daemon=True).start()
     # The FHIR models take a moment to load: not at the first write, and not while the engine starts beside us.
@@ -90,6 +89,22 @@ def serve(
             signal.signal(number, handler)
         listener.close()
         record.close()
+
+
+def _configured(application: Starlette) -> "uvicorn.Config":
+    import uvicorn  # noqa: PLC0415 - as above
+
+    return uvicorn.Config(
+        application,
+        http="httptools",
+        loop="asyncio",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=3,
+    )
 
 
 def _stop_on_signals(server: "uvicorn.Server") -> dict[signal.Signals, Any]:

@@ -2,8 +2,10 @@
 
 import base64
 import binascii
+import hmac
 import re
 import uuid
+from collections.abc import Mapping
 from email.utils import formatdate
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -15,6 +17,7 @@ from starlette.routing import Route
 from broker.wire.gsm import cut
 from console.sandbox.record import Arrival, Record
 
+TOKEN: Final = "sandbox"  # noqa: S105 - of every account, where none is known
 _NUMBER: Final = re.compile(r"\+[1-9]\d{6,14}")
 _LONGEST: Final = 1600
 _PAGE: Final = 50
@@ -44,19 +47,19 @@ class Refused(Exception):
         return JSONResponse(document, self.status, challenge)
 
 
-def routes(record: Record) -> list[Route]:
-    """Return the routes of the practice gateway."""
+def routes(record: Record, accounts: Mapping[str, str]) -> list[Route]:
+    """Return the routes of the practice gateway; ``accounts`` have their tokens, and without any, all have `TOKEN`."""
     account = "/2010-04-01/Accounts/{account}"
 
     async def messages(request: Request) -> Response:
-        _authenticate(request)
+        _authenticate(request, accounts)
         if request.method == "POST":
             form = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
             return JSONResponse(_send(record, request, form), 201)
         return JSONResponse(_list(record, request))
 
     async def message(request: Request) -> Response:
-        _authenticate(request)
+        _authenticate(request, accounts)
         found = record.get("Message", request.path_params["sid"])
         if found is None:
             raise Refused(404, 20404, f"The requested resource {request.url.path} was not found")
@@ -68,13 +71,15 @@ def routes(record: Record) -> list[Route]:
     ]
 
 
-def _authenticate(request: Request) -> None:
+def _authenticate(request: Request, accounts: Mapping[str, str]) -> None:
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     try:
         user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         user = password = ""
-    if scheme.lower() != "basic" or user != request.path_params["account"] or not password:
+    token = accounts.get(user, "") if accounts else TOKEN
+    proven = bool(token) and hmac.compare_digest(password.encode(), token.encode())
+    if scheme.lower() != "basic" or user != request.path_params["account"] or not proven:
         raise Refused(401, 20003, "Authenticate")
 
 

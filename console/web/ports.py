@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from broker.notices import ConfigurationRefused, ConfigurationReloaded
 from broker.units import Act, Pause
+from config.serving import ConsoleTls
 
 
 class DestinationStatus(Protocol):
@@ -111,6 +112,14 @@ class HasEndpoint(Protocol):
         """``host:port``."""
 
 
+class HasCertificate(HasEndpoint, Protocol):
+    """Something that may be served over TLS."""
+
+    @property
+    def tls(self) -> ConsoleTls | None:
+        """The certificate that it shows; without one it is plain HTTP."""
+
+
 class HasSandbox(HasEndpoint, Protocol):
     """The sandbox's section."""
 
@@ -131,7 +140,11 @@ class Settings(Protocol):
         """The URL of the patient store."""
 
     @property
-    def console(self) -> HasEndpoint:
+    def root(self) -> Path:
+        """The folder at which the paths of a certificate start."""
+
+    @property
+    def console(self) -> HasCertificate:
         """Where the console is served; port 0 takes a free one."""
 
     @property

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 from starlette.applications import Starlette
@@ -17,12 +18,17 @@ from starlette.routing import Mount
 
 from broker.errors import NotReady
 from broker.hosts import is_loopback
+from broker.notices import CertificateTrouble
+from config.serving import certificates
 from console.report import Report
 from console.web.access import ENDPOINT_FILE, Guard, failed, refused
 from console.web.api import Api
 from console.web.overview import Overview
 from console.web.pages import Pages, make_templates
 from console.web.ports import Engine, Reload, Settings
+
+if TYPE_CHECKING:
+    from listeners.http_tls import HttpCertificates
 
 _GRACE: Final = 0.3  # seconds that open requests get when the console stops
 _LAG_EVERY: Final = 1.0
@@ -43,14 +49,34 @@ class Console:
         host = settings.console.endpoint.rpartition(":")[0]
         self._app = Guard(app, token=token, loopback=is_loopback(host), notify=report)
         self._server: _Server | None = None
+        self._listening: socket.socket | None = None
+        self._tls: HttpCertificates | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.endpoint = settings.console.endpoint
 
-    async def start(self) -> None:
-        """Return once requests can arrive; `endpoint` then holds the port really bound. Raises `NotReady`."""
-        listening = _bind(self._settings.console.endpoint)
+    def open(self) -> socket.socket:
+        """Take the port, so that who connects waits for `start`; `endpoint` then holds the one really bound.
+
+        Raises `NotReady`, also where the certificate cannot be used.
+        """
+        settings = self._settings
+        if settings.console.tls is not None:
+            self._tls = certificates(settings.console.tls, settings.root, self._trouble)
+            self._tls.load()
+        self._listening = listening = _bind(settings.console.endpoint)
         host, port = listening.getsockname()[:2]
         self.endpoint = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return listening
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds it."""
+        return f"{'https' if self._settings.console.tls is not None else 'http'}://{self.endpoint}/"
+
+    async def start(self) -> None:
+        """Return once requests can arrive. Raises `NotReady` as `open` does, which need not be called before."""
+        listening = self._listening or self.open()
+        tls = self._tls
         (self._settings.data / ENDPOINT_FILE).write_text(self.endpoint + "\n")  # how the command line finds port 0
         # What goes wrong in a request is reported as a notice; a traceback in a log could show patient data.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -62,6 +88,7 @@ class Console:
             log_config=None,
             access_log=False,
             server_header=False,
+            ssl_context_factory=(lambda *_: tls.context()) if tls is not None else None,
         )
         self._server = server = _Server(config)
         self._tasks = [asyncio.create_task(server.serve([listening])), asyncio.create_task(self._watch_lag())]
@@ -72,6 +99,8 @@ class Console:
         """Close every stream and connection; takes less than half a second."""
         self._closing.set()
         if self._server is None:
+            if self._listening is not None:
+                self._listening.close()
             return
         serving, watching = self._tasks
         watching.cancel()
@@ -81,6 +110,9 @@ class Console:
         self._server.force_exit = True
         await asyncio.gather(serving, watching, return_exceptions=True)
         self._server = None
+
+    def _trouble(self, reason: str) -> None:
+        self._report(CertificateTrouble(channel="", reason=reason))
 
     async def _watch_lag(self) -> None:
         while True:
@@ -125,6 +157,13 @@ def _bind(endpoint: str) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, int(port)), family=family, backlog=128)
     except (OSError, ValueError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or "not host:port"
-        message = f"console: cannot listen on {endpoint} ({reason}); set console.endpoint to a free one"
+        what_to_do = "end the program that has it, or change console.endpoint"
+        message = f"console: cannot listen on {endpoint} ({_why(error)}); {what_to_do}"
         raise NotReady(message) from error
+
+
+def _why(error: Exception) -> str:
+    """Say why in the system's words: the error's own text has the address once more, and what Python was doing."""
+    if isinstance(error, socket.gaierror):
+        return (error.strerror or "no such name").lower()
+    return os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else "not host:port"

@@ -14,7 +14,9 @@ from broker import ids
 from broker.delivery import Via
 from broker.engine import DestinationStatus
 from broker.notices import ConfigurationRefused
+from config.serving import ConsoleTls
 from console.cli import main
+from tests.certificates import Authority
 from tests.console_engine import Aside, serving_aside
 
 
@@ -43,7 +45,10 @@ class Command:
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Settings with a data folder of the test's own."""
     settings = SimpleNamespace(
-        data=tmp_path, console=SimpleNamespace(endpoint="127.0.0.1:0"), sandbox=SimpleNamespace(endpoint="127.0.0.1:1")
+        data=tmp_path,
+        root=tmp_path,
+        console=SimpleNamespace(endpoint="127.0.0.1:0", tls=None),
+        sandbox=SimpleNamespace(endpoint="127.0.0.1:1"),
     )
     monkeypatch.setattr(main.Options, "settings", lambda _options: settings)
     return settings
@@ -219,6 +224,33 @@ def test_wrong_token_ends_with_5(handoff: Command, settings: Any) -> None:
     code, out, err = handoff("messages")
     assert (code, out) == (5, "")
     assert "console.token" in err
+
+
+def test_token_that_others_can_read_is_not_used(handoff: Command, settings: Any) -> None:
+    """As the engine refuses it."""
+    (settings.data / "console.token").chmod(0o644)
+    code, out, err = handoff("messages")
+    assert (code, out) == (5, "")
+    assert f"run: chmod 600 {settings.data}/console.token" in err
+
+
+def test_console_over_tls_is_known_by_its_certificate(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever name is in it: no authority of ours need vouch for it, and another certificate is not taken."""
+    authority = Authority(settings.data)
+    ours, other = authority.issue("console.example"), authority.issue("another.example")
+    tls = settings.console.tls = ConsoleTls(certificate=ours.certificate.name, key=ours.key.name)
+    with serving_aside(settings.data, tls) as aside:
+        assert aside.practice.console.address.startswith("https://127.0.0.1:")
+        handoff = Command(aside, capsys)
+        assert handoff("status")[0] == 0
+        settings.console.tls = ConsoleTls(certificate=other.certificate.name, key=other.key.name)
+        code, _, err = handoff("status")
+        assert (code, "SSLCertVerificationError" in err) == (4, True)
+        settings.console.tls = ConsoleTls(certificate="none.pem", key="none.key")
+        code, _, err = handoff("status")
+        assert (code, "console.tls" in err) == (4, True)
+        settings.console.tls = None
+        assert handoff("status")[0] == 4
 
 
 def test_engine_that_does_not_run_ends_with_4(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:

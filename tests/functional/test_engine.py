@@ -1,6 +1,7 @@
 """A message from a hospital reaches the patient store, a phone and the EHR: the whole engine, as it is shipped."""
 
 import signal
+import socket
 import time
 import urllib.request
 from pathlib import Path
@@ -184,3 +185,14 @@ def test_commands_end_with_their_exit_codes(engine: Running) -> None:
     (engine.folder / "channels" / "mercy-adt.yaml").write_text("channel: mercy-adt\nlisten: {mlp: {}}\n")
     assert engine.run("check").returncode == 1
     assert engine.run("run").returncode == 2
+
+
+def test_taken_port_of_the_console_is_said_before_anybody_is_let_in(tmp_path: Path) -> None:
+    """In one sentence, and no listener has begun."""
+    engine = Running(tmp_path)
+    with socket.create_server(("127.0.0.1", engine.console)):
+        ended = engine.run("run", "--verbose")
+    assert ended.returncode == 3
+    said = f"console: cannot listen on 127.0.0.1:{engine.console} (address already in use); "
+    assert ended.stderr.splitlines()[-1] == f"{said}end the program that has it, or change console.endpoint"
+    assert "listener_started" not in ended.stderr

@@ -36,6 +36,14 @@ def test_component_and_subcomponent_are_explained(capsys: pytest.CaptureFixture[
     assert as_json(capsys, "PID-3[5=MR].1")["location"] == "PID-3[5=MR].1"
 
 
+def test_names_are_those_of_the_standard(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not those of the tables, which tell variants of a type apart and have a slip of the pen."""
+    assert [part["datatype"] for part in as_json(capsys, "XPN")["components"]][9] == "DR"
+    assert as_json(capsys, "PID-5.10")["datatype"] == "DR"
+    assert as_json(capsys, "DR_SIMPLE")["name"] == "DR"
+    assert as_json(capsys, "PN", "--version", "2.1")["components"][0]["name"] == "Family name"
+
+
 def test_versions_are_those_in_which_a_place_is_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert as_json(capsys, "PID-19")["versions"] == ["2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6"]
     assert as_json(capsys, "PID-40", "--version", "2.8")["versions"] == ["2.7", "2.8", "2.8.1", "2.8.2"]

@@ -121,9 +121,10 @@ def test_the_environment_goes_before_the_file_and_set_before_the_environment(roo
 
 
 def test_the_data_option_goes_before_all_and_starts_where_one_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(root / "channels")
+    (root / "inner").mkdir()
+    monkeypatch.chdir(root / "inner")
     settings = load(root / "handoff.yaml", data=Path("elsewhere"), sets=["data=c"], environment={"HANDOFF_DATA": "b"})
-    assert settings.data == root / "channels/elsewhere"
+    assert settings.data == root / "inner/elsewhere"
 
 
 @pytest.mark.parametrize(
@@ -200,6 +201,7 @@ def test_a_mistake_in_the_file_is_told_at_its_place(root: Path, text: str, expec
         ({"HANDOFF_CONSOL": "x"}, "HANDOFF_CONSOL:0:0-0 warning[E502] HANDOFF_CONSOL is no variable of Handoff (did you mean \"HANDOFF_CONSOLE\"?"),
         ({"HANDOFF_CONSOLE": "8080"}, 'HANDOFF_CONSOLE:1:1-5 error[E107] console.endpoint needs host:port, such as 127.0.0.1:2575; found "8080"'),
         ({"HANDOFF_WORKERS": "two"}, 'HANDOFF_WORKERS:1:1-4 error[E106] workers needs a whole number, found "two"'),
+        ({"HANDOFF_WORKERS": "-1"}, "HANDOFF_WORKERS:1:1-3 error[E107] workers needs at least 1, found the number -1"),
         ({"HANDOFF_MLLP": "2575"}, 'HANDOFF_MLLP:1:1-5 error[E107] listen.mllp.endpoint needs host:port, such as 127.0.0.1:2575; found "2575"'),
         ({"HANDOFF_SET": "a.b"}, "HANDOFF_SET:1:1-4 error[E503] an override is written path=value (such as deliver.ehr.retry.attempts=3)"),
         ({"HANDOFF_SET": "workers=1; wrkers=2"}, 'HANDOFF_SET:1:12-18 error[E503] the override matches nothing: "wrkers" is no channel, no key of a channel and no setting (did you mean "workers"?'),
@@ -212,7 +214,10 @@ def test_a_mistake_in_the_environment_is_told(root: Path, environment: dict[str,
 
 
 def test_variables_of_our_own_tools_are_no_mistake(root: Path) -> None:
-    assert told(root, None, HANDOFF_CRASH="accept:1", HANDOFF_WORKER_MEMORY="5", PATH="/bin") == []
+    assert (
+        told(root, None, HANDOFF_CRASH="accept:1", HANDOFF_WORKER_MEMORY="5", HANDOFF_WORKER_PLACES="[]", PATH="/bin")
+        == []
+    )
 
 
 def test_a_secret_is_never_shown(root: Path) -> None:

@@ -26,12 +26,12 @@ GOOD = {"To": "+12025550123", "From": "+12025550100", "Body": "Welcome"}
 class Site:
     """The application, called as a server would call it."""
 
-    def __init__(self, record: Record) -> None:
-        self._application = build(record)
+    def __init__(self, record: Record, **accounts: str) -> None:
+        self._application = build(record, accounts)
 
     async def ask(self, method: str, path: str, body: bytes = b"", user: str = ACCOUNT, **headers: str) -> Answer:
         place, _, query = path.partition("?")
-        basic = base64.b64encode(f"{user}:token".encode()).decode()
+        basic = base64.b64encode(f"{user}:sandbox".encode()).decode()
         given = {"host": "127.0.0.1:8090", "authorization": f"Basic {basic}", **headers}
         scope = {
             "type": "http",
@@ -123,14 +123,32 @@ async def test_text_from_a_messaging_service_is_accepted(site: Site) -> None:
     assert (said["status"], said["from"], said["num_segments"]) == ("accepted", None, "0")
 
 
+def basic(user: str, token: str) -> str:
+    return f"Basic {base64.b64encode(f'{user}:{token}'.encode()).decode()}"
+
+
 @pytest.mark.parametrize(
-    "credentials", ["", "Bearer x", "Basic !!!", f"Basic {base64.b64encode(b'AC9:token').decode()}"]
+    "credentials",
+    [*("", "Bearer x", "Basic !!!"), basic("AC9", "sandbox"), basic(ACCOUNT, "bad"), basic(ACCOUNT, "")],
 )
 async def test_request_is_refused_without_the_accounts_credentials(site: Site, credentials: str) -> None:
     refused = await site.ask("POST", PLACE, urlencode(GOOD).encode(), authorization=credentials)
     assert refused.status == 401
     assert orjson.loads(refused.body)["code"] == 20003
     assert "www-authenticate" in refused.headers
+
+
+@pytest.mark.parametrize(
+    ("user", "token", "status"),
+    [(ACCOUNT, "hünter", 201), (ACCOUNT, "sandbox", 401), ("AC9", "sandbox", 401), ("AC9", "", 401)],
+)
+async def test_account_that_is_known_has_its_own_token(tmp_path: Path, user: str, token: str, status: int) -> None:
+    record = Record(tmp_path / "sandbox.db")
+    site = Site(record, **{ACCOUNT: "hünter"})
+    place = PLACE.replace(ACCOUNT, user)
+    answer = await site.ask("POST", place, urlencode(GOOD).encode(), authorization=basic(user, token))
+    assert answer.status == status
+    record.close()
 
 
 async def test_errors_look_like_the_side_that_was_asked(site: Site) -> None:

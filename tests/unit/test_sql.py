@@ -62,3 +62,25 @@ def test_connect_refuses_what_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "not.db").write_bytes(b"this is not a database file at all, " * 99)
     with pytest.raises(NotReady, match="cannot be used"):
         connect(f"sqlite:///{tmp_path}/not.db")
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("postgresql://handoff:hunter2@127.0.0.1:1/prm", "127.0.0.1:1, database prm,"),
+        ("postgresql://handoff:hunter2@[::1]:1/prm?sslmode=disable", "[::1]:1, database prm,"),
+        ("postgresql:///?host=/nowhere&password=hunter2", "/nowhere:5433, database of the user,"),
+        ("postgresql://handoff:hunter2%@db/prm", "an address that cannot be read"),
+    ],
+)
+def test_postgresql_that_is_not_there_is_named_without_who_asks(
+    monkeypatch: pytest.MonkeyPatch, url: str, place: str
+) -> None:
+    """What the URL leaves out comes from libpq's variables."""
+    monkeypatch.setenv("PGPORT", "5433")
+    monkeypatch.delenv("PGDATABASE", raising=False)
+    with pytest.raises(NotReady) as caught:
+        connect(url)
+    assert str(caught.value).startswith(f"store: PostgreSQL at {place} cannot be reached (")
+    assert "hunter2" not in str(caught.value)
+    assert "handoff" not in str(caught.value)
