@@ -130,6 +130,7 @@ def inspect_message(body: bytes, asked: Asked) -> Seen:
         # What MSH-18 says is not so; to see what the message says it is read as what it seems to be.
         message = Message.parse(body, None, header._replace(charset=b""))
         refusal = refused(error)
+    refusal = refusal or message.check_text()
     seen = Seen(kind="hl7", source=message)
     findings = validate(message, asked.level)  # type: ignore[arg-type]  # a choice of the command line
     seen.acknowledgment = acknowledgment(findings)

@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from broker.wire.er7 import Message, Segment, Separators
+from broker.wire.header import is_backslash_lost
 from transforms import finding
 from transforms.dictionary import ASSUMED, NEAREST, VERSIONS, dictionary
 from transforms.fields import Look, Place
@@ -40,6 +41,9 @@ class Validator:
             return findings
         version = self._version_of(message, findings)
         plan = self._plan(version, message.separators)
+        if is_backslash_lost(message.header.definition):
+            text = "The backslash of ^~\\& is lost; & is read as what separates subcomponents, and nothing as an escape"
+            findings.add(finding.ESCAPE_LOST, "MSH-2", text)
         segments = message.segments()
         tree = self._structure_of(message, plan, findings)
         _Pass(self, message, plan, findings).run(segments, tree)

@@ -84,8 +84,9 @@ class Json:
         """Return what keeps the document, by its resource type where it has one."""
         document = self.document(inbound.body, 0.0)
         message = document.message
-        kind = str(message.get("resourceType", self.kind)) if isinstance(message, dict) else self.kind
-        return Reading(kind, (b"file", inbound.key) if inbound.key else (), _id(message), index(document))
+        return Reading(
+            _type(message) or self.kind, (b"file", inbound.key) if inbound.key else (), _id(message), index(document)
+        )
 
     def document(self, body: bytes, received_at: float) -> Document:
         """Return the document over what the JSON holds; raise `MessageError` where it is none."""
@@ -101,8 +102,8 @@ class Json:
         """Return the names that expressions have for a message; raise `MessageError` for what is no FHIR resource."""
         if self.kind == "json":
             return {"message": message}
-        kind = message.get("resourceType") if isinstance(message, dict) else None
-        if not isinstance(kind, str) or not kind.isalpha():
+        kind = _type(message)
+        if not kind:
             raise located("a FHIR resource is an object with a resourceType; found another", origin)
         return {**dict.fromkeys(_TYPES), "resource": message, kind: message}
 
@@ -149,6 +150,12 @@ class Ndjson:
         numbered = enumerate(read_lines(file, codec, self._spec.max_row), 1)
         rows = ((number, line) for number, line in numbered if not skips or not is_blank(line.text))
         yield from line_pieces(rows, Packing(name, codec, {}), "line")
+
+
+def _type(message: Any) -> str:
+    """Return the type of a FHIR resource; "" for what has none, or has something else in its place."""
+    kind = message.get("resourceType") if isinstance(message, dict) else None
+    return kind if isinstance(kind, str) and kind.isalpha() else ""
 
 
 def _id(message: Any) -> str:

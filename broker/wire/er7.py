@@ -7,11 +7,13 @@ import gc
 from collections.abc import Iterable
 from typing import Final, Self
 
+from broker.errors import NotAccepted
 from broker.wire.charset import Charset, decode
 from broker.wire.groups import Group
 from broker.wire.header import Header, Separators, read_header
 from broker.wire.lines import SEGMENTS, beginnings, is_name, split, unwrap
 from broker.wire.location import Location
+from broker.wire.nul import refuse_nul
 from broker.wire.segment import LongSegment, Segment
 
 __all__ = ["Group", "Header", "Location", "Message", "Segment", "Separators", "read_header"]
@@ -63,6 +65,11 @@ class Message:
         header = header or read_header(raw)
         text, codec = decode(raw, header.charset, encoding, "", header[0][2])
         return cls(raw, header, text, codec)
+
+    def check_text(self) -> NotAccepted | None:
+        """Return why a message with this text is refused: it has a NUL character, and not as padding; or None."""
+        text = self._text or "\r".join(self.lines())
+        return refuse_nul(text, self.separators[0]) if "\0" in text else None
 
     def get(self, location: Location | str) -> str | None:
         r"""Return the value at a location, decoded and unescaped, or None when it is not valued (absent or empty).

@@ -138,3 +138,18 @@ def test_patient_who_cannot_be_told_does_not_hide_the_others() -> None:
     many = seen(merges + b"PID|1||9\rMRG|9\r" * 63)
     assert (many.canonical, many.events) == (None, [])
     assert "PID" in dict(places(many, "warning"))
+
+
+def test_lost_backslash_is_told_and_its_ampersand_divides() -> None:
+    lost = MESSAGE.replace(b"|^~\\&|", b"|^~&|").replace(b"MERCY^MR", b"MPI&2.16.840.1.113883.19.3.2.1&ISO^MR")
+    found = seen(lost.replace(b"Ngozi", b"N\\T\\gozi"), "MSH-2", "PID-3.4.2", "PID-5.2")
+    assert found.canonical is not None
+    assert found.canonical["patient"]["mrn"]["system"] == "urn:oid:2.16.840.1.113883.19.3.2.1"
+    assert found.values == {"MSH-2": "^~&", "PID-3.4.2": "2.16.840.1.113883.19.3.2.1", "PID-5.2": "N\\T\\gozi"}
+    assert [place for place in places(found, "warning") if place[0].startswith("MSH-2")] == [("MSH-2", 102)]
+    assert found.acknowledgment == "AA"
+
+
+def test_nul_is_refused_and_the_rest_is_shown() -> None:
+    found = seen(MESSAGE.replace(b"Okafor", b"Oka\0for"), "PID-3")
+    assert (found.acknowledgment, places(found)[0], found.values) == ("AE", ("PID-5", 102), {"PID-3": "00123"})
