@@ -36,6 +36,7 @@ from transforms.to_fhir import to_fhir
 from transforms.validation import validate
 
 ACCEPTED, REFUSED = "accepted", "refused"
+UNREADABLE: Final = "unreadable"  # what a file is of which nothing is known
 MOST_MESSAGES: Final = 10_000  # of one file
 _BEFORE: Final = b"\xef\xbb\xbf\x0b\r\n\t \0"
 _OTHERS: Final = {b"ISA": "X12", b"UNA": "EDIFACT", b"UNB": "EDIFACT"}
@@ -257,6 +258,11 @@ def _guarded(kind: str, look: Callable[[], Seen]) -> Seen:
 def refusal_of(kind: str, error: MessageError) -> Seen:
     """Return what is no message at all."""
     return Seen(kind=kind, acknowledgment="AR", errors=[told(error.location, error.condition, "error", str(error))])
+
+
+def unreadable(error: OSError) -> Seen:
+    """Return what is said of a file that cannot be opened or read."""
+    return refusal_of(UNREADABLE, MessageError(f"the file cannot be read: {error.strerror}"))
 
 
 def _several(kind: str, messages: list[Seen], faults: Sequence[dict[str, Any]] = ()) -> Seen:
