@@ -132,7 +132,8 @@ def inspect_message(body: bytes, asked: Asked) -> Seen:
         message = Message.parse(body, None, header._replace(charset=b""))
         refusal = refused(error)
     refusal = refusal or message.check_text()
-    seen = Seen(kind="hl7", source=message)
+    # What has too many parts to be mapped has too many for a screen.
+    seen = Seen(kind="hl7", source=None if message.excess() else message)
     findings = validate(message, asked.level)  # type: ignore[arg-type]  # a choice of the command line
     seen.acknowledgment = acknowledgment(findings)
     if refusal:
@@ -141,7 +142,7 @@ def inspect_message(body: bytes, asked: Asked) -> Seen:
     seen.errors += [told(one.location, one.condition, one.severity, one.text) for one in findings]
     seen.values = {place: _read_at(message.get, Location.parse, place) for place in asked.at}
     _tell_each(seen, message, split_patients, map_message, asked)
-    if asked.second:
+    if asked.second and seen.source:
         seen.second_opinion = second_opinion(message)
     return seen
 

@@ -34,6 +34,7 @@ CODE_UNKNOWN: Final = Kind(103, ERROR, WARNING)
 SITE_CODE_UNKNOWN: Final = Kind(103, WARNING, INFORMATION)  # the standard only suggests these codes
 TOO_LONG: Final = Kind(104, ERROR, ERROR)  # lengths are checked where a profile says so, and nowhere else
 REPEATS: Final = Kind(198, ERROR, WARNING)
+TOO_MUCH: Final = Kind(198, ERROR, ERROR)  # of everything: it is not looked at
 NOT_DEFINED: Final = Kind(199, ERROR, WARNING)  # withdrawn, or beyond what the version defines
 STRUCTURE_UNKNOWN: Final = Kind(200, ERROR, WARNING)
 EVENT_UNKNOWN: Final = Kind(201, ERROR, WARNING)

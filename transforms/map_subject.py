@@ -20,6 +20,12 @@ _EVN_FIELDS: Final = 6
 Cleared = tuple[str, ...]
 
 
+def refuse_excess(message: Message) -> None:
+    """Raise `StepError` where a message has so many parts that mapping them would take too long."""
+    if excess := message.excess():
+        fail(*excess)
+
+
 def fail(location: str, text: str) -> NoReturn:
     """Raise the `StepError` of the standard mapping for a location."""
     raise StepError(text, step="canonical", location=location)

@@ -39,6 +39,9 @@ class Validator:
         findings = Findings(strict=self.level == "strict")
         if self.level == "off":
             return findings
+        if excess := message.excess():
+            findings.add(finding.TOO_MUCH, *excess)
+            return findings
         version = self._version_of(message, findings)
         plan = self._plan(version, message.separators)
         if is_backslash_lost(message.header.definition):

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from typing import Final, Self
 
 from broker.errors import NotAccepted
+from broker.wire.bounds import MOST_REPETITIONS, excess_of, refuse_nul
 from broker.wire.charset import Charset, decode
 from broker.wire.groups import Group
 from broker.wire.header import Header, Separators, read_header
 from broker.wire.lines import SEGMENTS, beginnings, is_name, split, unwrap
 from broker.wire.location import Location
-from broker.wire.nul import refuse_nul
 from broker.wire.segment import LongSegment, Segment
 
 __all__ = ["Group", "Header", "Location", "Message", "Segment", "Separators", "read_header"]
@@ -70,6 +70,12 @@ class Message:
         """Return why a message with this text is refused: it has a NUL character, and not as padding; or None."""
         text = self._text or "\r".join(self.lines())
         return refuse_nul(text, self.separators[0]) if "\0" in text else None
+
+    def excess(self) -> tuple[str, str] | None:
+        """Return where this has more parts than can be mapped or validated, and a sentence on it; mostly None."""
+        if len(self.raw) <= MOST_REPETITIONS:  # each part is a character at least
+            return None
+        return excess_of(self._text or "\r".join(self.lines()), self.separators)
 
     def get(self, location: Location | str) -> str | None:
         r"""Return the value at a location, decoded and unescaped, or None when it is not valued (absent or empty).
