@@ -18,10 +18,12 @@ from broker.fhir.paths import Path
 from broker.ids import DELIVERIES
 from broker.wire.ack import check_header
 from broker.wire.batch import is_batch, split_batch
+from broker.wire.charset import mark_of
 from broker.wire.er7 import Message
 from broker.wire.header import read_header
 from broker.wire.location import Location
 from broker.wire.strict_json import read_json
+from broker.wire.text_lines import BEGINNING
 from config.viewing import written
 from console.recognition import WHAT_TO_DO, flat_kind, is_plain_json
 from transforms.finding import acknowledgment
@@ -39,7 +41,10 @@ ACCEPTED, REFUSED = "accepted", "refused"
 UNREADABLE: Final = "unreadable"  # what a file is of which nothing is known
 MOST_MESSAGES: Final = 10_000  # of one file
 _BEFORE: Final = b"\xef\xbb\xbf\x0b\r\n\t \0"
+_WIDE: Final = frozenset({"utf-16", "utf-32"})  # with a byte order mark
+_HEAD: Final = 64  # bytes that show what a file in one of these begins with
 _OTHERS: Final = {b"ISA": "X12", b"UNA": "EDIFACT", b"UNB": "EDIFACT"}
+_NO_SEGMENT: Final = 100  # HL7 table 0357
 _SHAPE: Final = 102  # HL7 table 0357, for what is no HL7: it cannot be taken apart
 
 
@@ -93,14 +98,24 @@ def inspect(data: bytes, asked: Asked) -> Seen:
     """Return what a file is to the engine; whatever is wrong with it is in the answer."""
     text = data.lstrip(_BEFORE)
     if (other := _OTHERS.get(text[:3])) and not text[3:4].isalnum() and text[3:4] != b"_":
-        return refusal_of(other.lower(), MessageError(f"{other} is not read; have it translated to HL7 v2 or FHIR"))
-    if text[:1] in {b"{", b"["}:
+        return _foreign(other)
+    begin = text[:1]
+    if (codec := mark_of(data[:_HEAD])) in _WIDE:
+        begin, text = data[:_HEAD].decode(codec, "ignore").lstrip("\ufeff\r\n\t ")[:1].encode(), data
+    if begin in {b"{", b"["}:
         return _inspect_json(text, asked)
-    if text[:1] == b"<":
+    if begin == b"<":
         return _guarded("cda", lambda: _inspect_cda(text, asked))
+    if not data:
+        return refusal_of("hl7", MessageError("the file is empty", location=BEGINNING, condition=_NO_SEGMENT))
     if not text.startswith((b"MSH", b"FHS", b"BHS")) and (kind := flat_kind(data)):
-        return refusal_of(kind, MessageError(f"this is a flat file; {WHAT_TO_DO}"))
+        return refusal_of(kind, MessageError(f"this is a flat file; {WHAT_TO_DO}", location=BEGINNING))
     return _inspect_hl7(data, asked)
+
+
+def _foreign(kind: str) -> Seen:
+    text = f"{kind} is not read; have it translated to HL7 v2 or FHIR"
+    return refusal_of(kind.lower(), MessageError(text, location=BEGINNING))
 
 
 def _inspect_hl7(data: bytes, asked: Asked) -> Seen:
@@ -164,21 +179,27 @@ def second_opinion(message: Message) -> str:
 
 def _inspect_json(data: bytes, asked: Asked) -> Seen:
     whole = _inspect_line(data, asked)
-    lines = [line for line in data.splitlines() if line.strip()]
-    if whole.source is not None or len(lines) < 2 or not all(line.lstrip()[:1] == b"{" for line in lines):  # noqa: PLR2004
+    lines = {number: line for number, line in enumerate(data.splitlines(), 1) if line.strip()}
+    if whole.source is not None or len(lines) < 2 or not all(line.lstrip()[:1] == b"{" for line in lines.values()):  # noqa: PLR2004
         if is_plain_json(whole.source):
             whole.errors.append(told("", 0, "information", f"this is no FHIR; {WHAT_TO_DO}"))
         return whole
     # Lines of JSON (NDJSON): each is a resource of its own.
-    resources = [_inspect_line(line, asked) for line in lines]
+    resources = [_inspect_line(line, asked, number) for number, line in lines.items()]
     known = [resource.source for resource in resources if resource.source is not None]
     if known and all(map(is_plain_json, known)):
-        return refusal_of("ndjson", MessageError(f"these are lines of JSON that is no FHIR; {WHAT_TO_DO}"))
+        text = f"these are lines of JSON that is no FHIR; {WHAT_TO_DO}"
+        return refusal_of("ndjson", MessageError(text, location=BEGINNING))
     return _several("fhir", resources)
 
 
-def _inspect_line(data: bytes, asked: Asked) -> Seen:
-    return _guarded("fhir", lambda: _inspect_resource(read_json(data), asked))
+def _inspect_line(data: bytes, asked: Asked, number: int = 1) -> Seen:
+    try:
+        return _inspect_resource(read_json(data), asked)
+    except MessageError as error:
+        place = error.location.replace("line 1,", f"line {number},")
+        text = str(error).replace(error.location, place) if place else str(error)
+        return refusal_of("fhir", MessageError(text, location=place, condition=error.condition))
 
 
 def _inspect_resource(resource: Any, asked: Asked) -> Seen:

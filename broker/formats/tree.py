@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, ClassVar, Final, Literal, NoReturn
 
 from pydantic import Field
 
+from broker.errors import MessageError
 from broker.fhir.check import read_resource
 from broker.formats.reading import Format, Index, Piece, Reading
 from broker.formats.rows import Origin, Packing, located, unpack
@@ -14,6 +15,7 @@ from broker.formats.table import line_pieces, read_row
 from broker.message import Document, Inbound
 from broker.spec import Bytes, FormatSpec
 from broker.wire.charset import Charset
+from broker.wire.strict_json import read_json
 from broker.wire.text_lines import SAMPLE, codec_for, is_blank, read_lines, refuse_foreign
 
 _LARGEST: Final = 16 * 1024**2
@@ -169,16 +171,27 @@ def read_tree(body: bytes, origin: Origin) -> Any:
         text = body.decode(origin.codec or "utf-8-sig")
         return _items(json.loads(text, object_pairs_hook=_tree, parse_constant=_no_constant, parse_float=Decimal))
     except json.JSONDecodeError as error:
-        place = f"column {error.colno}" if origin.line else f"line {error.lineno}, column {error.colno}"
-        raise located(f"no JSON at {place}: {error.msg[:1].lower()}{error.msg[1:]}", origin) from None
+        column = f"column {error.colno}"
+        whole = f"line {origin.line or error.lineno}, {column}"
+        text = f"no JSON at {column if origin.line else whole}: {error.msg[:1].lower()}{error.msg[1:]}"
+        raise located(text, origin, whole) from None
     except UnicodeError as error:
         text = f"the byte at offset {getattr(error, 'start', 0)} is not UTF-8; JSON must be that (RFC 8259)"
-        raise located(text, origin) from None
+        raise located(text, origin, _place_in(body, origin)) from None
     except RecursionError:
-        raise located("the JSON is nested too deeply", origin) from None
+        raise located("the JSON is nested too deeply", origin, _place_in(body, origin)) from None
     except (ValueError, ArithmeticError) as error:
         told = str(error) if type(error) is _Refused else "a number has too many digits"
-        raise located(told, origin) from None
+        raise located(told, origin, _place_in(body, origin)) from None
+
+
+def _place_in(body: bytes, origin: Origin) -> str:
+    """Return line and column of what is no JSON, as the strict reader tells them; nothing where it does not."""
+    try:
+        read_json(body, largest=len(body))
+    except MessageError as error:
+        return f"line {origin.line}{error.location[len('line 1') :]}" if origin.line else error.location
+    return ""
 
 
 def planted(value: Any) -> Any:

@@ -35,18 +35,36 @@ def test_message_is_accepted_with_its_values_event_and_resources() -> None:
         (MESSAGE.replace(b"|2.5.1", b"|2.5.1||||||ASCII").replace(b"Okafor", b"Ok\xe4for"), "AE", ("MSH-18", 102)),
         (MSH % b"1" + b"EVN|A08|20240501\rPV1|1|O\r", "AE", ("PID", 100)),
         (b"hello", "AR", ("MSH", 100)),
-        (b"", "AR", ("MSH", 100)),
-        (b"ISA*00*", "AR", ("", 207)),
-        (b"<a/>", "AR", ("", 207)),
+        (b"", "AR", ("line 1, column 1", 100)),
+        (b"ISA*00*", "AR", ("line 1, column 1", 207)),
+        (b"<a/>", "AR", ("/", 207)),
+        (b"<a>\n <b></a>", "AR", ("line 2, column 7", 207)),
+        (b'{"a":\n  1,}', "AR", ("line 2, column 5", 207)),
+        ('{"resourceType": "Patient"}'.encode("utf-16"), "AR", ("line 1, column 1", 207)),
+        ('{"resourceType": "Patient"}'.encode("utf-16-le"), "AR", ("line 1, column 1", 207)),
+        ("\n[]".encode("utf-32"), "AR", ("line 1, column 1", 207)),
         (b'{"resourceType": "Patient", "gender": 5}', "AE", ("Patient.gender", 102)),
-        (b'{"a": 1, "a": 2}', "AR", ("", 207)),
+        (b'{"a": 1, "a": 2}', "AR", ("line 1, column 10", 207)),
     ],
 )
 def test_what_cannot_be_taken_is_refused_with_its_place(data: bytes, code: str, place: tuple[str, int]) -> None:
     found = seen(data)
     assert (found.verdict, found.acknowledgment) == ("refused", code)
-    assert places(found)[0][0].startswith(place[0])
+    assert places(found)[0] == place
     assert found.errors[0]["text"]
+
+
+def test_broken_line_is_told_by_its_number_in_the_file() -> None:
+    found = seen(PATIENT + b"\n\n" + PATIENT + b'\n{"a" 1}\n')
+    (error,) = [error for error in found.errors if error["severity"] == "error"]
+    assert (error["message"], error["location"]) == (3, "line 4, column 6")
+    assert "line 4, column 6: " in error["text"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_document_in_another_encoding_is_known_for_what_it_is(encoding: str) -> None:
+    found = seen(f'<?xml version="1.0" encoding="{encoding[:6].rstrip("-")}"?><ClinicalDocument/>'.encode(encoding))
+    assert (found.kind, places(found)) == ("cda", [("/", 207)])
 
 
 def test_what_can_be_read_of_a_refused_message_is_shown() -> None:
