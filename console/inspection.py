@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from broker.canonical.codec import as_json
-from broker.canonical.model import Event
+from broker.canonical.model import Event, is_known
 from broker.errors import MessageError, StepError, refused
 from broker.fhir.check import ResourceError, check, described
 from broker.fhir.paths import Path
@@ -38,6 +38,7 @@ from transforms.to_fhir import to_fhir
 from transforms.validation import validate
 
 ACCEPTED, REFUSED = "accepted", "refused"
+INTAKE, STEPS = "intake", "steps"
 UNREADABLE: Final = "unreadable"  # what a file is of which nothing is known
 MOST_MESSAGES: Final = 10_000  # of one file
 _BEFORE: Final = b"\xef\xbb\xbf\x0b\r\n\t \0"
@@ -45,6 +46,13 @@ _WIDE: Final = frozenset({"utf-16", "utf-32"})  # with a byte order mark
 _HEAD: Final = 64  # bytes that show what a file in one of these begins with
 _OTHERS: Final = {b"ISA": "X12", b"UNA": "EDIFACT", b"UNB": "EDIFACT"}
 _NO_SEGMENT: Final = 100  # HL7 table 0357
+_MISSING: Final = 101  # the same: required field missing
+# Where a format has what tells whom it is about.
+_IDENTIFIERS: Final = {
+    "hl7": "PID-3",
+    "fhir": "Patient.identifier",
+    "cda": "ClinicalDocument.recordTarget.patientRole.id",
+}
 _SHAPE: Final = 102  # HL7 table 0357, for what is no HL7: it cannot be taken apart
 
 
@@ -65,6 +73,7 @@ class Seen:
 
     kind: str
     acknowledgment: str = "AA"
+    at: str | None = None  # what stops it: INTAKE, or STEPS of a channel; nothing where it goes through
     errors: list[dict[str, Any]] = field(default_factory=list)
     values: dict[str, str | None] = field(default_factory=dict)
     canonical: dict[str, Any] | None = None
@@ -82,7 +91,7 @@ class Seen:
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
         found: dict[str, Any] = {"kind": self.kind, "verdict": self.verdict, "acknowledgment": self.acknowledgment}
-        found |= {"errors": self.errors, "values": self.values, "canonical": self.canonical}
+        found |= {"at": self.at, "errors": self.errors, "values": self.values, "canonical": self.canonical}
         if self.events:
             found["events"] = self.events
         if self.fhir is not None:
@@ -129,7 +138,7 @@ def _inspect_hl7(data: bytes, asked: Asked) -> Seen:
     faults = [told(fault.location, fault.condition, "error", fault.text) for fault in batch.faults]
     seen = _several("hl7", [inspect_message(body, asked) for body in bodies], faults)
     if faults and seen.acknowledgment == "AA":
-        seen.acknowledgment = batch.faults[0].code
+        seen.acknowledgment, seen.at = batch.faults[0].code, INTAKE
     return seen
 
 
@@ -151,9 +160,10 @@ def inspect_message(body: bytes, asked: Asked) -> Seen:
     seen = Seen(kind="hl7", source=None if message.excess() else message)
     findings = validate(message, asked.level)  # type: ignore[arg-type]  # a choice of the command line
     seen.acknowledgment = acknowledgment(findings)
+    seen.at = None if seen.verdict == ACCEPTED else STEPS
     if refusal:
         seen.errors.append(told(refusal.location, refusal.condition, "error", str(refusal)))
-        seen.acknowledgment = refusal.code
+        seen.acknowledgment, seen.at = refusal.code, INTAKE
     seen.errors += [told(one.location, one.condition, one.severity, one.text) for one in findings]
     seen.values = {place: _read_at(message.get, Location.parse, place) for place in asked.at}
     _tell_each(seen, message, split_patients, map_message, asked)
@@ -208,7 +218,7 @@ def _inspect_resource(resource: Any, asked: Asked) -> Seen:
         condition = ResourceError([fault]).condition if fault.error else 0
         seen.errors.append(told(fault.place, condition, "error" if fault.error else "warning", described(fault)))
         if fault.error:
-            seen.acknowledgment = "AE"
+            seen.acknowledgment, seen.at = "AE", INTAKE
     seen.values = {place: _read_at(lambda path: path.of(resource), Path.parse, place) for place in asked.at}
     if seen.acknowledgment == "AA":
         _tell_each(seen, resource, split_bundle, map_fhir, asked)
@@ -227,7 +237,7 @@ def _tell_each(seen: Seen, message: Any, split: Split, mapping: Callable[[Any], 
     try:
         parts = split(message, DELIVERIES)
     except StepError as error:
-        seen.errors.append(told(error.location, 0, "warning", str(error)))
+        _tell_step(seen, error)
         return
     if not parts:
         tell_event(seen, lambda: mapping(message), asked)
@@ -239,6 +249,7 @@ def _tell_each(seen: Seen, message: Any, split: Split, mapping: Callable[[Any], 
             error | {"location": part.located(error["location"]), "text": part.located(error["text"])}
             for error in one.errors
         ]
+        seen.at = seen.at or one.at
         if one.canonical is not None:
             seen.events.append(one.canonical)
         if one.fhir is not None:
@@ -251,15 +262,25 @@ def tell_event(seen: Seen, mapping: Callable[[], Event], asked: Asked) -> None:
     try:
         event = mapping()
     except (StepError, MessageError) as error:
-        seen.errors.append(told(error.location, 0, "warning", str(error)))
+        _tell_step(seen, error)
         return
     seen.canonical = as_json(event)
+    if (place := _IDENTIFIERS.get(seen.kind)) and not is_known(event):
+        text = f"{place} has no medical record number, so no destination can say whose it is; map patient.mrn"
+        seen.errors.append(told(place, _MISSING, "warning", text))
+        seen.at = seen.at or STEPS
     seen.errors += [
         told(place, _SHAPE, "warning", f"{place} is not the date, time or number that must be there; left out")
         for place in event.unread
     ]
     if asked.fhir:
         seen.fhir = to_fhir(event, asked.zone)
+
+
+def _tell_step(seen: Seen, error: StepError | MessageError) -> None:
+    """Add why no event comes of it: a channel with a `canonical` step that takes it makes it a dead letter."""
+    seen.errors.append(told(error.location, 0, "warning", str(error)))
+    seen.at = seen.at or STEPS
 
 
 def _read_at(get: Callable[[Any], Any], parse: Callable[[str], Any], place: str) -> str | None:
@@ -279,7 +300,8 @@ def _guarded(kind: str, look: Callable[[], Seen]) -> Seen:
 
 def refusal_of(kind: str, error: MessageError) -> Seen:
     """Return what is no message at all."""
-    return Seen(kind=kind, acknowledgment="AR", errors=[told(error.location, error.condition, "error", str(error))])
+    errors = [told(error.location, error.condition, "error", str(error))]
+    return Seen(kind=kind, acknowledgment="AR", at=INTAKE, errors=errors)
 
 
 def unreadable(error: OSError) -> Seen:
@@ -289,8 +311,10 @@ def unreadable(error: OSError) -> Seen:
 
 def _several(kind: str, messages: list[Seen], faults: Sequence[dict[str, Any]] = ()) -> Seen:
     """Return what a file of several messages is: refused where one of them is, with the values of the first."""
-    refused = [one.acknowledgment for one in messages if one.acknowledgment != "AA"]
-    found = Seen(kind=kind, acknowledgment=refused[0] if refused else "AA", messages=messages, errors=list(faults))
+    refused = [one for one in messages if one.verdict == REFUSED]
+    found = Seen(kind=kind, messages=messages, errors=list(faults))
+    found.acknowledgment = refused[0].acknowledgment if refused else "AA"
+    found.at = next((one.at for one in [*refused, *messages] if one.at), None)
     found.errors += _of_messages(messages)
     if messages:
         found.values, found.canonical, found.fhir = messages[0].values, messages[0].canonical, messages[0].fhir

@@ -13,7 +13,7 @@ from broker.formats.rows import Row
 from broker.wire.er7 import Message, Segment
 from broker.wire.location import Location
 from console.cli.main import FINDINGS, USAGE, Failure, Options
-from console.inspection import REFUSED, UNREADABLE, Asked, Seen, inspect, unreadable
+from console.inspection import REFUSED, STEPS, UNREADABLE, Asked, Seen, inspect, unreadable
 from transforms.dictionary import Dictionary, Element, dictionary, nearest_version
 from transforms.to_fhir import as_text
 
@@ -129,7 +129,7 @@ def _check_place(place: str) -> None:
 
 
 def _lines(name: str, seen: Seen) -> Iterator[str]:
-    yield f"{name}  {seen.kind}  {seen.verdict} ({seen.acknowledgment})"
+    yield f"{name}  {seen.kind}  {_verdict(seen)}"
     if seen.messages:
         for number, message in enumerate(seen.messages, 1):
             yield from _lines(f"message {number}", message)
@@ -147,6 +147,14 @@ def _lines(name: str, seen: Seen) -> Iterator[str]:
         if found is not None:
             yield f"  {title}"
             yield from ("    " + line for line in json.dumps(json.loads(as_text(found)), indent=2).splitlines())
+
+
+def _verdict(seen: Seen) -> str:
+    """Say whether it is taken, and where it ends if not."""
+    verdict = f"{seen.verdict} ({seen.acknowledgment})"
+    if seen.verdict == REFUSED:
+        return verdict + (" by the steps" if seen.at == STEPS else "")
+    return verdict + (", and nothing comes of it" if seen.at == STEPS else "")
 
 
 def _contents(source: Any) -> Iterator[str]:

@@ -171,3 +171,47 @@ def test_lost_backslash_is_told_and_its_ampersand_divides() -> None:
 def test_nul_is_refused_and_the_rest_is_shown() -> None:
     found = seen(MESSAGE.replace(b"Okafor", b"Oka\0for"), "PID-3")
     assert (found.acknowledgment, places(found)[0], found.values) == ("AE", ("PID-5", 102), {"PID-3": "00123"})
+
+
+SLOTS = [
+    b'{"resourceType": "Appointment", "id": "a%d", "status": "booked", "start": "2026-01-01T1%d:00:00Z", '
+    b'"end": "2026-01-01T1%d:10:00Z", "participant": [{"actor": {"reference": "Patient/p1"}, "status": "accepted"}]}'
+    % (number, number, number)
+    for number in (1, 2)
+]
+
+
+@pytest.mark.parametrize(
+    ("data", "verdict", "at", "code"),
+    [
+        (MESSAGE, "accepted", None, "AA"),
+        (MESSAGE.replace(b"|1|P|", b"||P|"), "refused", "intake", "AR"),
+        (MESSAGE.replace(b"Okafor", b"O\0"), "refused", "intake", "AE"),
+        (b"nonsense", "refused", "intake", "AR"),
+        (b"BHS|^~\\&|A\r" + MESSAGE + b"BTS|7\r", "refused", "intake", "AE"),
+        (MSH % b"1" + b"EVN|A08|20240501\rPV1|1|O\r", "refused", "steps", "AE"),
+        (MESSAGE + MSH % b"2" + b"EVN|A08|20240501\rPV1|1|O\r", "refused", "steps", "AE"),
+        (MESSAGE.replace(b"ADT^A08^ADT_A01", b"ZZZ^Z01"), "accepted", "steps", "AA"),
+        (MESSAGE.replace(b"MERCY^MR", b"USA^SS"), "accepted", "steps", "AA"),
+        (MESSAGE.replace(b"00123^^^MERCY^MR", b""), "accepted", "steps", "AA"),
+        (b'{"resourceType": "Patient", "gender": 5}', "refused", "intake", "AE"),
+        (
+            b'{"resourceType": "Bundle", "type": "collection", "entry": [{"resource": %s}, {"resource": %s}]}'
+            % tuple(SLOTS),
+            "accepted",
+            "steps",
+            "AA",
+        ),
+    ],
+)
+def test_who_stops_a_message_is_told(data: bytes, verdict: str, at: str | None, code: str) -> None:
+    found = seen(data)
+    assert (found.verdict, found.at, found.acknowledgment) == (verdict, at, code)
+    assert found.as_json()["at"] == at
+
+
+def test_patient_whom_nobody_knows_is_warned_of_and_shown() -> None:
+    found = seen(MESSAGE.replace(b"MERCY^MR", b"USA^SS"))
+    assert ("PID-3", 101) in places(found, "warning")
+    assert found.canonical is not None
+    assert any("no destination can say whose it is" in error["text"] for error in found.errors)
