@@ -31,6 +31,13 @@ def fail(location: str, text: str) -> NoReturn:
     raise StepError(text, step="canonical", location=location)
 
 
+def fail_missing(message: Message, name: str, unknown: str) -> NoReturn:
+    """Raise the `StepError` for a segment that is not there; ``unknown`` is what nobody can say without it."""
+    line = message.small_names().get(name)
+    hint = f"; line {line} begins with its name in small letters, and segments have theirs in capitals" if line else ""
+    fail(name, f"{name} is missing, so nobody can say {unknown}{hint}")
+
+
 def fields_of(message: Message, name: str, count: int) -> list[str]:
     """Return the fields of the first segment of a name as sent, up to at least number ``count``; empty without one."""
     segment = message.first(name)
@@ -123,7 +130,7 @@ def patient_of(message: Message, without: frozenset[str] = frozenset()) -> tuple
 def first_patient(message: Message, without: frozenset[str] = frozenset()) -> tuple[Patient, Cleared]:
     """Return whom the first PID is about, where the message type says what further ones mean; as `patient_of`."""
     if not message.texts("PID"):
-        fail("PID", "PID is missing, so nobody can say whom this is about")
+        fail_missing(message, "PID", "whom this is about")
     patient, cleared, _ = _patient(reader_of(message), _both(message, "PID", "PD1"), message.separators.field, without)
     return patient, cleared
 

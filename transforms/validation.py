@@ -47,6 +47,11 @@ class Validator:
         if is_backslash_lost(message.header.definition):
             text = "The backslash of ^~\\& is lost; & is read as what separates subcomponents, and nothing as an escape"
             findings.add(finding.ESCAPE_LOST, "MSH-2", text)
+        for name, line in message.small_names().items():
+            text = f"Line {line} begins with {name} in small letters, so it is text of the segment before it"
+            nobody = name == "PID" and message.first(name) is None
+            kind = finding.PATIENT_MISSING if nobody else finding.NAME_IN_SMALL
+            findings.add(kind, name, f"{text}; segments have their names in capitals")
         segments = message.segments()
         tree = self._structure_of(message, plan, findings)
         _Pass(self, message, plan, findings).run(segments, tree)

@@ -215,3 +215,24 @@ def test_patient_whom_nobody_knows_is_warned_of_and_shown() -> None:
     assert ("PID-3", 101) in places(found, "warning")
     assert found.canonical is not None
     assert any("no destination can say whose it is" in error["text"] for error in found.errors)
+
+
+def test_name_in_small_letters_is_told_with_its_line() -> None:
+    found = seen(MESSAGE.replace(b"\rPID|", b"\r\npid|"))
+    assert (found.verdict, found.at, places(found)[0]) == ("refused", "steps", ("PID", 100))
+    texts = [error["text"] for error in found.errors if "in small letters" in error["text"]]
+    assert [text.partition(" in small")[0] for text in texts] == [
+        "Line 3 begins with PID",
+        "PID is missing, so nobody can say whom this is about; line 3 begins with its name",
+    ]
+
+
+def test_other_name_in_small_letters_is_warned_of() -> None:
+    found = seen(MESSAGE + b"obx|1|ST|X||lost\r")
+    assert (found.verdict, found.at) == ("accepted", None)
+    assert ("OBX", 100) in places(found, "warning")
+
+
+def test_text_in_small_letters_is_text() -> None:
+    found = seen(MESSAGE + b"NTE|1||first\rand pid|second\rpidgin|third\rxyz|fourth\r")
+    assert (found.verdict, [error for error in found.errors if "small letters" in error["text"]]) == ("accepted", [])

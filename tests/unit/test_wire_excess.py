@@ -37,7 +37,7 @@ def test_excess_is_told_at_once_and_values_can_still_be_asked_for(message: Messa
                 use(message)
             assert (told.value.step, told.value.location) == ("canonical", place)
         for level in ("lenient", "strict"):
-            (found,) = validate(message, level)  # type: ignore[arg-type]  # both are levels
+            (found,) = validate(message, level)
             assert (found.location, found.condition, found.severity) == (place, 198, "error")
 
     assert within(4.0, refuse)  # six times: each is well below a second
