@@ -11,17 +11,19 @@ from functools import partial
 from typing import Any, Final
 
 from broker.canonical.codec import as_json
-from broker.canonical.model import Event
+from broker.canonical.model import Event, is_known
 from broker.errors import MessageError, StepError, refused
 from broker.fhir.check import ResourceError, check, described
 from broker.fhir.paths import Path
 from broker.ids import DELIVERIES
 from broker.wire.ack import check_header
 from broker.wire.batch import is_batch, split_batch
+from broker.wire.charset import mark_of
 from broker.wire.er7 import Message
 from broker.wire.header import read_header
 from broker.wire.location import Location
 from broker.wire.strict_json import read_json
+from broker.wire.text_lines import BEGINNING
 from config.viewing import written
 from console.recognition import WHAT_TO_DO, flat_kind, is_plain_json
 from transforms.finding import acknowledgment
@@ -36,9 +38,21 @@ from transforms.to_fhir import to_fhir
 from transforms.validation import validate
 
 ACCEPTED, REFUSED = "accepted", "refused"
+INTAKE, STEPS = "intake", "steps"
+UNREADABLE: Final = "unreadable"  # what a file is of which nothing is known
 MOST_MESSAGES: Final = 10_000  # of one file
 _BEFORE: Final = b"\xef\xbb\xbf\x0b\r\n\t \0"
+_WIDE: Final = frozenset({"utf-16", "utf-32"})  # with a byte order mark
+_HEAD: Final = 64  # bytes that show what a file in one of these begins with
 _OTHERS: Final = {b"ISA": "X12", b"UNA": "EDIFACT", b"UNB": "EDIFACT"}
+_NO_SEGMENT: Final = 100  # HL7 table 0357
+_MISSING: Final = 101  # the same: required field missing
+# Where a format has what tells whom it is about.
+_IDENTIFIERS: Final = {
+    "hl7": "PID-3",
+    "fhir": "Patient.identifier",
+    "cda": "ClinicalDocument.recordTarget.patientRole.id",
+}
 _SHAPE: Final = 102  # HL7 table 0357, for what is no HL7: it cannot be taken apart
 
 
@@ -59,6 +73,7 @@ class Seen:
 
     kind: str
     acknowledgment: str = "AA"
+    at: str | None = None  # what stops it: INTAKE, or STEPS of a channel; nothing where it goes through
     errors: list[dict[str, Any]] = field(default_factory=list)
     values: dict[str, str | None] = field(default_factory=dict)
     canonical: dict[str, Any] | None = None
@@ -76,7 +91,7 @@ class Seen:
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
         found: dict[str, Any] = {"kind": self.kind, "verdict": self.verdict, "acknowledgment": self.acknowledgment}
-        found |= {"errors": self.errors, "values": self.values, "canonical": self.canonical}
+        found |= {"at": self.at, "errors": self.errors, "values": self.values, "canonical": self.canonical}
         if self.events:
             found["events"] = self.events
         if self.fhir is not None:
@@ -92,14 +107,24 @@ def inspect(data: bytes, asked: Asked) -> Seen:
     """Return what a file is to the engine; whatever is wrong with it is in the answer."""
     text = data.lstrip(_BEFORE)
     if (other := _OTHERS.get(text[:3])) and not text[3:4].isalnum() and text[3:4] != b"_":
-        return refusal_of(other.lower(), MessageError(f"{other} is not read; have it translated to HL7 v2 or FHIR"))
-    if text[:1] in {b"{", b"["}:
+        return _foreign(other)
+    begin = text[:1]
+    if (codec := mark_of(data[:_HEAD])) in _WIDE:
+        begin, text = data[:_HEAD].decode(codec, "ignore").lstrip("\ufeff\r\n\t ")[:1].encode(), data
+    if begin in {b"{", b"["}:
         return _inspect_json(text, asked)
-    if text[:1] == b"<":
+    if begin == b"<":
         return _guarded("cda", lambda: _inspect_cda(text, asked))
+    if not data:
+        return refusal_of("hl7", MessageError("the file is empty", location=BEGINNING, condition=_NO_SEGMENT))
     if not text.startswith((b"MSH", b"FHS", b"BHS")) and (kind := flat_kind(data)):
-        return refusal_of(kind, MessageError(f"this is a flat file; {WHAT_TO_DO}"))
+        return refusal_of(kind, MessageError(f"this is a flat file; {WHAT_TO_DO}", location=BEGINNING))
     return _inspect_hl7(data, asked)
+
+
+def _foreign(kind: str) -> Seen:
+    text = f"{kind} is not read; have it translated to HL7 v2 or FHIR"
+    return refusal_of(kind.lower(), MessageError(text, location=BEGINNING))
 
 
 def _inspect_hl7(data: bytes, asked: Asked) -> Seen:
@@ -113,7 +138,7 @@ def _inspect_hl7(data: bytes, asked: Asked) -> Seen:
     faults = [told(fault.location, fault.condition, "error", fault.text) for fault in batch.faults]
     seen = _several("hl7", [inspect_message(body, asked) for body in bodies], faults)
     if faults and seen.acknowledgment == "AA":
-        seen.acknowledgment = batch.faults[0].code
+        seen.acknowledgment, seen.at = batch.faults[0].code, INTAKE
     return seen
 
 
@@ -130,16 +155,19 @@ def inspect_message(body: bytes, asked: Asked) -> Seen:
         # What MSH-18 says is not so; to see what the message says it is read as what it seems to be.
         message = Message.parse(body, None, header._replace(charset=b""))
         refusal = refused(error)
-    seen = Seen(kind="hl7", source=message)
+    refusal = refusal or message.check_text()
+    # What has too many parts to be mapped has too many for a screen.
+    seen = Seen(kind="hl7", source=None if message.excess() else message)
     findings = validate(message, asked.level)  # type: ignore[arg-type]  # a choice of the command line
     seen.acknowledgment = acknowledgment(findings)
+    seen.at = None if seen.verdict == ACCEPTED else STEPS
     if refusal:
         seen.errors.append(told(refusal.location, refusal.condition, "error", str(refusal)))
-        seen.acknowledgment = refusal.code
+        seen.acknowledgment, seen.at = refusal.code, INTAKE
     seen.errors += [told(one.location, one.condition, one.severity, one.text) for one in findings]
     seen.values = {place: _read_at(message.get, Location.parse, place) for place in asked.at}
     _tell_each(seen, message, split_patients, map_message, asked)
-    if asked.second:
+    if asked.second and seen.source:
         seen.second_opinion = second_opinion(message)
     return seen
 
@@ -161,21 +189,27 @@ def second_opinion(message: Message) -> str:
 
 def _inspect_json(data: bytes, asked: Asked) -> Seen:
     whole = _inspect_line(data, asked)
-    lines = [line for line in data.splitlines() if line.strip()]
-    if whole.source is not None or len(lines) < 2 or not all(line.lstrip()[:1] == b"{" for line in lines):  # noqa: PLR2004
+    lines = {number: line for number, line in enumerate(data.splitlines(), 1) if line.strip()}
+    if whole.source is not None or len(lines) < 2 or not all(line.lstrip()[:1] == b"{" for line in lines.values()):  # noqa: PLR2004
         if is_plain_json(whole.source):
             whole.errors.append(told("", 0, "information", f"this is no FHIR; {WHAT_TO_DO}"))
         return whole
     # Lines of JSON (NDJSON): each is a resource of its own.
-    resources = [_inspect_line(line, asked) for line in lines]
+    resources = [_inspect_line(line, asked, number) for number, line in lines.items()]
     known = [resource.source for resource in resources if resource.source is not None]
     if known and all(map(is_plain_json, known)):
-        return refusal_of("ndjson", MessageError(f"these are lines of JSON that is no FHIR; {WHAT_TO_DO}"))
+        text = f"these are lines of JSON that is no FHIR; {WHAT_TO_DO}"
+        return refusal_of("ndjson", MessageError(text, location=BEGINNING))
     return _several("fhir", resources)
 
 
-def _inspect_line(data: bytes, asked: Asked) -> Seen:
-    return _guarded("fhir", lambda: _inspect_resource(read_json(data), asked))
+def _inspect_line(data: bytes, asked: Asked, number: int = 1) -> Seen:
+    try:
+        return _inspect_resource(read_json(data), asked)
+    except MessageError as error:
+        place = error.location.replace("line 1,", f"line {number},")
+        text = str(error).replace(error.location, place) if place else str(error)
+        return refusal_of("fhir", MessageError(text, location=place, condition=error.condition))
 
 
 def _inspect_resource(resource: Any, asked: Asked) -> Seen:
@@ -184,7 +218,7 @@ def _inspect_resource(resource: Any, asked: Asked) -> Seen:
         condition = ResourceError([fault]).condition if fault.error else 0
         seen.errors.append(told(fault.place, condition, "error" if fault.error else "warning", described(fault)))
         if fault.error:
-            seen.acknowledgment = "AE"
+            seen.acknowledgment, seen.at = "AE", INTAKE
     seen.values = {place: _read_at(lambda path: path.of(resource), Path.parse, place) for place in asked.at}
     if seen.acknowledgment == "AA":
         _tell_each(seen, resource, split_bundle, map_fhir, asked)
@@ -203,7 +237,7 @@ def _tell_each(seen: Seen, message: Any, split: Split, mapping: Callable[[Any], 
     try:
         parts = split(message, DELIVERIES)
     except StepError as error:
-        seen.errors.append(told(error.location, 0, "warning", str(error)))
+        _tell_step(seen, error)
         return
     if not parts:
         tell_event(seen, lambda: mapping(message), asked)
@@ -215,6 +249,7 @@ def _tell_each(seen: Seen, message: Any, split: Split, mapping: Callable[[Any], 
             error | {"location": part.located(error["location"]), "text": part.located(error["text"])}
             for error in one.errors
         ]
+        seen.at = seen.at or one.at
         if one.canonical is not None:
             seen.events.append(one.canonical)
         if one.fhir is not None:
@@ -227,15 +262,25 @@ def tell_event(seen: Seen, mapping: Callable[[], Event], asked: Asked) -> None:
     try:
         event = mapping()
     except (StepError, MessageError) as error:
-        seen.errors.append(told(error.location, 0, "warning", str(error)))
+        _tell_step(seen, error)
         return
     seen.canonical = as_json(event)
+    if (place := _IDENTIFIERS.get(seen.kind)) and not is_known(event):
+        text = f"{place} has no medical record number, so no destination can say whose it is; map patient.mrn"
+        seen.errors.append(told(place, _MISSING, "warning", text))
+        seen.at = seen.at or STEPS
     seen.errors += [
         told(place, _SHAPE, "warning", f"{place} is not the date, time or number that must be there; left out")
         for place in event.unread
     ]
     if asked.fhir:
         seen.fhir = to_fhir(event, asked.zone)
+
+
+def _tell_step(seen: Seen, error: StepError | MessageError) -> None:
+    """Add why no event comes of it: a channel with a `canonical` step that takes it makes it a dead letter."""
+    seen.errors.append(told(error.location, 0, "warning", str(error)))
+    seen.at = seen.at or STEPS
 
 
 def _read_at(get: Callable[[Any], Any], parse: Callable[[str], Any], place: str) -> str | None:
@@ -255,13 +300,21 @@ def _guarded(kind: str, look: Callable[[], Seen]) -> Seen:
 
 def refusal_of(kind: str, error: MessageError) -> Seen:
     """Return what is no message at all."""
-    return Seen(kind=kind, acknowledgment="AR", errors=[told(error.location, error.condition, "error", str(error))])
+    errors = [told(error.location, error.condition, "error", str(error))]
+    return Seen(kind=kind, acknowledgment="AR", at=INTAKE, errors=errors)
+
+
+def unreadable(error: OSError) -> Seen:
+    """Return what is said of a file that cannot be opened or read."""
+    return refusal_of(UNREADABLE, MessageError(f"the file cannot be read: {error.strerror}"))
 
 
 def _several(kind: str, messages: list[Seen], faults: Sequence[dict[str, Any]] = ()) -> Seen:
     """Return what a file of several messages is: refused where one of them is, with the values of the first."""
-    refused = [one.acknowledgment for one in messages if one.acknowledgment != "AA"]
-    found = Seen(kind=kind, acknowledgment=refused[0] if refused else "AA", messages=messages, errors=list(faults))
+    refused = [one for one in messages if one.verdict == REFUSED]
+    found = Seen(kind=kind, messages=messages, errors=list(faults))
+    found.acknowledgment = refused[0].acknowledgment if refused else "AA"
+    found.at = next((one.at for one in [*refused, *messages] if one.at), None)
     found.errors += _of_messages(messages)
     if messages:
         found.values, found.canonical, found.fhir = messages[0].values, messages[0].canonical, messages[0].fhir

@@ -24,7 +24,7 @@ from config.compiling import check_wanted
 from config.settings import Settings
 from config.viewing import EVENT, VALUES
 from config.workers import make_worker
-from console.inspection import Asked, Seen, refusal_of, tell_event, told
+from console.inspection import STEPS, Asked, Seen, refusal_of, tell_event, told
 from listeners.unpacking import UnpackSpec, check_packed, is_packed, split_unpacked
 
 SELF_EVIDENT: Final = frozenset({"hl7", "fhir", "cda"})  # formats of files that say themselves what is in them
@@ -116,7 +116,7 @@ class Rows:
     def _row(self, piece: Piece, ended: Processed) -> Seen:
         seen = Seen(kind=self._form.kind)
         if ended.state == "failed":
-            seen.acknowledgment = "AE"
+            seen.acknowledgment, seen.at = "AE", STEPS
             place = ended.location or f"line {piece.line}"
             seen.errors.append(told(place, 0, "error", f"{ended.step}: {ended.reason}"))
         elif ended.state == "filtered":

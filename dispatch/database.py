@@ -148,7 +148,7 @@ def _plain(name: str, value: Any) -> Scalar:
     """Return a value as it is frozen; texts lose a NUL, which no database takes, by being refused."""
     if isinstance(value, str):
         if "\0" in value:
-            raise StepError(f"database: the value of {name} has a NUL character, which no column takes")
+            raise StepError(f"database: the value of {name} has a NUL character, which no column takes", location=name)
         return str(value)
     if value is None or isinstance(value, bool | int | float):
         return value

@@ -4,9 +4,10 @@ The request is the canonical event as JSON, with a head to recognise it by. A ba
 together with a row per delivery that says that it was applied; so an unknown outcome is safe to try again.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from broker.canonical.codec import as_json
 from broker.delivery import Delivery, Outcome
 from broker.errors import StepError
 from broker.spec import DestinationSpec
@@ -15,8 +16,11 @@ from dispatch.patients.said import NoRecordNumber, frame
 from dispatch.patients.writer import Writer, share
 
 if TYPE_CHECKING:
+    from broker.canonical.model import Event
     from broker.message import Document
     from broker.parts import Destination, Renderer, Tools
+
+_NUL: Final = rb"\u0000"  # as JSON writes it: a document may bring one, or an escape sequence of HL7 or a step make it
 
 
 class PrmSpec(DestinationSpec):
@@ -45,16 +49,35 @@ def render(document: "Document") -> bytes:
     if document.event.kind in WITHOUT_PATIENT:
         message = f"prm: {document.event.kind} is about no patient; keep it out with `when: patient.mrn`"
         raise StepError(message, location="MSH-9")
-    consent = frame_consent(document.event)
-    if consent is not None:
-        return consent
+    request = frame_consent(document.event)
+    if request is None:
+        request = _framed(document.event)
+    if _NUL in request and (place := _nul_in(as_json(document.event))):
+        message = f"prm: {place} has a NUL character, which no database keeps; leave it out in the `canonical` step"
+        raise StepError(message, location=place)
+    return request
+
+
+def _framed(event: "Event") -> bytes:
     try:
-        return frame(document.event)
+        return frame(event)
     except NoRecordNumber as error:
         place = str(error)
         location = "MRG-1" if place == "merge.mrn" else "PID-3"
         message = f"prm: the event has no {place}, so nobody can say whose it is; map it in the `canonical` step"
         raise StepError(message, location=location) from None
+
+
+def _nul_in(value: Any, place: str = "") -> str:
+    """Return where in an event a text has a NUL, such as ``patient.names[0].family``; "" where none has."""
+    if isinstance(value, str):
+        return place if "\0" in value else ""
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        inner = ((f"{place}.{name}" if place else name, each) for name, each in value.items())
+    elif isinstance(value, list | tuple):
+        inner = ((f"{place}[{number}]", each) for number, each in enumerate(value))
+    return next(filter(None, (_nul_in(each, name) for name, each in inner)), "")
 
 
 class PatientStore:

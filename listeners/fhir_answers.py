@@ -52,7 +52,7 @@ def outcome_of(refusal: Refusal) -> dict[str, Any]:
         "code": _CODES.get(refusal.status, "processing"),
         "diagnostics": str(refusal),
     }
-    if refusal.location:
+    if refusal.location and not refusal.location.startswith("line "):  # a path, and no place in the text
         issue["expression"] = [refusal.location]
     return {"resourceType": "OperationOutcome", "issue": [issue]}
 

@@ -80,7 +80,8 @@ def refused(error: NotAccepted) -> Refusal:
     """Return the refusal of a message that the intake did not take: our fault (503) or the message's (422)."""
     if error.is_ours:
         return Refusal(_LATER, str(error), headers={"retry-after": RETRY_AFTER})
-    status = _UNREADABLE if error.code == "AR" and not error.location else _THEIRS
+    is_syntax = not error.location or ", column " in error.location  # else it was read, and something in it is wrong
+    status = _UNREADABLE if error.code == "AR" and is_syntax else _THEIRS
     return Refusal(status, str(error), location=error.location)
 
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 from pydantic import AfterValidator, Field
 
 from broker.canonical.model import (
-    BY_TELEPHONE,
-    WITHOUT_PATIENT,
     Appointment,
     Consent,
     Encounter,
     Event,
     Identifier,
     Patient,
+    is_known,
 )
 from broker.errors import StepError
 from broker.message import Document
@@ -166,17 +165,10 @@ class Canonical:
             result.event = event = _with_consent(event, self.consent, result)
         if isinstance(self.mapping, RowMapping):
             result.event = completed(event, document)
-        elif not _is_known(event):
+        elif not is_known(event):
             text = "PID-3 has no identifier of type MR, PI or PT, nor one without a type; map patient.mrn in this step"
             raise StepError(text, step="canonical", location="PID-3")
         return result
-
-
-def _is_known(event: Event) -> bool:
-    """Say whether an event tells whom it is about, if it is about somebody."""
-    if event.patient.mrn is not None or event.kind in WITHOUT_PATIENT:
-        return True
-    return event.kind in BY_TELEPHONE and event.patient.mobile is not None
 
 
 def _refuse(unread: tuple[str, ...]) -> NoReturn:

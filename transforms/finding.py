@@ -23,16 +23,19 @@ class Kind(NamedTuple):
 
 
 SEGMENT_UNKNOWN: Final = Kind(100, ERROR, WARNING)
+NAME_IN_SMALL: Final = Kind(100, ERROR, WARNING)
 SEGMENT_ORDER: Final = Kind(100, ERROR, WARNING)
 SEGMENT_MISSING: Final = Kind(100, ERROR, WARNING)
 PATIENT_MISSING: Final = Kind(100, ERROR, ERROR)
 FIELD_MISSING: Final = Kind(101, ERROR, WARNING)
+ESCAPE_LOST: Final = Kind(102, WARNING, WARNING)
 WRONG_TYPE: Final = Kind(102, ERROR, WARNING)
 TOO_MANY_PARTS: Final = Kind(102, ERROR, WARNING)
 CODE_UNKNOWN: Final = Kind(103, ERROR, WARNING)
 SITE_CODE_UNKNOWN: Final = Kind(103, WARNING, INFORMATION)  # the standard only suggests these codes
 TOO_LONG: Final = Kind(104, ERROR, ERROR)  # lengths are checked where a profile says so, and nowhere else
 REPEATS: Final = Kind(198, ERROR, WARNING)
+TOO_MUCH: Final = Kind(198, ERROR, ERROR)  # of everything: it is not looked at
 NOT_DEFINED: Final = Kind(199, ERROR, WARNING)  # withdrawn, or beyond what the version defines
 STRUCTURE_UNKNOWN: Final = Kind(200, ERROR, WARNING)
 EVENT_UNKNOWN: Final = Kind(201, ERROR, WARNING)

@@ -16,6 +16,7 @@ from transforms.map_subject import (
     Cleared,
     encounter_of,
     fail,
+    fail_missing,
     fields_of,
     first_patient,
     occurred_at,
@@ -164,7 +165,7 @@ def with_roles(message: Message, patient: Patient, encounter: Encounter | None) 
 def _bed(message: Message, kind: str) -> Event:
     """Return what A20 says: a bed's status, which concerns no patient."""
     if message.first("NPU") is None:
-        fail("NPU", "NPU is missing, so nobody can say which bed this is about")
+        fail_missing(message, "NPU", "which bed this is about")
     read, fields = reader_of(message), fields_of(message, "NPU", _NPU_FIELDS)
     location = read.location(fields[1]) or fail("NPU-1", "NPU-1 names no place")
     bed: Location = replace(location, status=read.first(fields[2]))

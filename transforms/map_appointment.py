@@ -13,7 +13,7 @@ from transforms.map_coverage import coverage
 from transforms.map_lists import allergies_of, conditions_of
 from transforms.map_loose import loose_observations
 from transforms.map_people import related_people
-from transforms.map_subject import encounter_of, fail, fields_of, occurred_at, patient_of, source_of, trigger_of
+from transforms.map_subject import encounter_of, fail_missing, fields_of, occurred_at, patient_of, source_of, trigger_of
 from transforms.times import fhir_datetime
 
 # Trigger -> kind, and the status that it leaves the appointment in, unless SCH-25 may say.
@@ -70,7 +70,7 @@ def map_appointment(message: Message, without: frozenset[str] = frozenset()) -> 
     """Return the event that a notification about an appointment (SIU) tells; see `map_adt`."""
     trigger = trigger_of(message, TRIGGERS)
     if message.first("SCH") is None:
-        fail("SCH", "SCH is missing, so nobody can say which appointment this is about")
+        fail_missing(message, "SCH", "which appointment this is about")
     fields = padded(fields_of(message, "SCH", _SCH_FIELDS), _SCH_FIELDS)
     read = reader_of(message)
     said = _FILLER_STATUSES.get(_word(read.first(fields[25])))
@@ -83,7 +83,7 @@ def map_appointment_request(message: Message, without: frozenset[str] = frozense
     """Return the event that a request for an appointment (SRM) tells."""
     trigger = trigger_of(message, REQUESTS)
     if message.first("ARQ") is None:
-        fail("ARQ", "ARQ is missing, so nobody can say what is asked for")
+        fail_missing(message, "ARQ", "what is asked for")
     read, arq = reader_of(message), fields_of(message, "ARQ", _SCH_FIELDS)
     # ARQ-1 to 10 are as SCH-1 to 10; ARQ-11 is a range of times, and ARQ-14 the priority.
     fields = [*arq[:11], *[""] * (_SCH_FIELDS - 10)]

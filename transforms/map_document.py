@@ -9,7 +9,7 @@ from transforms.hl7_types import Reader, padded, reader_of
 from transforms.hl7_values import value_of
 from transforms.map_encounter import time_of
 from transforms.map_observation import map_observation
-from transforms.map_subject import encounter_of, fail, fields_of, occurred_at, patient_of, source_of, trigger_of
+from transforms.map_subject import encounter_of, fail_missing, fields_of, occurred_at, patient_of, source_of, trigger_of
 from transforms.times import fhir_datetime
 
 TRIGGERS: Final = {
@@ -47,7 +47,7 @@ def map_document(message: Message, without: frozenset[str] = frozenset()) -> Eve
     """Return the event that a message about a document (MDM) tells; see `map_adt`."""
     trigger = trigger_of(message, TRIGGERS)
     if message.first("TXA") is None:
-        fail("TXA", "TXA is missing, so nobody can say which document this is about")
+        fail_missing(message, "TXA", "which document this is about")
     read, fields = reader_of(message), fields_of(message, "TXA", _TXA_FIELDS)
     kind = TRIGGERS[trigger]
     if trigger in _STATUS_CHANGES and (read.first(fields[17]) or "").upper() in _SIGNED:

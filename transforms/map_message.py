@@ -17,7 +17,7 @@ from transforms.map_query import map_acknowledgment, map_answer, map_question
 from transforms.map_referral import map_referral, map_referral_answer
 from transforms.map_result import map_result
 from transforms.map_staff import map_staff
-from transforms.map_subject import fail_type, type_of, unread_of
+from transforms.map_subject import fail_type, refuse_excess, type_of, unread_of
 from transforms.map_vaccination import map_vaccination
 
 Mapper = Callable[[Message, frozenset[str]], Event]
@@ -53,6 +53,7 @@ def map_message(message: Message, without: frozenset[str] = frozenset()) -> Even
     ``without`` names fields of the patient that are not to be read, since something else does. Raises `StepError` with
     the location where the message type is not mapped, or the message lacks what the event cannot do without.
     """
+    refuse_excess(message)
     code, trigger = type_of(message)
     mapper = MAPPERS.get(code) or fail_type(message, MAPPERS)
     event = mapper(message, without)

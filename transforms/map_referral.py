@@ -13,7 +13,7 @@ from transforms.map_lists import allergies_of, conditions_of
 from transforms.map_observation import observations_of, time_at
 from transforms.map_people import addresses, related_people, telecom
 from transforms.map_result import map_report
-from transforms.map_subject import encounter_of, fail, fields_of, occurred_at, patient_of, source_of, trigger_of
+from transforms.map_subject import encounter_of, fail_missing, fields_of, occurred_at, patient_of, source_of, trigger_of
 
 TRIGGERS: Final = {
     "I12": "referral.requested",
@@ -50,7 +50,7 @@ def _event(message: Message, kind: str, without: frozenset[str]) -> Event:
     if message.first("RF1") is not None:
         referral = _referral(message, kind)
     elif kind == TRIGGERS["I12"]:
-        fail("RF1", "RF1 is missing, so nobody can say which referral this is")
+        fail_missing(message, "RF1", "which referral this is")
     return Event(
         kind=kind,
         occurred_at=occurred_at(message),

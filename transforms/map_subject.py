@@ -20,9 +20,22 @@ _EVN_FIELDS: Final = 6
 Cleared = tuple[str, ...]
 
 
+def refuse_excess(message: Message) -> None:
+    """Raise `StepError` where a message has so many parts that mapping them would take too long."""
+    if excess := message.excess():
+        fail(*excess)
+
+
 def fail(location: str, text: str) -> NoReturn:
     """Raise the `StepError` of the standard mapping for a location."""
     raise StepError(text, step="canonical", location=location)
+
+
+def fail_missing(message: Message, name: str, unknown: str) -> NoReturn:
+    """Raise the `StepError` for a segment that is not there; ``unknown`` is what nobody can say without it."""
+    line = message.small_names().get(name)
+    hint = f"; line {line} begins with its name in small letters, and segments have theirs in capitals" if line else ""
+    fail(name, f"{name} is missing, so nobody can say {unknown}{hint}")
 
 
 def fields_of(message: Message, name: str, count: int) -> list[str]:
@@ -117,7 +130,7 @@ def patient_of(message: Message, without: frozenset[str] = frozenset()) -> tuple
 def first_patient(message: Message, without: frozenset[str] = frozenset()) -> tuple[Patient, Cleared]:
     """Return whom the first PID is about, where the message type says what further ones mean; as `patient_of`."""
     if not message.texts("PID"):
-        fail("PID", "PID is missing, so nobody can say whom this is about")
+        fail_missing(message, "PID", "whom this is about")
     patient, cleared, _ = _patient(reader_of(message), _both(message, "PID", "PD1"), message.separators.field, without)
     return patient, cleared
 

@@ -19,7 +19,9 @@ class SegmentPlan:
 
     def __init__(self, shapes: tuple[Shape | None, ...], patterns: Patterns | None, first: int) -> None:
         self.shapes = shapes
-        self.required = tuple(number for number, shape in enumerate(shapes, 1) if shape and shape.least)
+        self.required = tuple(
+            number for number, shape in enumerate(shapes, 1) if number >= first and shape and shape.least
+        )
         self._patterns = patterns
         # By place in `Segment.fields`: the name, and in MSH the separators, are not looked at.
         self.sound: list[Sound] = [_always] * first + [

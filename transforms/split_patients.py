@@ -19,7 +19,7 @@ from transforms.map_message import MAPPERS
 from transforms.map_observation import upper_code
 from transforms.map_order import PREVIOUS, map_order
 from transforms.map_query import map_acknowledgment, map_answer, map_question
-from transforms.map_subject import fail, type_of
+from transforms.map_subject import fail, refuse_excess, type_of
 from transforms.several import called, too_many
 
 _PID_3: Final = 3
@@ -93,6 +93,7 @@ def split_patients(message: Message, most: int) -> list[Part]:
 
     Raises `StepError` where there are more than ``most``, and where nobody can say which patient a segment is about.
     """
+    refuse_excess(message)
     if not (message.has_several("PID") or (message.header.trigger in _PAIRED and message.has_several("MRG"))):
         return []
     code, trigger = type_of(message)

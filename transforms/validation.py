@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from broker.wire.er7 import Message, Segment, Separators
+from broker.wire.header import is_backslash_lost
 from transforms import finding
 from transforms.dictionary import ASSUMED, NEAREST, VERSIONS, dictionary
 from transforms.fields import Look, Place
@@ -38,8 +39,19 @@ class Validator:
         findings = Findings(strict=self.level == "strict")
         if self.level == "off":
             return findings
+        if excess := message.excess():
+            findings.add(finding.TOO_MUCH, *excess)
+            return findings
         version = self._version_of(message, findings)
         plan = self._plan(version, message.separators)
+        if is_backslash_lost(message.header.definition):
+            text = "The backslash of ^~\\& is lost; & is read as what separates subcomponents, and nothing as an escape"
+            findings.add(finding.ESCAPE_LOST, "MSH-2", text)
+        for name, line in message.small_names().items():
+            text = f"Line {line} begins with {name} in small letters, so it is text of the segment before it"
+            nobody = name == "PID" and message.first(name) is None
+            kind = finding.PATIENT_MISSING if nobody else finding.NAME_IN_SMALL
+            findings.add(kind, name, f"{text}; segments have their names in capitals")
         segments = message.segments()
         tree = self._structure_of(message, plan, findings)
         _Pass(self, message, plan, findings).run(segments, tree)

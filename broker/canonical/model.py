@@ -81,6 +81,7 @@ __all__ = [
     "Result",
     "Source",
     "Telecom",
+    "is_known",
 ]
 
 
@@ -286,3 +287,10 @@ BY_TELEPHONE = frozenset({"consent.given", "consent.withdrawn", "communication.r
 WITHOUT_PATIENT = frozenset(
     {"staff.updated", "bed.changed", "query.asked", "query.answered", "acknowledgment.received"}
 )
+
+
+def is_known(event: Event) -> bool:
+    """Say whether an event tells whom it is about, if it is about somebody."""
+    if event.patient.mrn is not None or event.kind in WITHOUT_PATIENT:
+        return True
+    return event.kind in BY_TELEPHONE and event.patient.mobile is not None

@@ -10,6 +10,7 @@ from broker.message import Document, Inbound
 from broker.spec import FormatSpec
 from broker.wire.charset import Charset
 from broker.wire.safe_xml import read_xml
+from broker.wire.text_lines import BEGINNING
 
 _NAMESPACE: Final = "{urn:hl7-org:v3}"
 _LARGEST: Final = 16 * 1024**2
@@ -46,7 +47,7 @@ class Cda:
         """Yield the one message of a file."""
         body = file.read(_LARGEST + 1)
         if not body:
-            raise MessageError("the file is empty")
+            raise MessageError("the file is empty", location=BEGINNING)
         if len(body) > _LARGEST:
             yield Piece(body=body[:_SHOWN], line=1, reason=f"the file has more than {_LARGEST} bytes")
         else:
@@ -57,6 +58,6 @@ def _root(body: bytes) -> Element:
     root = read_xml(body, largest=_LARGEST)
     if root.tag != f"{_NAMESPACE}ClinicalDocument":
         raise MessageError(
-            "the root element is not ClinicalDocument of urn:hl7-org:v3, so this is no clinical document"
+            "the root element is not ClinicalDocument of urn:hl7-org:v3, so this is no clinical document", location="/"
         )
     return root

@@ -13,7 +13,16 @@ from broker.formats.table import TableSpec, left_out, read_row, row_document, wi
 from broker.message import Document, Inbound
 from broker.wire.charset import Charset
 from broker.wire.delimited import DELIMITERS, Dialect, Record, read_fields, read_records, sniff_delimiter
-from broker.wire.text_lines import SAMPLE, codec_for, errors_of, is_blank, is_wide, read_lines, refuse_foreign
+from broker.wire.text_lines import (
+    BEGINNING,
+    SAMPLE,
+    codec_for,
+    errors_of,
+    is_blank,
+    is_wide,
+    read_lines,
+    refuse_foreign,
+)
 
 _ONE: Final = r"^.$"
 _NAMED: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
@@ -131,31 +140,38 @@ class Csv:
         delimiter = spec.delimiter or sniff_delimiter(_sense(sample, spec.comment), self._dialect)
         if not delimiter:
             tried = ", ".join(_NAMED[each] for each in DELIMITERS)
-            raise MessageError(f"no column is set off in the file (tried {tried}); if it has one, declare `delimiter`")
+            text = f"no column is set off in the file (tried {tried}); if it has one, declare `delimiter`"
+            raise MessageError(text, location=BEGINNING)
         records = read_records(lines, self._with(delimiter), spec.max_row, 1 + spec.skip, left_out(spec))
         header = self._read_header(records) if spec.header else None
         packing = Packing(name, codec, {"delimiter": delimiter}, header.text if header else "")
         first = next(records, None)
         if first is None:
-            raise MessageError("the file has a header and no row" if header else "the file has no row")
+            raise MessageError(
+                "the file has a header and no row" if header else "the file has no row", location=BEGINNING
+            )
         yield from _pieces(itertools.chain([first], records), packing)
 
     def _read_header(self, records: Iterator[Record]) -> Record:
         record = next(records, None)
         if record is None:
-            raise MessageError("the file has no header")
+            raise MessageError("the file has no header", location=BEGINNING)
         if record.reason:
-            raise MessageError(f"line {record.line}: the header cannot be read: {record.reason}")
+            raise _at(record, f"the header cannot be read: {record.reason}")
         if any("\udc80" <= letter <= "\udcff" for letter in record.text):
-            raise MessageError(f"line {record.line}: the header is not in the declared encoding; declare `encoding`")
+            raise _at(record, "the header is not in the declared encoding; declare `encoding`")
         names = self._header(record.fields)
         twice = sorted({names.index(name) + 1 for name in names if names.count(name) > 1})
         if twice:
-            raise MessageError(f"line {record.line}: the name of column {twice[0]} is there twice")
+            raise _at(record, f"the name of column {twice[0]} is there twice")
         missing = [name for name in self._columns if name not in names]
         if missing:
-            raise MessageError(f"line {record.line}: the header has no column {missing[0]}, which the channel declares")
+            raise _at(record, f"the header has no column {missing[0]}, which the channel declares")
         return record if record.text.endswith(("\r", "\n")) else record._replace(text=f"{record.text}\n")
+
+
+def _at(record: Record, text: str) -> MessageError:
+    return MessageError(f"line {record.line}: {text}", location=f"line {record.line}, column 1")
 
 
 def _pieces(records: Iterator[Record], packing: Packing) -> Iterator[Piece]:

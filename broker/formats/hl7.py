@@ -39,6 +39,8 @@ class Hl7:
         if refusal := check_header(header):
             raise refusal
         message = Message.parse(body, self._charset, header)
+        if refusal := message.check_text():
+            raise refusal
         values = () if index is no_index else index(Document(message=message, received_at=0.0))
         key = (header.sending_application, header.sending_facility, header.control_id)
         # Straight to the tuple: this runs for every message, and the constructor of a named tuple is slow.

@@ -116,7 +116,7 @@ def decode_row(data: bytes, origin: Origin, codec: str) -> str:
         raise located(text, origin) from None
 
 
-def located(text: str, origin: Origin) -> MessageError:
-    """Return an error that says in which line of which file it is."""
+def located(text: str, origin: Origin, place: str = "") -> MessageError:
+    """Return an error that says in which line of which file it is; ``place`` where more than the line is known."""
     where = f"line {origin.line} of {origin.file}: " if origin.line else ""
-    return MessageError(f"{where}{text}", location=origin.place)
+    return MessageError(f"{where}{text}", location=place or origin.place)

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, ClassVar, Final, Literal, NoReturn
 
 from pydantic import Field
 
+from broker.errors import MessageError
 from broker.fhir.check import read_resource
 from broker.formats.reading import Format, Index, Piece, Reading
 from broker.formats.rows import Origin, Packing, located, unpack
@@ -14,6 +15,7 @@ from broker.formats.table import line_pieces, read_row
 from broker.message import Document, Inbound
 from broker.spec import Bytes, FormatSpec
 from broker.wire.charset import Charset
+from broker.wire.strict_json import read_json
 from broker.wire.text_lines import SAMPLE, codec_for, is_blank, read_lines, refuse_foreign
 
 _LARGEST: Final = 16 * 1024**2
@@ -84,8 +86,9 @@ class Json:
         """Return what keeps the document, by its resource type where it has one."""
         document = self.document(inbound.body, 0.0)
         message = document.message
-        kind = str(message.get("resourceType", self.kind)) if isinstance(message, dict) else self.kind
-        return Reading(kind, (b"file", inbound.key) if inbound.key else (), _id(message), index(document))
+        return Reading(
+            _type(message) or self.kind, (b"file", inbound.key) if inbound.key else (), _id(message), index(document)
+        )
 
     def document(self, body: bytes, received_at: float) -> Document:
         """Return the document over what the JSON holds; raise `MessageError` where it is none."""
@@ -101,8 +104,8 @@ class Json:
         """Return the names that expressions have for a message; raise `MessageError` for what is no FHIR resource."""
         if self.kind == "json":
             return {"message": message}
-        kind = message.get("resourceType") if isinstance(message, dict) else None
-        if not isinstance(kind, str) or not kind.isalpha():
+        kind = _type(message)
+        if not kind:
             raise located("a FHIR resource is an object with a resourceType; found another", origin)
         return {**dict.fromkeys(_TYPES), "resource": message, kind: message}
 
@@ -151,6 +154,12 @@ class Ndjson:
         yield from line_pieces(rows, Packing(name, codec, {}), "line")
 
 
+def _type(message: Any) -> str:
+    """Return the type of a FHIR resource; "" for what has none, or has something else in its place."""
+    kind = message.get("resourceType") if isinstance(message, dict) else None
+    return kind if isinstance(kind, str) and kind.isalpha() else ""
+
+
 def _id(message: Any) -> str:
     found = message.get("id") if isinstance(message, dict) else None
     return found if isinstance(found, str) else ""
@@ -162,16 +171,27 @@ def read_tree(body: bytes, origin: Origin) -> Any:
         text = body.decode(origin.codec or "utf-8-sig")
         return _items(json.loads(text, object_pairs_hook=_tree, parse_constant=_no_constant, parse_float=Decimal))
     except json.JSONDecodeError as error:
-        place = f"column {error.colno}" if origin.line else f"line {error.lineno}, column {error.colno}"
-        raise located(f"no JSON at {place}: {error.msg[:1].lower()}{error.msg[1:]}", origin) from None
+        column = f"column {error.colno}"
+        whole = f"line {origin.line or error.lineno}, {column}"
+        text = f"no JSON at {column if origin.line else whole}: {error.msg[:1].lower()}{error.msg[1:]}"
+        raise located(text, origin, whole) from None
     except UnicodeError as error:
         text = f"the byte at offset {getattr(error, 'start', 0)} is not UTF-8; JSON must be that (RFC 8259)"
-        raise located(text, origin) from None
+        raise located(text, origin, _place_in(body, origin)) from None
     except RecursionError:
-        raise located("the JSON is nested too deeply", origin) from None
+        raise located("the JSON is nested too deeply", origin, _place_in(body, origin)) from None
     except (ValueError, ArithmeticError) as error:
         told = str(error) if type(error) is _Refused else "a number has too many digits"
-        raise located(told, origin) from None
+        raise located(told, origin, _place_in(body, origin)) from None
+
+
+def _place_in(body: bytes, origin: Origin) -> str:
+    """Return line and column of what is no JSON, as the strict reader tells them; nothing where it does not."""
+    try:
+        read_json(body, largest=len(body))
+    except MessageError as error:
+        return f"line {origin.line}{error.location[len('line 1') :]}" if origin.line else error.location
+    return ""
 
 
 def planted(value: Any) -> Any:

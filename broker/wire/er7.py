@@ -7,10 +7,12 @@ import gc
 from collections.abc import Iterable
 from typing import Final, Self
 
+from broker.errors import NotAccepted
+from broker.wire.bounds import MOST_REPETITIONS, excess_of, refuse_nul
 from broker.wire.charset import Charset, decode
 from broker.wire.groups import Group
 from broker.wire.header import Header, Separators, read_header
-from broker.wire.lines import SEGMENTS, beginnings, is_name, split, unwrap
+from broker.wire.lines import SEGMENTS, beginnings, is_name, small_names, split, unwrap
 from broker.wire.location import Location
 from broker.wire.segment import LongSegment, Segment
 
@@ -63,6 +65,25 @@ class Message:
         header = header or read_header(raw)
         text, codec = decode(raw, header.charset, encoding, "", header[0][2])
         return cls(raw, header, text, codec)
+
+    def check_text(self) -> NotAccepted | None:
+        """Return why a message with this text is refused: it has a NUL character, and not as padding; or None."""
+        text = self._text or "\r".join(self.lines())
+        return refuse_nul(text, self.separators[0]) if "\0" in text else None
+
+    def small_names(self) -> dict[str, int]:
+        """Return what lines begin with as segments do, but in small letters: the names, and their first line (from 1).
+
+        Such a line begins no segment: it belongs to the one before it, as any line of text.
+        """
+        text = self._text or "\r".join(self.lines()).replace("\n", "\r")
+        return small_names(text, self.separators[0])
+
+    def excess(self) -> tuple[str, str] | None:
+        """Return where this has more parts than can be mapped or validated, and a sentence on it; mostly None."""
+        if len(self.raw) <= MOST_REPETITIONS:  # each part is a character at least
+            return None
+        return excess_of(self._text or "\r".join(self.lines()), self.separators)
 
     def get(self, location: Location | str) -> str | None:
         r"""Return the value at a location, decoded and unescaped, or None when it is not valued (absent or empty).

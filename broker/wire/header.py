@@ -102,8 +102,9 @@ def read_header(raw: bytes) -> Header:
 def separators_of(definition: bytes) -> Separators:
     r"""Return the separators that MSH-1 and MSH-2, written together, define: ``|^~\&``.
 
-    MSH-2 has one to five characters; what it leaves out does not exist in the message. A doubled backslash
-    (``^~\\&``, the trace of a sender that escaped its own source code) is read as one.
+    MSH-2 has one to five characters; what it leaves out does not exist in the message. Senders that write it in source
+    code lose its backslash (``^~&``: nobody escapes with ``&``, so it separates, and nothing escapes) or double it
+    (``^~\\&``, read as one).
     """
     if not _PUNCTUATION.match(definition):
         text = "MSH-1: there is no field separator; expected one punctuation character, usually |"
@@ -115,7 +116,14 @@ def separators_of(definition: bytes) -> Separators:
     if not 1 < len(characters) <= _LONGEST_DEFINITION:
         text = f"MSH-2: found {len(characters) - 1} encoding characters; expected one to five, usually ^~\\&"
         raise MessageError(text, location="MSH-2", condition=101 if len(characters) == 1 else 102)
+    if is_backslash_lost(definition):
+        return Separators(characters[0], escape="")
     return Separators(*characters, *[""] * (_LONGEST_DEFINITION - len(characters)))
+
+
+def is_backslash_lost(definition: bytes) -> bool:
+    """Tell whether MSH-1 and MSH-2, written together, lack the escape character that their sender meant: ``|^~&``."""
+    return definition[1:] == b"^~&"
 
 
 def _find(raw: bytes) -> tuple[bytes, int, str]:

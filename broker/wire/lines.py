@@ -42,6 +42,21 @@ def beginnings_in_bytes(separator: bytes) -> re.Pattern[bytes]:
     return re.compile(pattern.encode())
 
 
+@lru_cache(maxsize=256)
+def _small(separator: str) -> re.Pattern[str]:
+    return re.compile(rf"\r(?![A-Z][A-Z0-9]{{2}})([A-Za-z][A-Za-z0-9]{{2}}){re.escape(separator)}")
+
+
+def small_names(text: str, separator: str) -> dict[str, int]:
+    """Return the names of segments that begin lines in small letters, each with the number of its first line."""
+    found: dict[str, int] = {}
+    for match in _small(separator).finditer(text):
+        name = match[1].upper()
+        if name in SEGMENTS and name not in found:
+            found[name] = text.count("\r", 0, match.end()) + 1
+    return found
+
+
 def is_name(name: str) -> bool:
     """Tell whether a line that begins with this, and a separator behind it, begins a segment."""
     return name in SEGMENTS or (name != _CONTINUES and _NAME.fullmatch(name) is not None)

@@ -113,4 +113,5 @@ def _reached(parser: Any) -> tuple[int, int]:
 
 
 def _fail(line: int, column: int, what: str) -> NoReturn:
-    raise MessageError(f"not usable XML: line {line}, column {column}: {what}") from None
+    place = f"line {line}, column {column}"
+    raise MessageError(f"not usable XML: {place}: {what}", location=place) from None

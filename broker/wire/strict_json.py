@@ -1,5 +1,6 @@
 """This module reads JSON strictly: what one reader would take otherwise than the next is refused, with its place."""
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ MOST: Final = 400_000  # commas: what bounds the time
 _LOCATED: Final = 1024 * 1024  # characters; in longer ones the place of a key would cost seconds
 
 _BOM: Final = b"\xef\xbb\xbf"
+_WIDE_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+_WIDEST: Final = 4  # bytes of a character
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.DOTALL)
 _BLANK: Final = " \t\n\r"
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -107,6 +110,8 @@ _READER: Final = c_make_scanner(
 
 
 def _text(data: bytes) -> str:
+    if data.startswith(_WIDE_MARKS) or b"\0" in data[:_WIDEST]:
+        _fail("", 0, "UTF-16 or UTF-32, and no UTF-8; JSON between systems is UTF-8")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -117,7 +122,8 @@ def _text(data: bytes) -> str:
 def _fail(text: str, position: int, what: str) -> NoReturn:
     line = text.count("\n", 0, position) + 1
     column = position - text.rfind("\n", 0, position)
-    raise MessageError(f"not usable JSON: line {line}, column {column}: {what}")
+    place = f"line {line}, column {column}"
+    raise MessageError(f"not usable JSON: {place}: {what}", location=place)
 
 
 def _said(message: str) -> str:

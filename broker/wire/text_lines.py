@@ -9,6 +9,7 @@ from typing import BinaryIO, Final, NamedTuple
 from broker.errors import MessageError
 from broker.wire.charset import codec_of, mark_of
 
+BEGINNING: Final = "line 1, column 1"  # where a file is wrong as a whole
 SAMPLE: Final = 65_536  # bytes at the beginning of a file that tell what it is
 # What has other files in it, or is for other readers: how it begins, and what it is.
 _FOREIGN: Final = (
@@ -48,14 +49,14 @@ def is_blank(text: str) -> bool:
 def refuse_foreign(head: bytes, wide: str = "") -> None:
     """Raise `MessageError` for a file, known by its beginning, that is empty or of another kind than lines of text."""
     if not head:
-        raise MessageError("the file is empty")
+        raise MessageError("the file is empty", location=BEGINNING)
     start = head.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n")
     for mark, what in _FOREIGN:
         # A column may be called ISA_NUMBER: the name of a segment ends with something else than a letter.
         if start.startswith(mark) and not (mark.isalpha() and start[len(mark) : len(mark) + 1] in _PLAIN):
-            raise MessageError(f"the file is {what}, which this channel does not read")
+            raise MessageError(f"the file is {what}, which this channel does not read", location=BEGINNING)
     if not wide and b"\0" in head:
-        raise MessageError("the file holds zero bytes, so it is no text in this encoding")
+        raise MessageError("the file holds zero bytes, so it is no text in this encoding", location=BEGINNING)
 
 
 _PLAIN: Final = frozenset(bytes([letter]) for letter in _LETTER)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from broker.errors import MessageError
 from broker.wire.ack import application_code, commit_code, refusal_code
 from broker.wire.batch import is_batch, split_batch
-from broker.wire.header import Header, read_header
+from broker.wire.header import Header, Separators, read_header
 from broker.wire.mllp import COMMITTED, NOT_COMMITTED, Decoder, Frame, frame
 from console.cli.main import UNREACHABLE, Failure
 
@@ -19,7 +19,15 @@ _LARGEST: Final = 64 << 20
 _MOST: Final = 1_000_000  # messages of a batch
 _READ: Final = 65536
 _SILENCE: Final = 2.0  # seconds after which a message that wants to hear of errors only has none
+_FIELDS: Final = 18  # of MSH
+_CLOSED: Final = (
+    "the connection was closed without an acknowledgment; the engine's log and `handoff quarantine` say why"
+)
 _NOT_ASKED: Final = "it asks for no acknowledgment"
+
+
+class Unanswered(Exception):
+    """Nothing came back for a letter, and nothing more comes over its connection; says what happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +60,49 @@ class Answer:
 
 
 def letter_of(file: str, body: bytes) -> Letter:
-    """Read what is to be sent; raise `MessageError` when it is no message and no batch."""
+    """Read of what is to be sent as much as a report needs; whatever is wrong with it, it is there to be refused."""
     if not is_batch(body):
-        return Letter(file, body, (read_header(body),))
+        return Letter(file, body, (_header_of(body),))
+    try:
+        groups = split_batch(body, _MOST).groups
+    except MessageError:
+        return Letter(file, body, (_header_of(body),))
     headers = []
-    for group in split_batch(body, _MOST).groups:
+    for group in groups:
         for message in group.messages:
-            with contextlib.suppress(MessageError):  # it is there to be refused
+            with contextlib.suppress(MessageError):
                 headers.append(read_header(message))
     return Letter(file, body, tuple(headers), batch=True)
 
 
+def _header_of(body: bytes) -> Header:
+    """Return MSH, or of one that cannot be read what an answer is told by, and whether one is asked for."""
+    with contextlib.suppress(MessageError):
+        return read_header(body)
+    definition = body[3:4] if body.startswith(b"MSH") else b""
+    line = body.partition(b"\r")[0]
+    fields = [*(line.split(definition, _FIELDS) if definition else ()), *[b""] * _FIELDS]
+    return Header(Separators(), definition, control_id=fields[9], accept_ack=fields[14], application_ack=fields[15])
+
+
+def unanswered(letter: Letter, reason: str) -> list[Answer]:
+    """Return what is reported of a letter for which nothing came back."""
+    return [Answer(letter.file, header.control_id.decode("latin-1"), text=reason) for header in letter.headers] or [
+        Answer(letter.file, "", text=reason)
+    ]
+
+
 def exchange(connection: socket.socket, letter: Letter, timeout: float) -> list[Answer]:
-    """Send a letter and wait for what it asks for; raise `Failure` when the connection ends before that."""
+    """Send a letter and wait for what it asks for; raise `Unanswered` when nothing comes."""
+    try:
+        return _exchanged(connection, letter, timeout)
+    except TimeoutError:
+        raise Unanswered("no answer in time; is the engine running? Start it with: handoff run") from None
+    except ConnectionError:
+        raise Unanswered(_CLOSED) from None
+
+
+def _exchanged(connection: socket.socket, letter: Letter, timeout: float) -> list[Answer]:
     begun = time.perf_counter()
     connection.sendall(frame(letter.body))
     answers = {header.control_id.decode("latin-1"): _blank(letter, header) for header in letter.headers}
@@ -84,8 +122,7 @@ def exchange(connection: socket.socket, letter: Letter, timeout: float) -> list[
         if due and not heard:
             raise
     if due and not heard:
-        text = "the connection was closed without an acknowledgment; the engine's log and `handoff quarantine` say why"
-        raise Failure(text, UNREACHABLE)
+        raise Unanswered(_CLOSED)
     for answer in heard:
         answer.text = answer.text or "the application acknowledgment that it asks for did not come"
     return list(answers.values())

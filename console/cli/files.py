@@ -13,7 +13,7 @@ from broker.formats.rows import Row
 from broker.wire.er7 import Message, Segment
 from broker.wire.location import Location
 from console.cli.main import FINDINGS, USAGE, Failure, Options
-from console.inspection import REFUSED, Asked, Seen, inspect
+from console.inspection import REFUSED, STEPS, UNREADABLE, Asked, Seen, inspect, unreadable
 from transforms.dictionary import Dictionary, Element, dictionary, nearest_version
 from transforms.to_fhir import as_text
 
@@ -29,7 +29,7 @@ _Shown = tuple[str, dict[str, Any], Seen]
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each file, or each row of it.")
 @click.option("--at", multiple=True, metavar="PLACE", help="Show the value at a location or path; may be given again.")
 @click.option("--channel", metavar="NAME", help="Read the files as flat files of this channel, row by row.")
@@ -44,17 +44,21 @@ def show(options: Options, /, files: Sequence[Path], channel: str | None, *, as_
     Flat files (CSV, fixed width, NDJSON) need the --channel that takes them: its steps run over every row.
 
     Places are HL7 locations (PID-5.1) or FHIR paths (Patient.name.family); with --channel they are expressions of that
-    channel (row.mrn). Exit code 1 says that one was refused.
+    channel (row.mrn). Exit code 1 says that one was refused, 2 that a file cannot be read; the others are shown.
     """
     wanted = Asked(**asked)
     found = _whole(files, wanted) if channel is None else _by_row(files, channel, options, wanted)
-    refused = False
+    refused, unread = False, 0
     for name, place, seen in found:
         refused = refused or seen.verdict == REFUSED
+        unread += seen.kind == UNREADABLE
         if as_json:
             click.echo(as_text(place | seen.as_json()))
         else:
             click.echo("\n".join(_lines(name, seen)))
+    if unread:
+        text = f"{unread} of the files cannot be read"
+        raise Failure(text, USAGE)
     return FINDINGS if refused else 0
 
 
@@ -62,7 +66,11 @@ def _whole(files: Sequence[Path], asked: Asked) -> Iterator[_Shown]:
     for place in asked.at:
         _check_place(place)
     for file in files:
-        yield str(file), {"file": str(file)}, inspect(_read(file), asked)
+        try:
+            seen = inspect(file.read_bytes(), asked)
+        except OSError as error:
+            seen = unreadable(error)
+        yield str(file), {"file": str(file)}, seen
 
 
 def _by_row(files: Sequence[Path], channel: str, options: Options, asked: Asked) -> Iterator[_Shown]:
@@ -84,7 +92,7 @@ def _rows_of(file: Path, rows: "Rows") -> Iterator[_Shown]:
         for name, line, seen in rows.read(file):
             yield f"{name}:{line}" if line else name, {"file": name, "line": line}, seen
     except OSError as error:
-        raise _unreadable(file, error) from None
+        yield str(file), {"file": str(file), "line": None}, unreadable(error)
 
 
 def _channel_of(settings: Any, name: str) -> Any:
@@ -120,19 +128,8 @@ def _check_place(place: str) -> None:
     raise click.BadParameter(reasons[0], param_hint="--at")
 
 
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise _unreadable(file, error) from None
-
-
-def _unreadable(file: Path, error: OSError) -> Failure:
-    return Failure(f"{file} cannot be read: {error.strerror}", USAGE)
-
-
 def _lines(name: str, seen: Seen) -> Iterator[str]:
-    yield f"{name}  {seen.kind}  {seen.verdict} ({seen.acknowledgment})"
+    yield f"{name}  {seen.kind}  {_verdict(seen)}"
     if seen.messages:
         for number, message in enumerate(seen.messages, 1):
             yield from _lines(f"message {number}", message)
@@ -150,6 +147,14 @@ def _lines(name: str, seen: Seen) -> Iterator[str]:
         if found is not None:
             yield f"  {title}"
             yield from ("    " + line for line in json.dumps(json.loads(as_text(found)), indent=2).splitlines())
+
+
+def _verdict(seen: Seen) -> str:
+    """Say whether it is taken, and where it ends if not."""
+    verdict = f"{seen.verdict} ({seen.acknowledgment})"
+    if seen.verdict == REFUSED:
+        return verdict + (" by the steps" if seen.at == STEPS else "")
+    return verdict + (", and nothing comes of it" if seen.at == STEPS else "")
 
 
 def _contents(source: Any) -> Iterator[str]:

@@ -9,17 +9,19 @@ from typing import Final
 
 import click
 
-from broker.errors import MessageError
+from broker.wire.charset import mark_of
 from console.cli.client import Client, print_json
-from console.cli.exchange import Answer, Letter, exchange, letter_of
+from console.cli.exchange import Answer, Letter, Unanswered, exchange, letter_of, unanswered
 from console.cli.look import as_json
 from console.cli.main import FINDINGS, UNREACHABLE, USAGE, Failure, Options
 
 _LOOKED_UP: Final = 20  # messages whose id is asked for
+_FRAMING: Final = b"\r\n\x0b\x1c\0"
+_CONTROL_ID: Final = 9  # MSH-10, where MSH-1 is the separator itself
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--to", metavar="HOST:PORT", help="Where to; without it, to the running engine's listener.")
 @click.option("--channel", help="To the running engine's listener of this channel.")
 @click.option(
@@ -41,40 +43,61 @@ def send(
 ) -> None:
     """Send HL7 messages over MLLP and show the acknowledgments.
 
-    Each FILE holds one message or one batch; line ends become those of HL7. What a message asks for in MSH-15 and
-    MSH-16 is waited for. Exit code 1 if one is not accepted, 4 if nobody answers.
+    Each FILE holds one message or one batch, which is sent whatever is wrong with it; line ends become those of HL7.
+    What a message asks for in MSH-15 and MSH-16 is waited for. Exit code 1 if one is not accepted, 4 if one is not
+    answered, 2 if a file cannot be read; the others are sent.
     """
-    letters = [_letter(path, count) for path in files]
+    letters, unread = _letters(files, count)
     place = to or _listener(options, channel)
     answers: list[Answer] = []
-    with _connected(place, timeout) as connection:
-        for turn in range(count):
-            for letter in letters:
-                got = exchange(connection, _renamed(letter, turn) if turn else letter, timeout)
-                answers += got
-                if not as_json and count == 1:
-                    click.echo("\n".join(map(_line, got)))
+    turns = (_renamed(letter, turn) if turn else letter for turn in range(count) for letter in letters)
+    for got in _exchanges(place, turns, timeout):
+        answers += got
+        if not as_json and count == 1:
+            click.echo("\n".join(map(_line, got)))
     accepted = sum(answer.accepted for answer in answers)
     _identify(options, answers)
     if as_json:
-        print_json({"to": place, "sent": len(answers), "accepted": accepted, "answers": list(map(asdict, answers))})
+        told = list(map(asdict, [*answers, *unread]))
+        print_json({"to": place, "sent": len(answers), "accepted": accepted, "answers": told})
     elif count > 1:
         click.echo(f"{accepted} of {len(answers)} accepted")
     _hint(answers)
+    _judge(answers, accepted, len(unread))
+
+
+def _judge(answers: list[Answer], accepted: int, unread: int) -> None:
+    """Raise `Failure` where not everything was sent, answered and accepted; the worst of these decides."""
+    if unread:
+        message = f"{unread} of the files cannot be read"
+        raise Failure(message, USAGE)
+    silent = [answer for answer in answers if not answer.codes and not answer.accepted]
+    if silent:
+        message = silent[0].text if len(answers) == 1 else f"{len(silent)} of {len(answers)} not answered"
+        raise Failure(message, UNREACHABLE)
     if accepted < len(answers):
         message = f"{len(answers) - accepted} of {len(answers)} not accepted"
         raise Failure(message, FINDINGS)
 
 
+def _letters(files: tuple[Path, ...], count: int) -> tuple[list[Letter], list[Answer]]:
+    """Return what is to be sent, and what is reported of files that cannot be read."""
+    letters, unread = [], []
+    for path in files:
+        try:
+            letters.append(_letter(path, count))
+        except OSError as error:
+            text = f"the file cannot be read: {error.strerror}"
+            click.echo(f"{path}: {text}", err=True)
+            unread.append(Answer(path.name, "", text=text))
+    return letters, unread
+
+
 def _letter(path: Path, count: int) -> Letter:
-    body = path.read_bytes().strip(b"\r\n\x0b\x1c\0 ")
-    if b"\n" in body:
-        body = body.replace(b"\r\n", b"\r").replace(b"\n", b"\r")
-    try:
-        letter = letter_of(path.name, body + b"\r")
-    except MessageError as error:
-        message = f"{path}: {error}"
-        raise Failure(message, USAGE) from None
+    body = path.read_bytes()
+    if mark_of(body.lstrip(_FRAMING)[:8]) in {"", "utf-8-sig"}:  # the line ends of others are not single bytes
+        body = body.strip(_FRAMING).replace(b"\r\n", b"\r").replace(b"\n", b"\r") + b"\r"
+    letter = letter_of(path.name, body)
     if letter.batch and count > 1:
         message = f"{path} is a batch, and --count is for single messages: a batch sent again is one of duplicates"
         raise click.UsageError(message)
@@ -85,9 +108,11 @@ def _renamed(letter: Letter, turn: int) -> Letter:
     """Return the message with a control id of its own: the same id and content again would be a duplicate."""
     (header,) = letter.headers
     bar = header.definition[:1]
-    fields = letter.body.split(bar, 10)  # MSH-10 is the tenth: MSH-1 is the separator itself
+    fields = letter.body.split(bar, _CONTROL_ID + 1) if bar else []
+    if len(fields) <= _CONTROL_ID:
+        return letter  # it has no MSH, or half of one, and is refused as often as it comes
     control_id = header.control_id[:12] + b"-%d" % turn
-    fields[9] = control_id
+    fields[_CONTROL_ID] = control_id
     return replace(letter, body=bar.join(fields), headers=(header._replace(control_id=control_id),))
 
 
@@ -108,6 +133,21 @@ def _listener(options: Options, channel: str | None) -> str:
 
 def _is_port(endpoint: str) -> bool:
     return endpoint.rpartition(":")[2].isdigit()
+
+
+def _exchanges(place: str, letters: Iterator[Letter], timeout: float) -> Iterator[list[Answer]]:
+    """Send letters one after the other; behind one that is not answered the next goes over a connection of its own."""
+    waiting = next(letters, None)
+    while waiting is not None:
+        with _connected(place, timeout) as connection:
+            while waiting is not None:
+                letter, waiting = waiting, next(letters, None)
+                try:
+                    answers = exchange(connection, letter, timeout)
+                except Unanswered as error:
+                    yield unanswered(letter, str(error))
+                    break
+                yield answers
 
 
 @contextlib.contextmanager

@@ -48,6 +48,7 @@ VERDICTS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("MSH-18 ", "MSH-18 names no character set, or the bytes are not in it: text would be read wrong"),
         ("MSH-2 ", "MSH-2 is damaged (fuzzing): what separates is not known"),
         ("MSH-1 ", "MSH-1 is damaged (fuzzing): what separates is not known"),
+        ("there is a NUL", "a NUL character inside: part of the message was lost, or was never filled in"),
         ("MSH ", "there is no MSH that can be read"),
         ("PID ", "a message about a patient without PID: nobody can say whom it is about"),
         ("BHS ", "the batch breaks its own rules: a message before or behind its envelope, or a wrong count"),

@@ -149,9 +149,8 @@ def explained(seen: Seen, theirs: dict[str, Any]) -> str:
         said = theirs.get("message", "")
         return next((why for start, why in VERDICTS["accepted"] if start in said), "")
     first = next(error for error in seen.errors if error["severity"] == "error")
-    return next(
-        (why for start, why in VERDICTS["refused"] if f"{first['location']} {first['text']}".startswith(start)), ""
-    )
+    said = f"{first['location']} {first['text']}", first["text"].removeprefix(f"{first['location']}: ")
+    return next((why for start, why in VERDICTS["refused"] if any(text.startswith(start) for text in said)), "")
 
 
 def fhir_files() -> Group:

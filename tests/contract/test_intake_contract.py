@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker.errors import StoreUnavailable
+from broker.errors import NotAccepted, StoreUnavailable
+from broker.formats.hl7 import Hl7
 from broker.formats.reading import no_index
 from broker.formats.tree import Json
 from broker.ids import show
@@ -53,6 +54,27 @@ async def test_key_decides_where_a_listener_says_so(filling: Filling) -> None:
     assert not (await accept(b'{"attempt": 2}', b"e3", key_decides=False)).duplicate
     assert sum(isinstance(one, ControlIdReused) for one in notices) == 1
     assert len(handed) == 6
+
+
+async def test_what_no_database_keeps_is_refused_or_left_out_before_it_gets_there(filling: Filling) -> None:
+    """PostgreSQL keeps no NUL, so none may come into the type of a message, or anything else that is written."""
+    intake = StoreIntake(filling.store, SEALER, filling.ids, lambda _notice: None)
+    for name, form in (("adt", Hl7()), ("json", Json())):
+        door = Door(
+            number=filling.registered.channel, name=name, format=form, index=no_index, hand_over=lambda *_: None
+        )
+        intake.admit(door)
+
+    async def accept(channel: str, body: bytes) -> Receipt:
+        return await intake.accept(Inbound(channel=channel, body=body))
+
+    message = b"MSH|^~\\&|A|B|C|D|2026||ADT^A08|1|P|2.5\rPID|1||0012||Okafor\r"
+    for broken in (message.replace(b"A08", b"A\x0008"), message.replace(b"Oka", b"O\0ka")):
+        with pytest.raises(NotAccepted, match="there is a NUL character") as refused:
+            await accept("adt", broken)
+        assert (refused.value.code, refused.value.is_ours) == ("AE", False)
+    assert not (await accept("adt", message + b"\0\0\0")).duplicate
+    assert not (await accept("json", b'{"resourceType": "Pat\\u0000ient"}')).duplicate
 
 
 class Behind:

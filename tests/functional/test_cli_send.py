@@ -34,24 +34,28 @@ def reject(body: bytes) -> bytes:
 
 
 @contextmanager
-def listening(reply: Reply) -> Iterator[tuple[str, list[bytes]]]:
-    """Serve one connection; a reply of None closes it."""
+def listening(reply: Reply, connections: int = 1) -> Iterator[tuple[str, list[bytes]]]:
+    """Serve connections one after the other; a reply of None closes one."""
     received: list[bytes] = []
     server = socket.create_server(("127.0.0.1", 0))
     server.settimeout(10)
 
     def serve() -> None:
-        connection, _ = server.accept()
-        with connection:
-            decoder = Decoder(1 << 20)
-            while data := connection.recv(65536):
-                for item in decoder.feed(data):
-                    assert isinstance(item, Frame)
-                    received.append(item.payload)
-                    answer = reply(item.payload)
-                    if answer is None:
-                        return
-                    connection.sendall(answer)
+        for _ in range(connections):
+            connection, _peer = server.accept()
+            with connection:
+                answer_on(connection)
+
+    def answer_on(connection: socket.socket) -> None:
+        decoder = Decoder(1 << 20)
+        while data := connection.recv(65536):
+            for item in decoder.feed(data):
+                assert isinstance(item, Frame)
+                received.append(item.payload)
+                answer = reply(item.payload)
+                if answer is None:
+                    return
+                connection.sendall(answer)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -133,12 +137,51 @@ def test_nobody_listening_ends_with_4(file: str, capsys: pytest.CaptureFixture[s
     assert "handoff run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("content", "to"), [(b"nonsense", "127.0.0.1:1"), (MESSAGE, "nowhere")])
-def test_usage_errors_end_with_2(tmp_path: Path, content: bytes, to: str) -> None:
-    """A file that is no message, and a place that is none."""
-    path = tmp_path / "x.hl7"
-    path.write_bytes(content)
-    assert main.invoke(["send", str(path), "--to", to]) == 2
+def test_place_that_is_none_is_a_mistake_of_usage(file: str) -> None:
+    """The file is read, and nothing is sent."""
+    assert main.invoke(["send", file, "--to", "nowhere"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("broken", "control_id"),
+    [
+        (MESSAGE.replace(b"^~\\&", b"ABCDEFGH"), "C1"),
+        (b"PID|||1\n", ""),
+        (b"MSH", ""),
+        ("MSH|^~\\&|\n".encode("utf-16"), ""),
+        ("BHS|^~\\&|\n".encode("utf-16"), ""),
+    ],
+)
+def test_what_is_broken_is_sent_as_it_is_and_the_next_over_a_connection_of_its_own(
+    tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str], broken: bytes, control_id: str
+) -> None:
+    """That is how one sees how it is refused; who closes the connection is asked again for the others."""
+    path = tmp_path / "broken.hl7"
+    path.write_bytes(broken)
+    whole = MESSAGE.replace(b"\n", b"\r")
+    with listening(lambda body: accept(body) if body == whole else None, 2) as (place, received):
+        assert main.invoke(["send", str(path), file, "--to", place, "--json"]) == 4
+    told = json.loads(capsys.readouterr().out)
+    assert len(received) == 2
+    assert received[0] == (broken if b"\0" in broken else broken.strip(b"\n").replace(b"\n", b"\r") + b"\r")
+    assert [(answer["control_id"], answer["code"]) for answer in told["answers"]] == [(control_id, ""), ("C1", "AA")]
+    assert "closed without an acknowledgment" in told["answers"][0]["text"]
+
+
+def test_file_that_cannot_be_read_is_told_and_the_others_are_sent(
+    tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code says so at the end."""
+    with listening(accept) as (place, received):
+        assert main.invoke(["send", file, str(tmp_path / "none.hl7"), str(tmp_path), "--to", place, "--json"]) == 2
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert (told["sent"], told["accepted"], len(received)) == (1, 1, 1)
+    assert [answer["text"] for answer in told["answers"][1:]] == [
+        "the file cannot be read: No such file or directory",
+        "the file cannot be read: Is a directory",
+    ]
+    assert "2 of the files cannot be read" in said.err
 
 
 def enhanced(wishes: str) -> bytes:

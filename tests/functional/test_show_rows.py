@@ -87,7 +87,7 @@ def test_lines_of_fixed_width_and_of_json_are_read_as_their_channels_say(folder:
         {"message.name.family": "Okafor"},
     )
     assert (second["verdict"], second["values"]) == ("accepted", {"message.name.family": None})
-    assert (third["verdict"], third["errors"][0]["location"]) == ("refused", "line 3")
+    assert (third["verdict"], third["errors"][0]["location"]) == ("refused", "line 3, column 2")
 
 
 def test_file_that_cannot_be_read_says_so_in_a_line_of_its_own(folder: Folder) -> None:

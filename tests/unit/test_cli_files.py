@@ -63,5 +63,30 @@ def test_place_that_is_none_is_a_mistake_of_usage(capsys: pytest.CaptureFixture[
     assert "--at" in err
 
 
+def test_file_that_cannot_be_read_is_told_in_its_place_and_the_others_are_shown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, err = run(capsys, str(A04), str(tmp_path / "none.hl7"), str(tmp_path), str(A04), "--json")
+    assert code == 2
+    first, missing, folder, last = map(json.loads, out.splitlines())
+    assert first == last
+    assert (missing["kind"], missing["verdict"]) == ("unreadable", "refused")
+    assert missing["errors"][0]["text"] == "the file cannot be read: No such file or directory"
+    assert folder["errors"][0]["text"] == "the file cannot be read: Is a directory"
+    assert err == "Error: 2 of the files cannot be read\n"
+
+
 def test_file_that_is_not_there_is_a_mistake_of_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "nowhere.hl7")[0] == 2
+
+
+def test_message_of_which_nothing_comes_is_told_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    message = A04.read_bytes()
+    strange = tmp_path / "strange.hl7"
+    strange.write_bytes(message.replace(b"ADT^A04", b"ZZZ^Z04"))
+    nobody = tmp_path / "nobody.hl7"
+    nobody.write_bytes(message.replace(b"\nPID", b"\nZID").replace(b"\rPID", b"\rZID"))
+    code, out, _ = run(capsys, str(strange), str(nobody))
+    assert code == 1
+    assert f"{strange}  hl7  accepted (AA), and nothing comes of it" in out
+    assert f"{nobody}  hl7  refused (AE) by the steps" in out

@@ -35,18 +35,36 @@ def test_message_is_accepted_with_its_values_event_and_resources() -> None:
         (MESSAGE.replace(b"|2.5.1", b"|2.5.1||||||ASCII").replace(b"Okafor", b"Ok\xe4for"), "AE", ("MSH-18", 102)),
         (MSH % b"1" + b"EVN|A08|20240501\rPV1|1|O\r", "AE", ("PID", 100)),
         (b"hello", "AR", ("MSH", 100)),
-        (b"", "AR", ("MSH", 100)),
-        (b"ISA*00*", "AR", ("", 207)),
-        (b"<a/>", "AR", ("", 207)),
+        (b"", "AR", ("line 1, column 1", 100)),
+        (b"ISA*00*", "AR", ("line 1, column 1", 207)),
+        (b"<a/>", "AR", ("/", 207)),
+        (b"<a>\n <b></a>", "AR", ("line 2, column 7", 207)),
+        (b'{"a":\n  1,}', "AR", ("line 2, column 5", 207)),
+        ('{"resourceType": "Patient"}'.encode("utf-16"), "AR", ("line 1, column 1", 207)),
+        ('{"resourceType": "Patient"}'.encode("utf-16-le"), "AR", ("line 1, column 1", 207)),
+        ("\n[]".encode("utf-32"), "AR", ("line 1, column 1", 207)),
         (b'{"resourceType": "Patient", "gender": 5}', "AE", ("Patient.gender", 102)),
-        (b'{"a": 1, "a": 2}', "AR", ("", 207)),
+        (b'{"a": 1, "a": 2}', "AR", ("line 1, column 10", 207)),
     ],
 )
 def test_what_cannot_be_taken_is_refused_with_its_place(data: bytes, code: str, place: tuple[str, int]) -> None:
     found = seen(data)
     assert (found.verdict, found.acknowledgment) == ("refused", code)
-    assert places(found)[0][0].startswith(place[0])
+    assert places(found)[0] == place
     assert found.errors[0]["text"]
+
+
+def test_broken_line_is_told_by_its_number_in_the_file() -> None:
+    found = seen(PATIENT + b"\n\n" + PATIENT + b'\n{"a" 1}\n')
+    (error,) = [error for error in found.errors if error["severity"] == "error"]
+    assert (error["message"], error["location"]) == (3, "line 4, column 6")
+    assert "line 4, column 6: " in error["text"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_document_in_another_encoding_is_known_for_what_it_is(encoding: str) -> None:
+    found = seen(f'<?xml version="1.0" encoding="{encoding[:6].rstrip("-")}"?><ClinicalDocument/>'.encode(encoding))
+    assert (found.kind, places(found)) == ("cda", [("/", 207)])
 
 
 def test_what_can_be_read_of_a_refused_message_is_shown() -> None:
@@ -138,3 +156,83 @@ def test_patient_who_cannot_be_told_does_not_hide_the_others() -> None:
     many = seen(merges + b"PID|1||9\rMRG|9\r" * 63)
     assert (many.canonical, many.events) == (None, [])
     assert "PID" in dict(places(many, "warning"))
+
+
+def test_lost_backslash_is_told_and_its_ampersand_divides() -> None:
+    lost = MESSAGE.replace(b"|^~\\&|", b"|^~&|").replace(b"MERCY^MR", b"MPI&2.16.840.1.113883.19.3.2.1&ISO^MR")
+    found = seen(lost.replace(b"Ngozi", b"N\\T\\gozi"), "MSH-2", "PID-3.4.2", "PID-5.2")
+    assert found.canonical is not None
+    assert found.canonical["patient"]["mrn"]["system"] == "urn:oid:2.16.840.1.113883.19.3.2.1"
+    assert found.values == {"MSH-2": "^~&", "PID-3.4.2": "2.16.840.1.113883.19.3.2.1", "PID-5.2": "N\\T\\gozi"}
+    assert [place for place in places(found, "warning") if place[0].startswith("MSH-2")] == [("MSH-2", 102)]
+    assert found.acknowledgment == "AA"
+
+
+def test_nul_is_refused_and_the_rest_is_shown() -> None:
+    found = seen(MESSAGE.replace(b"Okafor", b"Oka\0for"), "PID-3")
+    assert (found.acknowledgment, places(found)[0], found.values) == ("AE", ("PID-5", 102), {"PID-3": "00123"})
+
+
+SLOTS = [
+    b'{"resourceType": "Appointment", "id": "a%d", "status": "booked", "start": "2026-01-01T1%d:00:00Z", '
+    b'"end": "2026-01-01T1%d:10:00Z", "participant": [{"actor": {"reference": "Patient/p1"}, "status": "accepted"}]}'
+    % (number, number, number)
+    for number in (1, 2)
+]
+
+
+@pytest.mark.parametrize(
+    ("data", "verdict", "at", "code"),
+    [
+        (MESSAGE, "accepted", None, "AA"),
+        (MESSAGE.replace(b"|1|P|", b"||P|"), "refused", "intake", "AR"),
+        (MESSAGE.replace(b"Okafor", b"O\0"), "refused", "intake", "AE"),
+        (b"nonsense", "refused", "intake", "AR"),
+        (b"BHS|^~\\&|A\r" + MESSAGE + b"BTS|7\r", "refused", "intake", "AE"),
+        (MSH % b"1" + b"EVN|A08|20240501\rPV1|1|O\r", "refused", "steps", "AE"),
+        (MESSAGE + MSH % b"2" + b"EVN|A08|20240501\rPV1|1|O\r", "refused", "steps", "AE"),
+        (MESSAGE.replace(b"ADT^A08^ADT_A01", b"ZZZ^Z01"), "accepted", "steps", "AA"),
+        (MESSAGE.replace(b"MERCY^MR", b"USA^SS"), "accepted", "steps", "AA"),
+        (MESSAGE.replace(b"00123^^^MERCY^MR", b""), "accepted", "steps", "AA"),
+        (b'{"resourceType": "Patient", "gender": 5}', "refused", "intake", "AE"),
+        (
+            b'{"resourceType": "Bundle", "type": "collection", "entry": [{"resource": %s}, {"resource": %s}]}'
+            % tuple(SLOTS),
+            "accepted",
+            "steps",
+            "AA",
+        ),
+    ],
+)
+def test_who_stops_a_message_is_told(data: bytes, verdict: str, at: str | None, code: str) -> None:
+    found = seen(data)
+    assert (found.verdict, found.at, found.acknowledgment) == (verdict, at, code)
+    assert found.as_json()["at"] == at
+
+
+def test_patient_whom_nobody_knows_is_warned_of_and_shown() -> None:
+    found = seen(MESSAGE.replace(b"MERCY^MR", b"USA^SS"))
+    assert ("PID-3", 101) in places(found, "warning")
+    assert found.canonical is not None
+    assert any("no destination can say whose it is" in error["text"] for error in found.errors)
+
+
+def test_name_in_small_letters_is_told_with_its_line() -> None:
+    found = seen(MESSAGE.replace(b"\rPID|", b"\r\npid|"))
+    assert (found.verdict, found.at, places(found)[0]) == ("refused", "steps", ("PID", 100))
+    texts = [error["text"] for error in found.errors if "in small letters" in error["text"]]
+    assert [text.partition(" in small")[0] for text in texts] == [
+        "Line 3 begins with PID",
+        "PID is missing, so nobody can say whom this is about; line 3 begins with its name",
+    ]
+
+
+def test_other_name_in_small_letters_is_warned_of() -> None:
+    found = seen(MESSAGE + b"obx|1|ST|X||lost\r")
+    assert (found.verdict, found.at) == ("accepted", None)
+    assert ("OBX", 100) in places(found, "warning")
+
+
+def test_text_in_small_letters_is_text() -> None:
+    found = seen(MESSAGE + b"NTE|1||first\rand pid|second\rpidgin|third\rxyz|fourth\r")
+    assert (found.verdict, [error for error in found.errors if "small letters" in error["text"]]) == ("accepted", [])

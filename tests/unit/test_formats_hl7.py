@@ -87,3 +87,52 @@ def test_message_is_kept_by_sender_and_control_id() -> None:
 def test_charset_of_the_listener_overrules_the_message() -> None:
     body = MESSAGE % 1 + b"NTE|1||\xe4\r"
     assert Hl7Spec().build(Charset("8859/1")).document(body, 0.0).message.get("NTE-3") == "ä"
+
+
+ADT = (
+    b"MSH|^~\\&|EPIC|MERCY|H|P|20260101||ADT^A08|M1|P|2.5\rEVN|A08\rPID|1||0012||Doe\r"
+    b"OBX|1|ST|A||one\rOBX|2|ST|B||two\r"
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "place"),
+    [
+        (b"Doe", b"D\0oe", "PID-5"),
+        (b"0012", b"00\x0012", "PID-3"),
+        (b"EPIC", b"EP\0IC", "MSH-3"),
+        (b"A08|M1", b"A0\x008|M1", "MSH-9"),
+        (b"two\r", b"two\r\0", ""),
+        (b"two\r", b"two\0\rZXX|1\r", "OBX(2)-5"),
+        (b"two\r", b"t\0wo\r", "OBX(2)-5"),
+        (b"EVN|A08\r", b"EV\0N|A08\r", "line 2, column 3"),
+        (b"EVN|A08\r", b"EVN\0|A08\r", "line 2, column 4"),
+        (b"EVN|A08\r", b"OBX|1|ST|A||one\rwrapped \0 text\r", "OBX-5"),
+    ],
+)
+def test_nul_inside_a_message_is_refused_at_its_place_and_padding_is_not(
+    before: bytes, after: bytes, place: str
+) -> None:
+    inbound = Inbound(channel="adt", body=ADT.replace(before, after), peer="test", received_at=0.0)
+    if not place:
+        assert Hl7().read(inbound, no_index).type == "ADT^A08"
+        return
+    with pytest.raises(NotAccepted, match="there is a NUL character") as told:
+        Hl7().read(inbound, no_index)
+    assert (told.value.code, told.value.condition, told.value.location) == ("AE", 102, place)
+
+
+@pytest.mark.parametrize("end", [b"\0", b"\0\0\0\x1c\r", b"\x1a\0", b"\0\0\r\n\r\n", b"\0 \r\n"])
+def test_padding_around_a_message_is_left_out(end: bytes) -> None:
+    inbound = Inbound(channel="adt", body=b"\0\0" + ADT + end, peer="test", received_at=0.0)
+    assert Hl7().read(inbound, no_index).control_id == "M1"
+
+
+def test_zero_bytes_of_utf_16_are_none_of_the_message() -> None:
+    def read(text: str) -> str:
+        inbound = Inbound(channel="adt", body=text.encode("utf-16"), peer="test", received_at=0.0)
+        return Hl7().read(inbound, no_index).control_id
+
+    assert read(ADT.decode()) == "M1"
+    with pytest.raises(NotAccepted, match="PID-5: there is a NUL character"):
+        read(ADT.decode().replace("Doe", "D\0oe"))

@@ -115,3 +115,25 @@ def test_blank_lines_are_left_out_where_that_is_declared() -> None:
     assert [piece.line for piece in ndjson().split(io.BytesIO(data), "a")] == [1, 2, 3, 4]
     with pytest.raises(MessageError, match="no line"):
         list(ndjson().split(io.BytesIO(b"\n\n"), "a"))
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b'{"a":\n 1,}', "line 2, column 4"),
+        (b'{"a": 1,\n "a": 2}', "line 2, column 2"),
+        (b'{"a": NaN}', "line 1, column 7"),
+        (b'\n{"a": "\xff"}', "line 2, column 8"),
+        (b"[" * 100_000, "line 1, column 65"),
+    ],
+)
+def test_what_is_no_json_is_told_with_line_and_column(body: bytes, place: str) -> None:
+    for form in (JsonSpec().build(None), FhirSpec().build(None)):
+        with pytest.raises(MessageError) as whole:
+            form.document(body, 0.0)
+        assert whole.value.location == place
+    if b"\n" not in body:
+        rows = [piece.body for piece in ndjson().split(io.BytesIO(b"{}\n{}\n" + body + b"\n"), "x.ndjson")]
+        with pytest.raises(MessageError) as row:
+            ndjson().document(rows[2], 0.0)
+        assert row.value.location == place.replace("line 1", "line 3")

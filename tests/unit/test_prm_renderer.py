@@ -10,10 +10,12 @@ from broker.canonical.model import (
     WITHOUT_PATIENT,
     Concept,
     Condition,
+    Consent,
     Encounter,
     Event,
     Identifier,
     Merge,
+    Name,
     Patient,
     Source,
 )
@@ -127,3 +129,23 @@ def test_head_is_small_beside_the_event() -> None:
     head, _, _body = request(event(encounter=VISIT)).partition(b"\n")
     assert len(orjson.loads(head)) == 10
     assert len(head) < 200
+
+
+@pytest.mark.parametrize(
+    ("told", "place"),
+    [
+        (event(patient=Patient(mrn=MRN, family="D\0oe")), "patient.family"),
+        (event(patient=Patient(mrn=replace(MRN, value="00\x0012"))), "patient.mrn.value"),
+        (event(source=Source(application="A\0T")), "source.application"),
+        (event(patient=Patient(mrn=MRN, names=(Name(given=("A", "\0")),))), "patient.names[0].given[1]"),
+        (event("consent.given", patient=Patient(mobile="+1\0"), consent=Consent(decision="permit")), "patient.mobile"),
+    ],
+)
+def test_nul_that_a_message_or_a_step_made_is_told_with_its_place(told: Event, place: str) -> None:
+    with pytest.raises(StepError, match=r"has a NUL character, which no database keeps") as refused:
+        request(told)
+    assert refused.value.location == place
+
+
+def test_text_that_only_looks_like_an_escaped_nul_is_stored() -> None:
+    assert rb"\\u0000" in request(event(patient=Patient(mrn=MRN, family=r"\u0000")))

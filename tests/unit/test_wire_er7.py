@@ -205,7 +205,8 @@ def test_header_is_refused_when_unreadable(raw: bytes, condition: int, location:
         (b"|^~\\\\&", Separators("|", "^", "~", "\\", "&", "")),
         (b"#*!?%", Separators("#", "*", "!", "?", "%", "")),
         (b"|^", Separators("|", "^", "", "", "", "")),
-        (b"|^~&", Separators("|", "^", "~", "&", "", "")),
+        (b"|^~&", Separators("|", "^", "~", "", "&", "")),
+        (b"|^~#", Separators("|", "^", "~", "#", "", "")),
     ],
 )
 def test_separators_are_as_the_message_says_when_read(definition: bytes, separators: Separators) -> None:
