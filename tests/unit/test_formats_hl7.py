@@ -87,3 +87,17 @@ def test_message_is_kept_by_sender_and_control_id() -> None:
 def test_charset_of_the_listener_overrules_the_message() -> None:
     body = MESSAGE % 1 + b"NTE|1||\xe4\r"
     assert Hl7Spec().build(Charset("8859/1")).document(body, 0.0).message.get("NTE-3") == "ä"
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"])
+@pytest.mark.parametrize("before", [b"", b"\x0b", b"\xef\xbb\xbf"])
+def test_body_with_a_second_message_is_not_read_as_one(before: bytes, end: bytes) -> None:
+    """Of the second nobody would hear again: it would be a part of the first, and acknowledged with it."""
+    body = before + (MESSAGE % 1 + MESSAGE % 2).replace(b"\r", end)
+    with pytest.raises(MessageError, match="another message stands behind the first"):
+        Hl7().read(Inbound(channel="adt", body=body), no_index)
+
+
+def test_text_that_names_msh_is_no_second_message() -> None:
+    body = MESSAGE % 1 + b"NTE|1||the MSH|^~\\&| of ours\rMSH stands for header\r"
+    assert Hl7().read(Inbound(channel="adt", body=body), no_index).control_id == "M1"
