@@ -37,6 +37,7 @@ class Status:
         DestinationStatus("prm", "running"),
         DestinationStatus("ehr", "running"),
     )
+    reason: str = ""
 
 
 @dataclass

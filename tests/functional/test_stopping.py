@@ -1,8 +1,11 @@
-"""The shipped engine ends when it is told to, whatever its peers do: also those that it dials, and those that hang."""
+"""The shipped engine says when a peer that it dials is away, and ends when it is told to, whatever its peers do."""
 
+import json
 import signal
 import socket
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -52,16 +55,45 @@ def declare(engine: Running, name: str, text: str) -> None:
     (engine.folder / "channels" / f"{name}.yaml").write_text(text)
 
 
-def test_engine_that_dials_ends_whether_its_peers_are_there_or_not(engine: Running, peer: socket.socket) -> None:
-    """Looking up the peers' names leaves threads behind that must not keep the process."""
+def ask(engine: Running, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{engine.console}{path}", timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def wait_for(engine: Running, line: str) -> None:
+    until = time.monotonic() + 30
+    while line not in engine.log.read_text():
+        assert time.monotonic() < until, engine.log.read_text()
+        time.sleep(0.05)
+
+
+def test_engine_tells_of_peers_that_are_away_and_ends_at_once(engine: Running, peer: socket.socket) -> None:
+    """One partner is no reason for the engine not to be ready. The threads that look up names do not keep it."""
     there, away = peer.getsockname()[1], free_port()
     declare(engine, "there", _DIALS.format(name="there", kind="mllp", endpoint=f"localhost:{there}", more=""))
     framing = ", framing: {line: true}"
     declare(engine, "away", _DIALS.format(name="away", kind="tcp", endpoint=f"127.0.0.1:{away}", more=framing))
-    with engine:
-        with peer.accept()[0]:
-            begun = time.monotonic()
-            assert engine.stop() == 0
+    with engine, peer.accept()[0]:
+        wait_for(engine, f'peer_away: channel=away peer=127.0.0.1:{away} reason="the connection was refused"')
+        assert f"away listens on 127.0.0.1:{away} (dialled)" in engine.log.read_text()
+        found = engine.run("status")
+        assert found.returncode == 0
+        assert f"away: 127.0.0.1:{away} is dialled: the connection was refused" in found.stdout
+        states = {row["channel"]: row["state"] for row in engine.read("status")["channels"]}
+        assert states == {"there": "running", "away": "away"}
+        status, ready = ask(engine, "/health/ready")
+        assert (status, json.loads(ready)["channels"]) == (200, states)
+        assert 'handoff_source_away{channel="away"} 1.0' in ask(engine, "/metrics")[1]
+        with socket.create_server(("127.0.0.1", away)) as back, back.accept()[0]:
+            wait_for(engine, f"peer_reached: channel=away peer=127.0.0.1:{away}")
+            assert 'handoff_source_away{channel="away"} 0.0' in ask(engine, "/metrics")[1]
+            assert engine.log.read_text().count("peer_away") == 1
+        begun = time.monotonic()
+        assert engine.stop() == 0
         assert time.monotonic() - begun < 9
 
 
