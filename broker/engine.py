@@ -25,7 +25,7 @@ from broker.notices import (
     Replayed,
     Resumed,
 )
-from broker.parts import Listener
+from broker.parts import Listener, Reaching
 from broker.pressure import Pressure
 from broker.processes import WorkerProcess
 from broker.pump import Program, Pump
@@ -57,7 +57,11 @@ class DestinationStatus:
 
 @dataclass(frozen=True, slots=True)
 class ChannelStatus:
-    """How one channel runs now; ``state`` is running, paused (by an operator) or stopped."""
+    """How one channel runs now.
+
+    ``state`` is running, away (it runs, and what it reads from cannot be reached; ``reason`` says why), paused (by an
+    operator) or stopped.
+    """
 
     channel: str
     revision: str
@@ -65,6 +69,7 @@ class ChannelStatus:
     connections: int
     state: str
     destinations: Sequence[DestinationStatus] = ()
+    reason: str = ""
 
 
 class Engine:
@@ -318,11 +323,11 @@ class Engine:
 def _status(running: Running, *, is_paused: bool) -> ChannelStatus:
     listener = running.listener
     endpoints = list(listener.endpoints)
-    state = "running" if endpoints else "paused" if is_paused else "stopped"
+    away = listener.away if endpoints and isinstance(listener, Reaching) else ""
+    state = "away" if away else "running" if endpoints else "paused" if is_paused else "stopped"
     destinations = [DestinationStatus(each.plan.name, each.state) for each in running.dispatchers]
-    return ChannelStatus(
-        running.channel.name, running.channel.revision, endpoints, listener.connections, state, destinations
-    )
+    name, revision = running.channel.name, running.channel.revision
+    return ChannelStatus(name, revision, endpoints, listener.connections, state, destinations, away)
 
 
 _TOLD: Final = {"replay": Replayed, "discard": Discarded, "cancel": Cancelled}

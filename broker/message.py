@@ -19,7 +19,7 @@ class Inbound:
     body: bytes = field(repr=False)
     peer: str = ""
     received_at: float = 0.0  # POSIX seconds
-    header: Header | None = field(default=None, repr=False)  # MSH, where the listener has read it already
+    header: Header | None = field(default=None, repr=False)  # MSH, where the listener knows it: of this message alone
     waits: bool = False  # the receipt is due when the steps have ended, not at the commit
     on_stored: "Callable[[Receipt], None] | None" = field(default=None, repr=False)  # where it waits: at the commit
     key: bytes = b""  # what makes it the same as one that came before, where the listener knows that better

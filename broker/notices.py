@@ -30,6 +30,14 @@ class EngineStopping(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StopCutShort(Notice):
+    """The process ends at once, before everything was finished; the next start goes on with what is left."""
+
+    level: ClassVar[str] = "error"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFailed(Notice):
     """The engine stops because it could not keep its promise otherwise."""
 

@@ -3,7 +3,7 @@
 from asyncio import Future
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from broker.delivery import Delivery, Outcome, Report
 from broker.formats.hl7 import Hl7
@@ -30,6 +30,15 @@ class Listener(Protocol):
 
     async def stop(self) -> None:
         """Refuse new work, then finish what it holds."""
+
+
+@runtime_checkable
+class Reaching(Protocol):
+    """A listener that goes to a peer itself, and may find it away."""
+
+    @property
+    def away(self) -> str:
+        """Why nothing can come from there now; empty where it can, and while stopped."""
 
 
 class Intake(Protocol):

@@ -40,6 +40,7 @@ class Metrics:
         self._failures = counter("delivery_failures", "Attempts that did not deliver", "channel", "destination")
         self._refused = counter("connections_refused", "Peers turned away", "channel")
         self._connections = self._gauge("connections", "Open connections of peers", "channel")
+        self._away = self._gauge("source_away", "1 while what a channel reads from cannot be reached", "channel")
         self._circuit = self._gauge(
             "circuit_state", "1 while a destination is left alone, 0.5 while one probes", "channel", "destination"
         )
@@ -81,6 +82,11 @@ class Metrics:
         self._stopped.labels("short").set(pressure.state == "short")
         if pressure.free is not None:
             self._free.set(pressure.free)
+
+    def note(self, status: Iterable[Any]) -> None:
+        """Note which channels cannot reach what they read from; ``status`` is that of `broker.engine.Engine`."""
+        for each in status:
+            self._away.labels(each.channel).set(each.state == "away")
 
     def show(self, backlog: Iterable[Backlog], now: float) -> bytes:
         """Return every metric as text, with what waits now."""

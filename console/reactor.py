@@ -1,8 +1,10 @@
 """This module makes the one event loop: uvloop, with Twisted's reactor installed on it before anything imports that."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -19,6 +21,8 @@ def install() -> asyncio.AbstractEventLoop:
 
     reactor: Any = installed
     reactor.seconds = time.monotonic  # timers must not follow the wall clock back
+    # Names of peers are looked up in threads that never end by themselves: they must not keep the process.
+    reactor.getThreadPool().threadFactory = partial(threading.Thread, daemon=True)
     reactor.startRunning(installSignalHandlers=False)
     return loop
 

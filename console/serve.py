@@ -28,6 +28,7 @@ from config.channel import ChannelPlan
 from config.serving import sandbox_accounts
 from config.settings import Settings
 from config.workers import make_worker
+from console.ending import Ending
 from console.report import Report
 from console.sandbox import ACCOUNTS
 from console.web.access import make_token
@@ -91,9 +92,7 @@ class _Process:
         self._reloads: set[asyncio.Task[Any]] = set()
 
     async def run(self, channels: Sequence[ChannelPlan], on_started: Callable[[Started], None]) -> int:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told.set)
+        ending = Ending(self._told, self._report)
         engine = self._engine
         token = make_token(self._settings.data)
         console = Console(engine, self._settings, token, self._report, self.reload)
@@ -107,16 +106,18 @@ class _Process:
             await self._start_sandbox()
             await engine.start(self._build(channels), found)
             await console.start()
-            loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload_soon)
             on_started(self._started(console.address, await self._sandbox_address()))
             _calm_collector()
             return await self._wait()
         finally:
+            was_told = self._told.is_set()
+            ending.begin()
             for task in watching:
                 task.cancel()
             await asyncio.gather(console.stop(), self._stop_sandbox())
             with contextlib.suppress(StoreError):
-                await engine.stop("stopped by signal" if self._told.is_set() else "stopped")
+                await engine.stop("stopped by signal" if was_told else "stopped")
             self._report.settle(all_of_it=True)
 
     async def _wait(self) -> int:

@@ -30,6 +30,9 @@ class Home(Shape):
     def opened(self, connection: "PortConnection") -> None:
         """Count a connection, and set its socket up."""
 
+    def agreed(self) -> None:
+        """Note that a peer is connected, and that TLS is agreed on where there is any."""
+
     def closed(self, connection: "PortConnection") -> None:
         """Count a connection no more."""
 
@@ -62,11 +65,14 @@ class PortConnection(Protocol):
         self.transport.registerProducer(self, True)  # noqa: FBT003 - Twisted's signature
         self._watch.begin(handshake=self._home.certificates is not None)
         self._tools.notify(ConnectionOpened(channel=self._tools.channel, peer=self.peer))
+        if self._agreed:
+            self._home.agreed()
 
     def handshakeCompleted(self) -> None:  # noqa: N802 - Twisted's name
         """Note that TLS is agreed on."""
         self._agreed = True
         self._watch.agreed()
+        self._home.agreed()
 
     def doubted(self, doubt: int) -> None:
         """Note what is wrong with the certificate that the peer shows (X509_V_ERR_…)."""

@@ -15,7 +15,7 @@ from broker.message import Receipt
 from broker.parts import Tools
 from broker.wire.strict_json import read_json
 from listeners import fhir_answers as answers
-from listeners.fhir_interactions import Write, read_write, see_resource, see_scope, see_types
+from listeners.fhir_interactions import Write, read_write, see_resource, see_scope, see_sent, see_wanted
 from listeners.http_callers import Caller
 from listeners.http_request import Answer, Refusal, Request
 from listeners.http_service import SIGNATURE, HttpPortSpec, HttpService, SignatureName, idempotency_key, signed_by
@@ -78,12 +78,13 @@ class FhirListener(HttpService):
 
     async def take(self, request: Request, body: bytes, caller: Caller) -> Answer:
         """Do what a request asks for."""
+        see_wanted(request.headers, request.query)
         if self.is_public(request):
             return Answer(200, self._capabilities, answers.TYPE)
         target = request.rest.strip("/")
         if request.method in {"GET", "HEAD"}:
             read_write("GET", target, "", self._kinds)
-        see_types(request.headers, request.query)
+        see_sent(request.headers)
         if request.method == "POST" and target.rpartition("/")[2] == "$validate":
             return self._validate(body)
         if request.method == "POST" and target == "$process-message":
@@ -98,7 +99,7 @@ class FhirListener(HttpService):
         address = f"{target}?{request.query}" if request.query and request.method == "PUT" else target
         write = read_write(request.method, address, request.headers.get("if-none-exist", ""), self._kinds)
         see_scope(caller, [(write.kind, write.letter)])
-        _see_match(request.headers.get("if-match", "*"))
+        _see_match(write, request.headers.get("if-match"), request.headers.get("if-none-match"))
         resource = _peek(body)
         see_resource(write, resource)
         receipt = await self._keep(request, write, body, idempotency_key(request, caller) or _condition(write))
@@ -155,7 +156,7 @@ class FhirListener(HttpService):
             write = read_write(
                 str(said.get("method")), str(said.get("url")), str(said.get("ifNoneExist", "")), self._kinds
             )
-            _see_match(said.get("ifMatch", "*"))
+            _see_match(write, said.get("ifMatch"), said.get("ifNoneMatch"))
             see_resource(write, entry.get("resource"))
         except Refusal as refusal:
             raise Refusal(refusal.status, str(refusal), location=f"{place}.request") from None
@@ -222,9 +223,12 @@ class FhirListener(HttpService):
         return answers.message_taken(header, receipt, self._base)
 
 
-def _see_match(condition: Any) -> None:
-    if condition != "*":
+def _see_match(write: Write, is_there: Any, is_new: Any) -> None:
+    """See that nothing depends on a version, or on whether there is one: who writes with that is told no (412)."""
+    if is_there not in {None, "*"}:
         raise Refusal(412, "versions are not kept here, so If-Match cannot hold; send it without")
+    if is_new is not None and write.method == "PUT":
+        raise Refusal(412, "what exists is not known here, so If-None-Match cannot hold; send it without")
 
 
 def _peek(body: bytes) -> Any:

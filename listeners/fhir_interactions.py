@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 from broker.fhir.elements import is_resource
 from listeners.http_callers import Caller
@@ -13,6 +14,8 @@ _ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _SCOPE: Final = re.compile(r"system/(\*|[A-Za-z]+)\.(\*|read|write|c?r?u?d?s?)")
 _GIVES: Final = {"*": "cruds", "read": "rs", "write": "cud"}  # SMART App Launch 1, in the letters of 2
 _OFFERED: Final = "create (POST), update (PUT), transaction and batch are offered; nothing is read back from here"
+_VERSION: Final = re.compile(r"(?:^|;)\s*fhirversion\s*=\s*\"?([^\s;\"]*)")
+_ANY: Final = frozenset({"*/*", "application/*"})
 _JSON: Final = frozenset({"application/fhir+json", "application/json", "application/json+fhir"})
 
 
@@ -53,14 +56,30 @@ def read_write(method: str, target: str, if_none_exist: str, kinds: frozenset[st
     raise Refusal(405, _OFFERED)
 
 
-def see_types(headers: Any, query: str) -> None:
-    """See that a request is of JSON and wants JSON. Raises `Refusal` (406, 415)."""
-    given = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given not in _JSON:
-        raise Refusal(415, "only JSON is taken: Content-Type application/fhir+json")
-    wanted = headers.get("accept", "").lower()
-    if "_format=xml" in query or ("xml" in wanted and "json" not in wanted and "*/*" not in wanted):
-        raise Refusal(406, "only JSON is answered: Accept application/fhir+json")
+def see_sent(headers: Any) -> None:
+    """See that what a request brings is JSON, of R4. Raises `Refusal` (415)."""
+    given, _, parameters = headers.get("content-type", "").lower().partition(";")
+    if given.strip() not in _JSON or not _is_r4(parameters):
+        raise Refusal(415, "only JSON of FHIR R4 is taken: Content-Type application/fhir+json; fhirVersion=4.0")
+
+
+def see_wanted(headers: Any, query: str) -> None:
+    """See that what a request wants is JSON, of R4. Raises `Refusal` (406)."""
+    formats = parse_qs(query).get("_format")
+    accepted = ",".join(formats) if formats else headers.get("accept", "")
+    wanted = [each.partition(";") for each in accepted.lower().split(",") if each.strip()]
+    if wanted and not any(_is_json(kind.strip()) and _is_r4(parameters) for kind, _, parameters in wanted):
+        raise Refusal(406, "only JSON of FHIR R4 is answered: Accept application/fhir+json; fhirVersion=4.0")
+
+
+def _is_json(kind: str) -> bool:
+    return kind in _ANY or "json" in kind
+
+
+def _is_r4(parameters: str) -> bool:
+    """Tell whether the parameters of a media type leave room for R4 (FHIR R4, versioning.html#mt-version)."""
+    found = _VERSION.search(parameters)
+    return found is None or found[1] in {"4.0", "4.0.1"}
 
 
 def see_scope(caller: Caller, writes: Iterable[tuple[str, str]]) -> None:

@@ -93,16 +93,27 @@ class HttpListener(HttpService):
         for number, part in enumerate(parts, 1):
             name = shown_name(part.file or part.name or f"part {number}")
             if self._http.takes == "file":
-                await self._take_file(request, File(name, part.body), counted)
+                await self._take_part(request, File(name, part.body), counted)
             else:
                 known = key + number.to_bytes(4) if key else b""
                 await self._take_pieces(request, name, [(Piece(body=part.body, line=0), known)], counted)
         return self._counted(counted)
 
+    async def _take_part(self, request: Request, file: File, counted: Counted) -> None:
+        """Hand in the messages of a file; where it is none, it is noted and kept, and keeps the others not out."""
+        try:
+            await self._take_file(request, file, counted)
+        except Refusal as refusal:
+            if refusal.is_ours:
+                raise
+            self.tools.intake.quarantine(self.tools.channel, f"{request.peer} {file.name}", str(refusal), file.body)
+            counted.faults.append(f"{file.name}: {refusal}")
+
     async def _take_file(self, request: Request, file: File, counted: Counted) -> Counted:
         pieces = await file.pieces(self.tools.format)
         for group in in_groups([(piece, file.key + n.to_bytes(8)) for n, piece in enumerate(pieces)]):
             await self._take_pieces(request, file.name, group, counted)
+        counted.faults += [f"{file.name}: {text}" for text in file.miscounts(self.tools.format)]
         return counted
 
     async def _take_pieces(
@@ -134,7 +145,7 @@ class HttpListener(HttpService):
         if not counted.faults:
             status = self._http.answer.status
             return Answer(status) if status == _NO_BODY else Answer(status, orjson.dumps(told))
-        detail = f"{len(counted.faults)} messages were refused and are in quarantine; the others are committed"
+        detail = f"{len(counted.faults)} faults: what was refused is in quarantine, and what was not is committed"
         told |= {"status": 422, "detail": detail, "refused": counted.faults[:_SHOWN]}
         return Answer(422, orjson.dumps(told), "application/problem+json")
 

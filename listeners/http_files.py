@@ -14,6 +14,7 @@ from python_multipart.multipart import parse_options_header
 
 from broker.errors import MessageError
 from broker.formats.reading import Format, Piece
+from broker.wire.batch import is_batch, split_batch
 from listeners.http_request import Refusal
 
 _MOST_PARTS: Final = 1000
@@ -122,6 +123,16 @@ class File:
             return await asyncio.get_running_loop().run_in_executor(None, self._split, form)
         except MessageError as error:
             raise Refusal(422, str(error), location=error.location) from None
+
+    def miscounts(self, form: Format) -> list[str]:
+        """Return what the trailers of an HL7 batch count and did not come: what is missing, nobody else can tell."""
+        if form.kind != "hl7" or not (b"BTS" in self.body or b"FTS" in self.body) or not is_batch(self.body):
+            return []
+        try:
+            faults = split_batch(self.body, self.body.count(b"MSH") + 1).faults
+        except MessageError:
+            return []  # in UTF-16, of which a file is one message
+        return [fault.text for fault in faults if fault.location in {"BTS-1", "FTS-1"}]
 
     def _split(self, form: Format) -> list[Piece]:
         return list(form.split(io.BytesIO(self.body), self.name))

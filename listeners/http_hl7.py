@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from broker.errors import MessageError
 from broker.message import Receipt
 from broker.parts import Tools
-from broker.wire.header import read_header
+from broker.wire.batch import read_only_header
 from listeners.http_answer import WaitSpec
 from listeners.http_request import Refusal
 from listeners.mllp_exchange import Exchanges, Manner, control_id
@@ -25,13 +25,13 @@ class Exchanged:
 async def exchange_hl7(tools: Tools, peer: str, body: bytes, wait: WaitSpec, speaker: Peer | None) -> Exchanged:
     """Hand a message in, and return its acknowledgment, once what is waited for is done.
 
-    Raises `Refusal` for what has no header (400), and where its steps did not end in time (504).
+    Raises `Refusal` for what has no header, or several (400), and where its steps did not end in time (504).
     """
     manner = Manner(original=False, blocks=False, waits=wait.waits)
     exchanges = Exchanges(tools, peer, control_id, manner)
     exchanges.speaker = speaker
     try:
-        header = read_header(body)
+        header = read_only_header(body)
     except MessageError as error:
         exchanges.quarantine(str(error), body)
         raise Refusal(400, str(error), location=error.location) from None

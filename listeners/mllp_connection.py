@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from broker.errors import MessageError, NotAccepted
 from broker.wire.ack import is_acknowledgment
-from broker.wire.batch import is_batch, split_batch
+from broker.wire.batch import is_batch, is_several, split_batch
 from broker.wire.header import read_header
 from broker.wire.mllp import (
     COMMITTED,
@@ -124,8 +124,7 @@ class Connection(PortConnection):
             elif not self._take_block(body):
                 self._take_nonsense(body, error)
             return
-        # Beyond this search for a second MSH a batch costs nothing where there is none.
-        if (body.find(b"MSH", 3) >= 0 or header.wide) and is_batch(body):
+        if is_several(body, header):
             self._take_batch(body)
             return
         exchange = self._exchanges.begin(body, header)

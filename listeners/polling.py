@@ -70,6 +70,7 @@ class Polling:
     ) -> None:
         self.source = source
         self.failures = 0  # polls in a row
+        self.away = ""  # why it cannot be read now
         self._tools = tools
         self._schedule = schedule
         self._catch_up = catch_up
@@ -146,12 +147,14 @@ class Polling:
         """Tell once that the source cannot be read, for as long as that lasts."""
         if not self.failures:
             self._tools.notify(PollFailed(channel=self._tools.channel, source=self.source, reason=reason))
+        self.away = reason
         self.failures += 1
 
     def recover(self) -> None:
         """Tell that the source was read again, if it was told that it could not be."""
         if self.failures:
             self._tools.notify(PollRecovered(channel=self._tools.channel, source=self.source))
+        self.away = ""
         self.failures = 0
 
     def inbound(self, body: bytes, key: bytes, *, key_decides: bool = False) -> Inbound:
@@ -217,3 +220,8 @@ class PollListener:
     def connections(self) -> int:
         """None: nobody connects to us."""
         return 0
+
+    @property
+    def away(self) -> str:
+        """Why it cannot be read now; see `broker.parts.Reaching`."""
+        return self._polling.away

@@ -2,12 +2,12 @@
 
 import asyncio
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
-from twisted.application.internet import ClientService, backoffPolicy
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -21,11 +21,11 @@ from broker.parts import Tools
 from broker.spec import Endpoint, ListenerSpec, Seconds
 from listeners.connection import PortConnection
 from listeners.pace import Pace
+from listeners.peer import Peer
 from listeners.tls import Certificates, TlsFactory, TlsSpec
 
 _BACKLOG: Final = 512
 _STOP_WITHIN: Final = 10.0  # seconds for what was accepted before a stop to be committed and answered
-_AGAIN: Final = (0.5, 30.0, 2.0)  # seconds until we dial again: the first, the longest, and by how much it grows
 
 
 class PortSpec(ListenerSpec):
@@ -79,7 +79,7 @@ class Port(Factory):
         self.pace = Pace(spec.rate, self.clock) if spec.rate is not None else None
         self._allowed = networks(spec.allow)
         self._listening: Any = None  # an IListeningPort
-        self._dialling: ClientService | None = None
+        self._peer: Peer | None = None  # whom we dial
         self._stopping = False
         self._all_closed: asyncio.Event | None = None
 
@@ -90,9 +90,9 @@ class Port(Factory):
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Where it really listens or is connected to, as ``host:port``; nothing before the start."""
-        if self._dialling is not None:
-            return (self._spec.endpoint,) if self._connections else ()
+        """Where it really listens, as ``host:port``, or whom it dials; nothing before the start."""
+        if self._peer is not None:
+            return self._peer.endpoints
         host = self._spec.endpoint.rpartition(":")[0]
         return (f"{host}:{self.port}",) if self._listening else ()
 
@@ -100,6 +100,11 @@ class Port(Factory):
     def connections(self) -> int:
         """How many peers are connected."""
         return len(self._connections)
+
+    @property
+    def away(self) -> str:
+        """Why nothing can come from a peer that we dial; see `broker.parts.Reaching`."""
+        return self._peer.away if self._peer is not None else ""
 
     async def start(self) -> None:
         """Take the port, or begin to connect; raise `NotReady` when that is not possible."""
@@ -129,17 +134,17 @@ class Port(Factory):
 
     def _dial(self) -> None:
         """Keep a connection to the peer: whenever it ends, another one is tried, at growing intervals."""
-        host, _, port = self._spec.endpoint.rpartition(":")
-        endpoint: Any = HostnameEndpoint(self._reactor(), host.strip("[]"), int(port))
+        self._peer = Peer(self.tools.channel, self._spec.endpoint, self.tools.notify, self._reactor())
+        wrap: Any = None
         if self._tls is not None:
             from listeners.dialling import Dialling  # noqa: PLC0415 - loads what servers do not need
 
-            self.certificates = creator = Dialling(self._tls, host.strip("[]"), self._where("tls"), self._trouble)
+            host = self._spec.endpoint.rpartition(":")[0].strip("[]")
+            self.certificates = creator = Dialling(self._tls, host, self._where("tls"), self._trouble)
             creator.load()
-            endpoint = wrapClientTLS(creator, endpoint)
-        self._dialling = ClientService(endpoint, self, retryPolicy=backoffPolicy(*_AGAIN), clock=self._reactor())
-        self._dialling.startService()
+            wrap = partial(wrapClientTLS, creator)
         self.tools.notify(ListenerStarted(channel=self.tools.channel, endpoint=self._spec.endpoint))
+        self._peer.start(self, wrap)
 
     def _where(self, option: str) -> str:
         return f"channel {self.tools.channel}: listen.{self._word}.{option}"
@@ -150,9 +155,8 @@ class Port(Factory):
     async def stop(self) -> None:
         """Give the port back, read nothing more, answer what was accepted, and close; at most 10 seconds."""
         self._stopping = True
-        service, self._dialling = self._dialling, None
-        if service is not None:
-            service.stopService()  # closes what there is, too: its end is waited for below
+        if self._peer is not None:
+            self._peer.stop()  # closes what there is, too: its end is waited for below
         listening, self._listening = self._listening, None
         if listening is not None:
             stopped = listening.stopListening()
@@ -198,8 +202,15 @@ class Port(Factory):
             if isinstance(handle, socket.socket):
                 keep_alive(handle, self._spec.keepalive)
 
+    def agreed(self) -> None:
+        """Note that a peer is connected, and that TLS is agreed on where there is any."""
+        if self._peer is not None:
+            self._peer.reached()
+
     def closed(self, connection: PortConnection) -> None:
         """Count a connection no more."""
+        if self._peer is not None:
+            self._peer.lost()
         self._connections.discard(connection)
         if self._all_closed is not None and not self._connections:
             self._all_closed.set()

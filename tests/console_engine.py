@@ -38,6 +38,7 @@ class Status:
         DestinationStatus("prm", "running"),
         DestinationStatus("ehr", "running"),
     )
+    reason: str = ""
 
 
 @dataclass

@@ -83,14 +83,48 @@ def _kind(resource: Any) -> str:
 
 
 def _bundle(bundle: Resource) -> Iterator[Fault]:
-    """Give what a Bundle of its type needs (bdl-3, bdl-4, bdl-9 to bdl-12 of FHIR R4)."""
+    """Give what a Bundle of its type needs (bdl-3, bdl-4, bdl-7, bdl-9 to bdl-12 of FHIR R4; http.html#trules)."""
     kind, entries = bundle["type"], bundle.get("entry") or []
+    named: set[tuple[str, str]] = set()
+    written: set[tuple[str, ...]] = set()
     for index, entry in enumerate(entries if type(entries) is list else [entries]):
         place = f"Bundle.entry[{index}]"
+        if kind != "history" and _is_repeated(_full_name(entry), named):
+            # Other people's Bundles have it, HL7's own example too; where one refers to the other it is fatal.
+            text = "another fullUrl, or version, than that of an entry before it"
+            yield Fault(f"{place}.fullUrl", "invariant", text, error=kind == "transaction")
         if kind in _WRITING:
             yield from _request(place, entry)
+        if kind == "transaction" and _is_repeated(_identity(entry), written):
+            text = "another resource than an entry before it: a transaction writes each once"
+            yield Fault(f"{place}.request.url", "invariant", text)
         if kind in {"document", "message"} and not index:
             yield from _first(place, entry, {"document": "Composition", "message": "MessageHeader"}[kind])
+
+
+def _is_repeated(name: Any, known: set[Any]) -> bool:
+    """Tell whether there was such a name before, and note it; nothing is none."""
+    if not name:
+        return False
+    was_there = name in known
+    known.add(name)
+    return was_there
+
+
+def _full_name(entry: Resource) -> tuple[str, str] | None:
+    """Return what an entry is known by: its fullUrl, and the version where it has one."""
+    url, resource = entry.get("fullUrl"), entry.get("resource")
+    meta = resource.get("meta") if type(resource) is dict else None
+    return (str(url), str(meta.get("versionId", "")) if type(meta) is dict else "") if url else None
+
+
+def _identity(entry: Resource) -> tuple[str, ...]:
+    """Return which resource an entry changes, by its id or by the criteria that find it; nothing for a new one."""
+    request = entry.get("request")
+    if type(request) is not dict or request.get("method") not in _NAMING:
+        return ()
+    path, _, query = str(request.get("url", "")).partition("?")
+    return (path.strip("/"), *sorted(query.split("&")))
 
 
 def _request(place: str, entry: Resource) -> Iterator[Fault]:

@@ -8,9 +8,9 @@ from broker.formats.reading import Format, Index, Piece, Reading, no_index
 from broker.message import Document, Inbound
 from broker.spec import FormatSpec
 from broker.wire.ack import check_header
+from broker.wire.batch import read_only_header
 from broker.wire.charset import Charset
 from broker.wire.er7 import Message
-from broker.wire.header import read_header
 
 
 class Hl7Spec(FormatSpec):
@@ -35,7 +35,7 @@ class Hl7:
     def read(self, inbound: Inbound, index: Index) -> Reading:
         """Read MSH, and the index values; what the listener has read already is not read again."""
         body = inbound.body
-        header = inbound.header or read_header(body)
+        header = inbound.header or read_only_header(body)
         if refusal := check_header(header):
             raise refusal
         message = Message.parse(body, self._charset, header)

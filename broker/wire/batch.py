@@ -112,6 +112,23 @@ def is_batch(payload: bytes) -> bool:
     return _NEXT.search(text, found) is not None
 
 
+def is_several(payload: bytes, header: Header) -> bool:
+    """Tell whether more than the message that was read stands in a payload; costs one search where none does."""
+    return (payload.find(b"MSH", 3) >= 0 or bool(header.wide)) and is_batch(payload)
+
+
+def read_only_header(payload: bytes) -> Header:
+    """Read MSH of a payload that must hold one message, for of a second one nobody would hear again.
+
+    Raises `MessageError` as `read_header` does, and with condition 100 for a second message.
+    """
+    header = read_header(payload)
+    if is_several(payload, header):
+        text = "MSH: another message stands behind the first, and one is expected here; send each by itself"
+        raise MessageError(text, location="MSH", condition=_SEQUENCE)
+    return header
+
+
 def split_batch(payload: bytes, most: int) -> Batch:
     """Take a batch of at most so many messages apart; of a larger one nothing is taken, and that is its fault.
 

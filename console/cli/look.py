@@ -130,7 +130,7 @@ def quarantine(options: Options, /, limit: int, *, as_json: bool) -> None:
 def status(ctx: click.Context, /, *, as_json: bool) -> None:
     """Show the running engine and its channels, with counts since midnight.
 
-    Exit code 3 if a channel does not run, or nothing is taken in; one that is paused counts as running.
+    Exit code 3 if a channel does not run, or nothing is taken in; one that is paused, or whose source is away, runs.
     """
     found = Client.of(ctx.obj).get("/status")
     if as_json:
@@ -143,10 +143,11 @@ def status(ctx: click.Context, /, *, as_json: bool) -> None:
         for line in _not_running(found):
             click.echo(line)
         click.echo(f"version {found['version']}, running since {clock(found['started_at'])}", err=True)
-    if found["intake"]["reason"] or any(row["state"] not in {"running", "paused"} for row in found["channels"]):
+    if found["intake"]["reason"] or any(row["state"] not in _RUNS for row in found["channels"]):
         ctx.exit(NOT_READY)
 
 
+_RUNS = frozenset({"running", "paused", "away"})
 _STATES = {
     "paused": "paused",
     "held": "held by its channel file",
@@ -159,8 +160,9 @@ _STATES = {
 
 
 def _not_running(found: dict[str, Any]) -> list[str]:
-    """Return a line for each destination that nothing is sent to, and who paused what."""
-    places = {
+    """Return a line for each channel that is away, each destination that nothing is sent to, and who paused what."""
+    places = {row["channel"]: row["reason"] for row in found["channels"] if row["reason"]}
+    places |= {
         f"{row['channel']}/{each['destination']}": _STATES.get(each["state"], each["state"])
         for row in found["channels"]
         if row["state"] != "stopped"

@@ -136,6 +136,7 @@ def _channel(name: str, status: ChannelStatus | None, waits: list[Backlog], now:
     return {
         "channel": name,
         "state": status.state if status else "stopped",
+        "reason": status.reason if status else "",
         "revision": status.revision if status else None,
         "endpoints": list(status.endpoints) if status else [],
         "connections": status.connections if status else 0,

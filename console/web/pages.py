@@ -91,14 +91,17 @@ class Pages:
         return JSONResponse({"live": True})
 
     async def ready(self, _request: Request) -> Response:
-        """Say whether messages can be taken: every channel runs, or is paused on purpose, and the store has room."""
+        """Say whether messages can be taken: every channel runs, or is paused on purpose, and the store has room.
+
+        Whether partners are there that we go to ourselves says nothing of that.
+        """
         channels = {each.channel: each.state for each in self.engine.status()}
         try:
             intake = (await self.overview.current())["intake"]
             store = intake["store_answers"]
         except StoreError:
             intake, store = {"state": "late"}, False
-        ready = intake["state"] == "open" and all(state in {"running", "paused"} for state in channels.values())
+        ready = intake["state"] == "open" and _RUNS.issuperset(channels.values())
         told = {"ready": ready, "store": store, "intake": intake["state"], "channels": channels}
         return JSONResponse(told, 200 if ready else 503)
 
@@ -106,6 +109,7 @@ class Pages:
         """Show every metric in the Prometheus text format."""
         await self.overview.current()
         self.report.metrics.weigh(self.engine.pressure)
+        self.report.metrics.note(self.engine.status())
         shown = self.report.metrics.show(self.overview.backlog, time.time())
         return Response(shown, media_type=_METRICS)
 
@@ -125,6 +129,7 @@ def make_templates() -> Environment:
     return environment
 
 
+_RUNS: Final = frozenset({"running", "paused", "away"})
 _STATES: Final = {
     "held": "held by its file",
     "quiet": "quiet hours",

@@ -42,7 +42,11 @@ class ChannelStatus(Protocol):
 
     @property
     def state(self) -> str:
-        """One of running, paused, stopped."""
+        """One of running, away (what it reads from cannot be reached), paused, stopped."""
+
+    @property
+    def reason(self) -> str:
+        """Why it is away."""
 
     @property
     def destinations(self) -> Sequence[DestinationStatus]:

@@ -125,12 +125,22 @@ async def test_a_transaction_is_one_message_or_none() -> None:
             entry("GET", "Patient/1"),
             entry("POST", "Observation"),
             entry("PUT", "Patient/p1", ifMatch='W/"1"'),
+            entry("PUT", "Patient/p1", ifNoneMatch="*"),
             {},
         )
         for bad in refused:
             status, told, _ = await ask(world, "POST", "", {**whole, "entry": [entry("POST", "Patient"), bad]})
             assert status in {400, 405, 412}
             assert told["issue"][0]["expression"] == ["Bundle.entry[1].request"]
+        again = entry("PUT", "Patient?identifier=a&active=true")
+        twice: tuple[tuple[str, list[dict[str, Any]]], ...] = (
+            ("fullUrl", [entry("POST", "Patient") | {"fullUrl": "urn:uuid:a"} for _ in range(2)]),
+            ("request.url", [entry("PUT", "Patient/p1")] * 2),
+            ("request.url", [again, entry("PUT", "Patient?active=true&identifier=a")]),
+        )
+        for place, entries in twice:
+            status, told, _ = await ask(world, "POST", "", {**whole, "entry": entries})
+            assert (status, told["issue"][0]["expression"]) == (422, [f"Bundle.entry[1].{place}"])
         wrong = entry("POST", "Patient")
         wrong["resource"]["gender"] = "Okafor"
         status, told, _ = await ask(world, "POST", "", {**whole, "entry": [entry("POST", "Patient"), wrong]})
@@ -222,7 +232,17 @@ async def test_what_is_wrong_is_told_at_its_place() -> None:
             assert status == expected, (method, path, body)
         assert (await ask(world, "POST", "/Patient", PATIENT, **{"Content-Type": "application/fhir+xml"}))[0] == 415
         assert (await ask(world, "POST", "/Patient", PATIENT, Accept="application/fhir+xml"))[0] == 406
-        assert (await ask(world, "POST", "/Patient?_format=xml", PATIENT))[0] == 406
+        for path in ("/Patient?_format=xml", "/Patient?_format=application%2Ffhir%2Bxml"):
+            assert (await ask(world, "POST", path, PATIENT))[0] == 406
+        for kind in (
+            "application/fhir+xml",
+            "text/html, application/xml;q=0.9",
+            "application/fhir+json; fhirVersion=3.0",
+        ):
+            assert (await ask(world, "GET", "/metadata", Accept=kind))[0] == 406
+        old = {"Content-Type": "application/fhir+json; fhirVersion=3.0"}
+        assert (await ask(world, "POST", "/Patient", PATIENT, **old))[0] == 415
+        assert (await ask(world, "PUT", "/Patient/p1", PATIENT, **{"If-None-Match": "*"}))[0] == 412
         world.kept.refusal = NotAccepted("busy", code="AE", condition=207)
         status, told, headers = await ask(world, "POST", "/Patient", PATIENT)
         assert (status, code(told), headers["retry-after"]) == (503, "transient", "5")

@@ -209,7 +209,8 @@ async def test_messages_are_taken_from_a_peer_that_is_dialled(reactor: Any, tmp_
         for number in (1, 2):  # after the first is closed we dial again
             sender = await asyncio.wait_for(hospital.senders.get(), 10)
             assert await ask(sender, adt(number)) == ("AA", f"M{number}")
-            assert world.listener.endpoints == (f"127.0.0.1:{port}",)
+            assert world.listener.endpoints == (f"127.0.0.1:{port} (dialled)",)
+            assert world.listener.away == ""
             await sender.close()
     hospital.close()
 

@@ -283,12 +283,13 @@ async def test_database_that_is_away_for_a_while_is_told_once_and_once_that_it_i
         run(postgres.url(), f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         run(postgres.url(), f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
         await until(lambda: listener._polling.failures > 2)
+        assert listener.away == kept.told(PollFailed)[0].reason
         run(postgres.url(), f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         await until(lambda: bool(kept.told(PollRecovered)))
         insert(postgres_url, 2)
         await until(lambda: kept.ids() == [1, 2])
     assert [len(kept.told(kind)) for kind in (PollFailed, PollRecovered)] == [1, 1]
-    assert (kept.tries, listener._polling.failures) == (2, 0)
+    assert (kept.tries, listener._polling.failures, listener.away) == (2, 0, "")
 
 
 async def test_database_that_goes_silent_is_away(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import sqlite3
 import time
 import urllib.error
@@ -10,9 +11,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from broker.ids import show
 from tests.fhir_resources import resource
-from tests.functional.running import Running
+from tests.functional.running import ROOT, Running
 from tests.ports import free_port
 
 CHANNEL: Final = """\
@@ -49,6 +52,22 @@ deliver:
   reply:
     after: patient-store
     answer: '{{"mrn": {{{{ patient.mrn.value }}}}, "family": {{{{ patient.family }}}}}}'
+"""
+ORDERS: Final = """\
+channel: orders
+listen:
+  http: {{endpoint: "127.0.0.1:{port}", path: /orders, callers: [portal]}}
+deliver:
+  patient-store:
+    prm: {{}}
+"""
+DEVICE: Final = """\
+channel: device
+listen:
+  tcp: {{endpoint: "127.0.0.1:{port}", framing: {{length: {{size: 4}}}}, accepted: "\\x06", refused: "\\x15"}}
+deliver:
+  patient-store:
+    prm: {{}}
 """
 CALLERS: Final = "\ncallers:\n  portal: {bearer: {token: '${env:PORTAL_TOKEN}'}}\n"
 
@@ -149,3 +168,27 @@ def test_fhir_resources_become_patients_and_invalid_ones_outcomes(tmp_path: Path
         while len(engine.read("messages", "--channel", "ehr-fhir", "--state", "processed")["messages"]) < 3:
             assert time.monotonic() < until, engine.log.read_text()
             time.sleep(0.1)
+
+
+def test_second_message_of_a_body_is_never_lost_in_the_first(tmp_path: Path) -> None:
+    """One answer is for one message: whoever sends two at once is told so, and keeps both."""
+    engine, url = prepare(tmp_path)
+    device = free_port()
+    (tmp_path / "channels" / "orders.yaml").write_text(ORDERS.format(port=url.rpartition(":")[2].partition("/")[0]))
+    (tmp_path / "channels" / "device.yaml").write_text(DEVICE.format(port=device))
+    message = (
+        (ROOT / "channels" / "messages" / "adt_a08.hl7").read_bytes().replace(b"\r\n", b"\r").replace(b"\n", b"\r")
+    )
+    headers = {"Authorization": "Bearer sesame", "Content-Type": "application/hl7-v2"}
+    with engine:
+        request = urllib.request.Request(url.replace("/portal", "/orders"), message * 2, headers)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=20)
+        with refused.value as error:
+            assert (error.code, "another message stands behind" in json.loads(error.read())["detail"]) == (400, True)
+        with socket.create_connection(("127.0.0.1", device), 20) as peer:
+            for body, answer in ((message * 2, b"\x15"), (message, b"\x06")):
+                peer.sendall(len(body).to_bytes(4) + body)
+                assert peer.recv(1) == answer
+        assert len(engine.read("messages")["messages"]) == 1
+        assert len(engine.read("quarantine")["quarantine"]) == 2

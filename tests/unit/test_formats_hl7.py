@@ -136,3 +136,17 @@ def test_zero_bytes_of_utf_16_are_none_of_the_message() -> None:
     assert read(ADT.decode()) == "M1"
     with pytest.raises(NotAccepted, match="PID-5: there is a NUL character"):
         read(ADT.decode().replace("Doe", "D\0oe"))
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"])
+@pytest.mark.parametrize("before", [b"", b"\x0b", b"\xef\xbb\xbf"])
+def test_body_with_a_second_message_is_not_read_as_one(before: bytes, end: bytes) -> None:
+    """Of the second nobody would hear again: it would be a part of the first, and acknowledged with it."""
+    body = before + (MESSAGE % 1 + MESSAGE % 2).replace(b"\r", end)
+    with pytest.raises(MessageError, match="another message stands behind the first"):
+        Hl7().read(Inbound(channel="adt", body=body), no_index)
+
+
+def test_text_that_names_msh_is_no_second_message() -> None:
+    body = MESSAGE % 1 + b"NTE|1||the MSH|^~\\&| of ours\rMSH stands for header\r"
+    assert Hl7().read(Inbound(channel="adt", body=body), no_index).control_id == "M1"
