@@ -167,7 +167,7 @@ class Connection(PortConnection):
         return True
 
     def _take_nonsense(self, body: bytes, error: MessageError) -> None:
-        """Keep what is no message, and close.
+        """Keep what is no message, and close; in release 2 it is not to be sent again, which could not help.
 
         Frames behind it are not taken: whoever sent them sees that no answer came, and sends them again.
         """
@@ -176,7 +176,7 @@ class Connection(PortConnection):
             reason = "a commit block of MLLP release 2 came; set listen.mllp.release, or let the peer speak release 1"
         self._exchanges.refuse_bytes(reason, body, error.condition, code="")
         self._held.clear()
-        self._open.append(Exchange(None, b"", None, refused=True))
+        self._open.append(Exchange(None, b"", None))
         self.finish("a frame was not HL7", linger=True)
         self._answer()
 
@@ -188,10 +188,11 @@ class Connection(PortConnection):
             self._refuse_oversize(item.head)
         elif isinstance(item, Empty):
             self._exchanges.refuse("", 0, "an empty frame came; it is not answered")
-            self._open.append(Exchange(None, b"", None, refused=True))
+            self._open.append(Exchange(None, b"", None))
             self._answer()
 
     def _refuse_oversize(self, head: bytes) -> None:
+        """Reject a message for its size, which sending it again would not change."""
         reason = f"the message is larger than {self._home.limits.message} bytes (listen.mllp.max_message)"
         self._exchanges.refuse_bytes(reason, head, 207)
         try:
@@ -202,7 +203,7 @@ class Connection(PortConnection):
         if header is not None and header.control_id and not is_acknowledgment(header, head):
             answer = self._exchanges.refusal(header, NotAccepted(reason, code="AR", condition=207))
         self._held.clear()
-        self._open.append(Exchange(header, b"", None, answer=answer, refused=True))
+        self._open.append(Exchange(header, b"", None, answer=answer))
         self.finish("a message was too large", linger=True)
         self._answer()
 

@@ -140,23 +140,35 @@ async def test_blocks_of_the_peer_are_taken_and_not_answered_when_release_2() ->
 
 
 @pytest.mark.parametrize("payload", [b"INVALID", b"x" * 2000])
-async def test_block_says_not_kept_and_the_connection_closes_when_release_2_and_unreadable(payload: bytes) -> None:
+async def test_nobody_is_told_to_send_it_again_when_release_2_and_unreadable(payload: bytes) -> None:
     bench = Bench(release=2, max_message="1KiB")
     connection, wire = bench.connect()
     connection.dataReceived(frame(payload))
     await turn()
-    assert frames(wire) == [NOT_COMMITTED]
+    assert frames(wire) == [COMMITTED]
+    assert wire.is_half_closed()
+    assert len(bench.kept) == 1
+
+
+async def test_message_is_rejected_after_its_block_when_release_2_and_too_large() -> None:
+    bench = Bench(release=2, max_message="1KiB")
+    connection, wire = bench.connect()
+    connection.dataReceived(frame(message(1)) + frame(message(2) + b"NTE|1||" + b"x" * 1024))
+    await turn()
+    await bench.keep(0)
+    _, _, block, answer = frames(wire)
+    assert (block, codes(answer)) == (COMMITTED, [("AR", "M2")])
     assert wire.is_half_closed()
 
 
-async def test_block_says_not_kept_when_release_2_and_the_frame_is_empty() -> None:
+async def test_nobody_is_told_to_send_it_again_when_release_2_and_the_frame_is_empty() -> None:
     bench = Bench(release=2)
     connection, wire = bench.connect()
     connection.dataReceived(frame(message(1)) + frame(b"") + frame(message(2)))
     await turn()
     await bench.keep(0, 1)
     assert [len(payload) == 1 for payload in frames(wire)] == [True, False, True, True, False]
-    assert frames(wire)[2] == NOT_COMMITTED
+    assert frames(wire)[2] == COMMITTED
 
 
 async def test_acknowledgment_gets_its_block_alone_when_release_2() -> None:
