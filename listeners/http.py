@@ -113,7 +113,7 @@ class HttpListener(HttpService):
         pieces = await file.pieces(self.tools.format)
         for group in in_groups([(piece, file.key + n.to_bytes(8)) for n, piece in enumerate(pieces)]):
             await self._take_pieces(request, file.name, group, counted)
-        counted.faults += [f"{file.name}: {text}" for text in file.miscounts(self.tools.format)]
+        counted.faults += [f"{file.name}: {text}" for text in await file.miscounts(self.tools.format)]
         return counted
 
     async def _take_pieces(

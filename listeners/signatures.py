@@ -257,6 +257,7 @@ class PresetSpec(Spec):
         min_length=1, description="The kinds of callers that it can be."
     )
     body: Literal["json", "form", "soap", "any"] = Field(description="What it sends: `any` may be a form or JSON.")
+    may_be_empty: bool = Field(default=False, description="An event may come without a body, and is `{}` then.")
     each: Literal["", "array"] = Field(default="", description="`array`: each item of the body is an event of its own.")
     key: list[str] = Field(
         default=[],

@@ -111,7 +111,8 @@ class WebhookListener(HttpService):
         """Hand in the events of a request."""
         if self._keyset is not None:
             await self._see_signature(self._keyset, request, body)
-        events = events_of(self._preset.body, self._preset.each, request, body)
+        sent = b"{}" if self._preset.may_be_empty and not body else body
+        events = events_of(self._preset.body, self._preset.each, request, sent)
         handshake = self._handshake(events, caller)
         if handshake is not None:
             return handshake

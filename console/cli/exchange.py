@@ -178,7 +178,7 @@ def _noted(letter: Letter, answers: dict[str, Answer], payload: bytes, took: flo
         read = Message.parse(payload)
     except MessageError as error:
         return _strange(letter, answers, f"the answer cannot be read: {error}", took)
-    code, control_id = read.get("MSA-1") or "", read.get("MSA-2") or ""
+    code, control_id = read.get("MSA-1") or "", _answered(payload, read)
     answer = answers.get(control_id)
     if answer is None:
         if not letter.batch:
@@ -189,6 +189,13 @@ def _noted(letter: Letter, answers: dict[str, Answer], payload: bytes, took: flo
     answer.text = read.get("MSA-3") or ""
     answer.errors += _errors(read)
     return answer
+
+
+def _answered(payload: bytes, read: Any) -> str:
+    """Return MSA-2 with the bytes that came: a control id comes back as it was sent, whatever in it looks escaped."""
+    start = b"MSA" + payload[3:4]
+    fields = next((line.split(start[3:]) for line in payload.splitlines() if line.startswith(start)), [])
+    return fields[2].decode("latin-1") if len(fields) > 2 else read.get("MSA-2") or ""  # noqa: PLR2004 - MSA-2
 
 
 def _strange(letter: Letter, answers: dict[str, Answer], text: str, took: float) -> Answer:

@@ -56,7 +56,7 @@ def send(
         if not as_json and count == 1:
             click.echo("\n".join(map(_line, got)))
     accepted = sum(answer.accepted for answer in answers)
-    _identify(options, answers)
+    _identify(options, answers, place)
     if as_json:
         told = list(map(asdict, [*answers, *unread]))
         print_json({"to": place, "sent": len(answers), "accepted": accepted, "answers": told})
@@ -173,12 +173,17 @@ def _line(answer: Answer) -> str:
     return "\n    ".join([line, *told])
 
 
-def _identify(options: Options, answers: list[Answer]) -> None:
-    """Note our ids with the answers, as far as the console can be asked."""
+def _identify(options: Options, answers: list[Answer], place: str) -> None:
+    """Note our ids with the answers, as far as the console can be asked; of the channel at that place, if it is ours.
+
+    A channel may have passed the message on, and then there is another under its control id.
+    """
     try:
         client = Client.of(options)
+        channels = client.get("/status")["channels"]
+        channel = next((row["channel"] for row in channels if place in row["endpoints"]), None)
         for answer in answers[:_LOOKED_UP]:
-            rows = client.get("/messages", control_id=answer.control_id, limit=1)["messages"]
+            rows = client.get("/messages", control_id=answer.control_id, channel=channel, limit=1)["messages"]
             answer.message_id = rows[0]["id"] if rows else None
     except (Failure, click.ClickException) as error:
         click.echo(f"message ids are not known: {error.format_message()}", err=True)

@@ -251,32 +251,6 @@ async def test_files_are_taken_apart_and_known_again(monkeypatch: pytest.MonkeyP
         assert (await world.ask("PUT", "/in/x.csv", data=b"\xff\xfe\0\1zzz"))[0] == 422
 
 
-async def test_file_of_a_form_that_is_none_keeps_no_other_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_peer, "FORMATS", {"csv": CsvSpec.model_validate({}).build(None)})
-    part = b'--x\r\nContent-Disposition: form-data; name="%b"; filename="%b.csv"\r\n\r\n%b\r\n'
-    files = ((b"g1", b"id,name\n1,a\n"), (b"bad", b"\xff\xfe\0\1zzz"), (b"g2", b"id,name\n2,b\n3,c\n"))
-    body = b"".join(part % (name, name, data.strip()) for name, data in files) + b"--x--\r\n"
-    async with serving(HttpSpec, "csv", takes="file") as world:
-        kind = {"Content-Type": "multipart/form-data; boundary=x"}
-        status, answer, _ = await world.ask("POST", "/", data=body, headers=kind)
-        told = json.loads(answer)
-        assert (status, told["messages"], len(told["refused"]), len(world.kept.messages)) == (422, 3, 1, 3)
-        assert told["refused"][0].startswith("bad.csv: ")
-        assert world.kept.quarantined == [b"\xff\xfe\0\1zzz"]
-
-
-async def test_trailer_that_counts_what_did_not_come_is_told() -> None:
-    batch = b"BHS|^~\\&|EPIC\r" + ADT + ADT.replace(b"|M1|", b"|M2|") + b"BTS|%d\r"
-    async with serving(HttpSpec, "hl7", takes="file") as world:
-        status, answer, _ = await world.ask("POST", "/", data=batch % 3)
-        told = json.loads(answer)
-        assert (status, told["messages"], told["duplicates"]) == (422, 2, 0)
-        assert told["refused"][0].startswith("body: BTS-1: the trailer counts 3 messages, 2 came")
-        status, answer, _ = await world.ask("POST", "/", data=batch % 2)
-        assert (status, json.loads(answer)["messages"]) == (202, 2)
-        assert (await world.ask("POST", "/", data=ADT))[0] == 202
-
-
 BAD = [
     b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n1\r\na\r\n0\r\n\r\n",

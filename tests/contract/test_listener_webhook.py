@@ -161,6 +161,13 @@ async def test_what_a_system_sends_is_taken_once_and_answered_as_it_expects(pres
             json.loads(kept)
 
 
+@pytest.mark.parametrize(("preset", "status"), [("zendesk", 200), ("stripe", 400)])
+async def test_event_without_a_body_is_taken_where_its_system_sends_such(preset: str, status: int) -> None:
+    async with serving(WebhookSpec, **options(preset)) as world:
+        assert (await world.ask("POST", "/", data=b"", headers=signed(preset, b"")))[0] == status
+        assert world.kept.bodies == ([b"{}"] if status == 200 else [])
+
+
 RETRIED: Final[dict[str, tuple[bytes, bytes]]] = {  # an event, and what its sender may make of it when it tries again
     "stripe": (b'{"id": "evt_1", "pending_webhooks": 1}', b'{"id": "evt_1", "pending_webhooks": 0}'),
     "vonage": (b'{"message_uuid": "u", "status": "read"}', b'{"message_uuid": "u", "status": "read", "attempt": 2}'),

@@ -131,6 +131,15 @@ def test_no_or_wrong_answer_is_not_success(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", [b"C\\X0D\\OBX", b"D\\F\\x", b"\xe4\xf6"])
+def test_control_id_is_compared_as_it_was_sent(file: str, capsys: pytest.CaptureFixture[str], name: bytes) -> None:
+    """MSA-2 is MSH-10 verbatim, also where it looks like an escape sequence."""
+    Path(file).write_bytes(MESSAGE.replace(b"|C1|", b"|" + name + b"|"))
+    with listening(accept) as (place, _):
+        assert main.invoke(["send", file, "--to", place]) == 0
+    assert capsys.readouterr().out.startswith("AA  a04.hl7  control id " + name.decode("latin-1"))
+
+
 def test_nobody_listening_ends_with_4(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The sentence says what to do."""
     assert main.invoke(["send", file, "--to", "127.0.0.1:1"]) == 4

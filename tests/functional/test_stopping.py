@@ -30,6 +30,15 @@ listen:
 deliver:
   other:
     mllp: {{endpoint: "127.0.0.1:{silent}"}}
+  next:
+    channel: next
+"""
+_NEXT: Final = """\
+channel: next
+listen: {channel: {}}
+deliver:
+  patient-store:
+    prm: {}
 """
 
 
@@ -99,9 +108,14 @@ def test_engine_tells_of_peers_that_are_away_and_ends_at_once(engine: Running, p
 
 def test_second_signal_cuts_a_stop_short(engine: Running, peer: socket.socket) -> None:
     declare(engine, "lab", _PASSES_ON.format(port=engine.mllp, silent=peer.getsockname()[1]))
+    declare(engine, "next", _NEXT)
     engine.start()
     assert engine.process is not None
     assert engine.run("send", "channels/messages/adt_a08.hl7").returncode == 0
+    while len(found := engine.read("messages")["messages"]) < 2:
+        time.sleep(0.05)
+    [own] = [each["id"] for each in found if each["channel"] == "lab"]  # and not what was passed on under its name
+    assert f"next: handoff trace {own}" in engine.run("send", "channels/messages/adt_a08.hl7").stderr
     with peer.accept()[0]:  # the delivery is on the wire, and nothing ever answers it
         engine.process.send_signal(signal.SIGTERM)
         time.sleep(1.2)
