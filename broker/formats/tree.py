@@ -186,12 +186,13 @@ def read_tree(body: bytes, origin: Origin) -> Any:
 
 
 def _place_in(body: bytes, origin: Origin) -> str:
-    """Return line and column of what is no JSON, as the strict reader tells them; nothing where it does not."""
+    """Return line and column of what is no JSON, as the strict reader tells them."""
+    place = ""
     try:
         read_json(body, largest=len(body))
     except MessageError as error:
-        return f"line {origin.line}{error.location[len('line 1') :]}" if origin.line else error.location
-    return ""
+        place = error.location
+    return f"line {origin.line}{place.removeprefix('line 1')}" if origin.line else place
 
 
 def planted(value: Any) -> Any:
