@@ -86,9 +86,12 @@ def keep_to(rules: Rules, lines: Sequence[str], optional: Container[str]) -> lis
 
 def _is_sound(fields: list[str], shape: _Shape) -> bool:
     size = len(fields)
-    if size > shape.last + 1 or any(fields[number] for number in shape.withdrawn if number < size):
+    if size > shape.last + 1:
         return False
-    return all(number < size and fields[number] for number, _ in shape.required)
+    for number, _ in shape.required:
+        if number >= size or not fields[number]:
+            return False
+    return not any(fields[number] for number in shape.withdrawn if number < size)
 
 
 def _standing_in(name: str, number: int, title: str, rules: Rules, before: list[str], optional: Container[str]) -> str:
