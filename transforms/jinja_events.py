@@ -3,11 +3,13 @@
 What is written as a constant is checked when a channel is loaded (`mistake_in`), the rest when a message comes.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from broker.canonical.model import Event
+from transforms.dictionary import check_location
 from transforms.mistakes import nearest
 from transforms.to_fhir import NAMES, fhir_of
 from transforms.to_hl7 import TYPES, VERSIONS, to_hl7
@@ -33,18 +35,24 @@ def hl7(
     receiving: str = "",
     control_id: str | None = None,
     at: str | None = None,
+    optional: str = "",
 ) -> Hl7:
-    """Return an event as an HL7 v2 message; raise `ValueError` for what cannot be written."""
-    _known("hl7", {"type": type, "version": version})
+    """Return an event as an HL7 v2 message; raise `ValueError` for what cannot be written.
+
+    ``optional`` names fields that may be missing though the version requires them: ``OBX-11, IN1-3``.
+    """
+    _known("hl7", {"type": type, "version": version, "optional": optional})
     options = {"version": version, "sending": sending, "receiving": receiving, "control_id": control_id, "at": at}
+    options["optional"] = frozenset(_listed(optional))  # type: ignore[assignment] # each is what it is above
     return Hl7(to_hl7(_event(value), type, **options).decode())  # type: ignore[arg-type] # each is what it is above
 
 
 EVENT_FILTERS: Final[dict[str, Callable[..., Any]]] = {"fhir": fhir, "hl7": hl7}
 _OPTIONS: Final = {
     "fhir": ("name", "zone"),
-    "hl7": ("type", "version", "sending", "receiving", "control_id", "at"),
+    "hl7": ("type", "version", "sending", "receiving", "control_id", "at", "optional"),
 }
+_FIELD: Final = re.compile(r"[A-Z][A-Z0-9]{2}-[1-9]\d?\Z", re.ASCII)
 _ALLOWED: Final[dict[str, tuple[str, ...]]] = {"name": NAMES, "type": tuple(TYPES), "version": VERSIONS}
 
 
@@ -82,8 +90,24 @@ def _wrong(option: str, value: Any) -> tuple[str, str] | None:
     if allowed is not None and value not in allowed:
         word = {"name": "a resource that an event can be written as", "type": "a message type that can be written"}
         return f"{value} is not {word.get(option, 'a version that can be written')}", nearest(str(value), allowed)
+    if option == "optional":
+        return _no_fields(value)
     wrong = zone_mistake(value) if option == "zone" and isinstance(value, str) else ""
     return (wrong, "") if wrong else None
+
+
+def _listed(optional: str) -> list[str]:
+    return optional.replace(",", " ").split()
+
+
+def _no_fields(optional: Any) -> tuple[str, str] | None:
+    """Return what is wrong with the fields that may be missing, and a hint; None for nothing."""
+    for each in _listed(optional) if isinstance(optional, str) else [optional]:
+        if not (isinstance(each, str) and _FIELD.match(each)):
+            return f"{each} is no field", "write names of fields with commas between, such as 'OBX-11, IN1-3'"
+        if wrong := check_location(each):
+            return wrong, "`handoff explain` lists the fields of a segment"
+    return None
 
 
 def _known(name: str, given: dict[str, Any]) -> dict[str, Any]:

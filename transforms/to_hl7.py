@@ -4,7 +4,7 @@ It is pure: what is not given (control id, time) comes from the event, so the sa
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -13,6 +13,7 @@ from broker.canonical.model import Event
 from broker.errors import StepError
 from transforms.to_hl7_care import al1, booked, contents, dg1, document, referral, reports, schedule
 from transforms.to_hl7_people import gt1, in1, mrg, nk1, pd1, pid, pv1, pv2
+from transforms.to_hl7_rules import keep_to, rules_of
 from transforms.to_hl7_types import authority, stamp, text
 from transforms.to_hl7_values import nte, obx
 
@@ -93,7 +94,7 @@ def _referral(writing: Writing) -> list[str]:
     given = writing.event.referral
     if given is None:
         raise _missing("referral", "RF1")
-    return referral(given, writing.event)
+    return referral(given, writing.event, writing.version)
 
 
 def _missing(part: str, location: str) -> StepError:
@@ -106,7 +107,9 @@ def _of(write: Callable[[Event], list[str]]) -> _Segments:
 
 
 _PID: Final[_Segments] = lambda writing: [pid(writing.event), *pd1(writing.event)]  # noqa: E731 - one of many
-_OBX: Final[_Segments] = lambda writing: obx(writing.event.observations, writing.version)  # noqa: E731
+_OBX: Final[_Segments] = lambda writing: obx(  # noqa: E731
+    writing.event.observations, writing.version, with_notes=False
+)
 _LISTS: Final = (_of(al1), _of(dg1))
 _PAYERS: Final = (_of(gt1), _of(in1))
 _A01: Final = (_PID, _of(nk1), _visit, _OBX, *_LISTS, *_PAYERS)
@@ -189,12 +192,14 @@ def to_hl7(
     receiving: str = "",
     control_id: str | None = None,
     at: str | None = None,
+    optional: Container[str] = (),
 ) -> bytes:
     """Return an event as an HL7 v2 message.
 
     ``trigger`` is a key of `TYPES` (``ADT^A08``); without it, the one that tells this kind of event. ``sending`` and
     ``receiving`` are application and facility, with ``|`` between. ``at`` is a FHIR dateTime for MSH-7. Raises
-    `StepError` where the event has not what the message is about, or no time is known.
+    `StepError` where the event has not what the message is about, or what the version requires in a field that is not
+    ``optional`` (``OBX-11``), or no time is known.
     """
     kind = trigger or type_of(event)
     if kind not in TYPES:
@@ -211,16 +216,15 @@ def to_hl7(
         control_id=control_id or derived_id(event, kind),
         at=when,
     )
+    rules = rules_of(kind, structure, version)
     ours, theirs = _party(sending), _party(receiving)
-    name = kind if writing.version < (2, 3, 1) else f"{kind}^{structure}"
+    name = kind if writing.version < (2, 3, 1) else f"{kind}^{rules.structure}"
     header = f"{ours}|{theirs}|{when}||{name}|{text(writing.control_id)}|P|{version}||||||{_CHARSET}"
-    lines = [f"MSH|^~\\&|{header}"]
-    if code in _WITH_EVN:
-        lines.append(_evn(writing, event_code))
+    lines = [_evn(writing, event_code)] if code in _WITH_EVN else []
     for write in segments:
         lines += write(writing)
-    lines.append("")
-    return "\r".join(lines).encode("utf-8", "replace")
+    whole = "\r".join((f"MSH|^~\\&|{header}", *keep_to(rules, lines, optional), ""))
+    return whole.encode("utf-8", "replace")
 
 
 def type_of(event: Event) -> str:

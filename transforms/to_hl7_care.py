@@ -9,6 +9,7 @@ from broker.canonical.model import (
     Condition,
     Event,
     Observation,
+    Organization,
     Practitioner,
     Referral,
     Result,
@@ -124,15 +125,17 @@ def _report(number: int, given: Result, version: tuple[int, ...]) -> list[str]:
         29: joined("", entity(given.parent).replace("^", "&")),
         32: nested_practitioner(given.interpreter),
     }
-    lines = [row("OBR", fields), *nte(given.notes), *obx(given.observations, version)]
+    lines = [row("OBR", fields), *nte(given.notes), *obx(given.observations, version, status=given.status)]
     count = len(lines)
-    lines += [attached(count + index, each, each.title or "report") for index, each in enumerate(given.attachments)]
+    files = enumerate(given.attachments, count)
+    lines += [attached(number, each, each.title or "report", given.status) for number, each in files]
     if given.specimen is not None and version >= _SPM:
         lines.append(row("SPM", {1: "1", 4: concept(given.specimen)}))
     return lines
 
 
 _SPM: Final = (2, 5)
+_PRD_10: Final = (2, 6)
 
 
 def _loose(number: int, given: tuple[Observation, ...], version: tuple[int, ...]) -> list[str]:
@@ -171,12 +174,12 @@ def _signature(who: Practitioner | None, at: str | None) -> str:
 def contents(given: ClinicalDocument, observations: tuple[Observation, ...], version: tuple[int, ...]) -> list[str]:
     """Return the OBX of a document: its files and texts, then what else was observed."""
     title = given.title or "document"
-    lines = [attached(number, each, title) for number, each in enumerate(given.attachments, 1)]
-    lines += obx(observations, version, len(lines) + 1)
+    lines = [attached(number, each, title, given.completion) for number, each in enumerate(given.attachments, 1)]
+    lines += obx(observations, version, len(lines) + 1, given.completion)
     return lines or [row("OBX", {1: "1", 2: "TX", 3: f"^{text(title)}", 11: "F"})]
 
 
-def referral(given: Referral, event: Event) -> list[str]:
+def referral(given: Referral, event: Event, version: tuple[int, ...]) -> list[str]:
     """Return RF1, AUT and PRD."""
     fields = {
         1: _REFERRAL_STATUSES.get(given.status or "", ""),
@@ -194,13 +197,13 @@ def referral(given: Referral, event: Event) -> list[str]:
         payer = event.coverage[0].payer if event.coverage else None
         company = identifier(payer.identifier).partition("^")[0] if payer and payer.identifier else "^unknown"
         lines.append(row("AUT", {2: company, 6: entity(given.authorization)}))
-    lines.append(_provider("RP", given.sender))
+    lines.append(_provider("RP", given.sender, None, version))
     if given.receiver is not None or given.receiving_organization is not None:
-        lines.append(_provider("RT", given.receiver, organization(given.receiving_organization)))
+        lines.append(_provider("RT", given.receiver, given.receiving_organization, version))
     return lines
 
 
-def _provider(role: str, given: Practitioner | None, company: str = "") -> str:
+def _provider(role: str, given: Practitioner | None, company: Organization | None, version: tuple[int, ...]) -> str:
     who = given or Practitioner()
     home, work = telecoms(who.telecom)
     numbers = who.identifiers or ((who.identifier,) if who.identifier else ())
@@ -211,8 +214,10 @@ def _provider(role: str, given: Practitioner | None, company: str = "") -> str:
         3: repeated(map(address, who.addresses)),
         5: repeated((home, work)),
         7: repeated(joined(text(each.value), text(each.type), text(each.system)) for each in numbers),
-        10: company,
+        10: organization(company),
     }
+    if company is not None and version < _PRD_10:
+        fields[4] = joined(*[""] * 8, text(company.name))  # in words, where the provider is (PL.9)
     return row("PRD", fields)
 
 

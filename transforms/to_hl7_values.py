@@ -17,9 +17,12 @@ _STATUSES: Final = {
     "registered": "I", "preliminary": "P", "final": "F", "amended": "C", "corrected": "C", "cancelled": "X",
     "entered-in-error": "D",
 }  # fmt: skip
+# What the status of a whole report says of all that is in it; one that was corrected does not say what in it was.
+_REPORTED: Final = {"preliminary": "P", "final": "F"}
 _PAIR: Final = re.compile(r"([+-]?[\d.]+)([-:/])([+-]?[\d.]+)\Z", re.ASCII)
 _LONGEST_ST: Final = 199  # HL7 v2.5.1, 2.A.75
-_OBX_20: Final = (2, 5)  # the version since which OBX has places for its body site and its own number
+_ABSENCES: Final = {"not-asked": "N", "not-performed": "X"}  # why there is no value, where OBX-11 can say so
+_LABORATORY: Final = (2, 5, 1)  # the version since which OBX-23 names it; before, OBX-15 does
 
 
 class Value(NamedTuple):
@@ -32,15 +35,30 @@ class Value(NamedTuple):
 _NOTHING: Final = Value("", "")
 
 
-def obx(observations: Iterable[Observation], version: tuple[int, ...], first: int = 1) -> list[str]:
-    """Return the OBX of observations, each with its NTE; ``first`` is the set id of the first."""
+def obx(
+    observations: Iterable[Observation],
+    version: tuple[int, ...],
+    first: int = 1,
+    status: str | None = None,
+    *,
+    with_notes: bool = True,
+) -> list[str]:
+    """Return the OBX of observations, each with its NTE; ``first`` is the set id of the first.
+
+    ``status`` is that of the report (FHIR), which is that of an observation that does not tell its own. Not every
+    message has a place for NTE behind OBX.
+    """
     lines: list[str] = []
     count = first
     for given in observations:
         for each in _unfolded(given):
-            lines.append(_observation(count, each, version))
+            value = _value(each)
+            if not (value.field or _is_named(each) or (with_notes and given.notes)):
+                continue  # it would say nothing, of nothing
+            lines.append(_observation(count, each, value, version, status))
             count += 1
-        lines += nte(given.notes)
+        if with_notes:
+            lines += nte(given.notes)
     return lines
 
 
@@ -54,10 +72,11 @@ def prose(value: str | None) -> str:
     return escape(value, formatted=True) if value else ""
 
 
-def attached(count: int, given: Attachment, name: str) -> str:
-    """Return the OBX of a file, or of a text."""
+def attached(count: int, given: Attachment, name: str, status: str | None) -> str:
+    """Return the OBX of a file, or of a text, in the status of what it belongs to (FHIR)."""
     value = _file(given)
-    return row("OBX", {1: str(count), 2: value.type, 3: f"^{text(name)}", 5: value.field, 11: "F"})
+    letter = _REPORTED.get(status or "", "F")
+    return row("OBX", {1: str(count), 2: value.type, 3: f"^{text(name)}", 5: value.field, 11: letter})
 
 
 def _unfolded(given: Observation) -> list[Observation]:
@@ -85,8 +104,13 @@ def _unfolded(given: Observation) -> list[Observation]:
     return [whole, *parts]
 
 
-def _observation(count: int, given: Observation, version: tuple[int, ...]) -> str:
-    value = _value(given)
+def _is_named(given: Observation) -> bool:
+    named = given.code
+    return named is not None and bool(named.code or named.text or named.display or named.alternates)
+
+
+def _observation(count: int, given: Observation, value: Value, version: tuple[int, ...], status: str | None) -> str:
+    laboratory = given.performing_organization
     fields = {
         1: str(count),
         2: value.type,
@@ -96,15 +120,23 @@ def _observation(count: int, given: Observation, version: tuple[int, ...]) -> st
         6: text(given.unit),
         7: text(given.reference_range),
         8: repeated(text(each) for each in (given.interpretation or "").split(",")),
-        11: _STATUSES.get(given.status or "", ""),
+        11: _status(given, status),
         14: stamp(given.observed_at),
         16: practitioner(given.performer),
         17: concept(given.method),
-        23: organization(given.performing_organization),
+        20: concept(given.body_site),
+        21: entity(given.identifier),
+        23: organization(laboratory),
     }
-    if version >= _OBX_20:
-        fields |= {20: concept(given.body_site), 21: entity(given.identifier)}
+    if laboratory is not None and version < _LABORATORY:
+        number_of_it = laboratory.identifier
+        fields[15] = joined(text(number_of_it.value) if number_of_it else "", text(laboratory.name))
     return row("OBX", fields)
+
+
+def _status(given: Observation, status: str | None) -> str:
+    own = _STATUSES.get(given.status or "") or _ABSENCES.get(given.absent or "")
+    return own or _REPORTED.get(status or "", "")
 
 
 def _value(given: Observation) -> Value:

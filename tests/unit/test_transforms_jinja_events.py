@@ -62,6 +62,8 @@ def test_template_takes_a_whole_message(kind: str) -> None:
         ("event | fhir('Patient', zone='Mars/Base')", "no time zone", ""),
         ("event | fhir('Patient', zones='UTC')", "no option zones", "zone"),
         ("event | hl7('ADT^A08', '2.4')", "takes one value", ""),
+        ("event | hl7('ADT^A08', optional='OBX-11, DG1')", "DG1 is no field", "OBX-11"),
+        ("event | hl7('ADT^A08', optional='OBX-99')", "OBX-99 does not exist", "explain"),
         ("patient | fhir('Patient')", "writes an event", "event | fhir"),
     ],
 )
@@ -69,6 +71,14 @@ def test_mistake_is_found_when_it_is_compiled(text: str, told: str, hint: str) -
     with pytest.raises(ExpressionError, match=told) as caught:
         compile_expression(text)
     assert hint in caught.value.hint
+
+
+def test_partner_may_take_a_message_without_a_required_field() -> None:
+    found = document(observations=(Observation(value="5", value_type="quantity"),))
+    with pytest.raises(StepError, match="requires OBX-3") as caught:
+        compile_expression("event | hl7('ADT^A08', optional='OBX-11')")(found)
+    assert caught.value.location == "OBX-3"
+    assert "OBX|1|NM|||5" in str(compile_expression("event | hl7('ADT^A08', optional='OBX-3, OBX-11')")(found))
 
 
 def test_mistake_that_only_shows_later_is_told_without_values() -> None:
