@@ -5,16 +5,17 @@ end that commits meanwhile is told all the same.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from broker.acts import read_concluded, read_ended
-from broker.errors import StoreError
+from broker.errors import Breach, StoreError
 from broker.message import Conclusion, Ended
 from broker.seal import Sealer
 from broker.store import Store
 from broker.units import Finished, Recorded
 
+_SOUND: Final[Mapping[int, tuple[Breach, ...]]] = {}
 _RUNNING: Final = frozenset({"received", "waiting", "sending"})
 
 E = TypeVar("E", Ended, Conclusion)
@@ -75,11 +76,12 @@ class _Waiting(Generic[E]):
 class Endings(_Waiting[Ended]):
     """Those who wait for the steps of a message to end."""
 
-    def tell(self, finished: Sequence[Finished]) -> None:
-        """Take what was just committed."""
+    def tell(self, finished: Sequence[Finished], breaches: Mapping[int, tuple[Breach, ...]] = _SOUND) -> None:
+        """Take what was just committed, and all that is wrong with messages among it, which is not stored."""
         if self._waiting:
             for unit in finished:
-                self._resolve(unit.id, Ended(unit.state, unit.step, unit.location, unit.reason))
+                told = breaches.get(unit.id, ())
+                self._resolve(unit.id, Ended(unit.state, unit.step, unit.location, unit.reason, told))
 
     async def _read(self, identifier: int) -> Ended | None:
         row = await self._store.read(read_ended, identifier)

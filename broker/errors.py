@@ -17,7 +17,7 @@
 Errors say where, what was found, what was expected and what to do. They never carry a body, a name or an identifier.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class HandoffError(Exception):
@@ -91,13 +91,40 @@ def refused(error: MessageError) -> NotAccepted:
     return NotAccepted(str(error), code=code, condition=error.condition, location=error.location)
 
 
-class StepError(HandoffError):
-    """A step could not do its work; ``step`` names it, ``location`` the place in the message where known."""
+class Breach(NamedTuple):
+    """One thing that is wrong with a message, as its sender is told it; ``text`` holds no value of it.
 
-    def __init__(self, text: str, *, step: str = "", location: str = "") -> None:
+    ``location`` is an HL7 location (empty where there is none), ``condition`` a code of HL7 table 0357.
+    """
+
+    location: str
+    condition: int
+    text: str
+
+
+MOST_BREACHES: Final = 20  # of a message, that its sender is told
+
+
+class StepError(HandoffError):
+    """A step could not do its work; ``step`` names it, ``location`` the place in the message where known.
+
+    ``condition`` is a code of HL7 table 0357; ``breaches`` is all that is wrong with the message, where the step knows.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        step: str = "",
+        location: str = "",
+        condition: int = _INTERNAL,
+        breaches: tuple[Breach, ...] = (),
+    ) -> None:
         super().__init__(text)
         self.step = step
         self.location = location
+        self.condition = condition
+        self.breaches = breaches
 
 
 class StoreError(HandoffError):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from broker.canonical.model import Event
+    from broker.errors import Breach
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen: those take five times as long to make
@@ -28,12 +29,16 @@ class Inbound:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the steps of a message ended: its state, and where and why where that is not ``processed``."""
+    """How the steps of a message ended: its state, and where and why where that is not ``processed``.
+
+    ``breaches`` is all that is wrong with it, where that is known: just after they ended, and not from the store.
+    """
 
     state: str
     step: str | None = None
     location: str | None = None
     reason: str | None = None
+    breaches: "tuple[Breach, ...]" = ()
 
     @property
     def is_good(self) -> bool:

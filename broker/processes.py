@@ -20,6 +20,7 @@ from typing import Any, Final
 import orjson
 
 from broker.crash import crash_point
+from broker.errors import MOST_BREACHES, Breach
 from broker.ids import DELIVERIES
 from broker.notices import Notice, WorkerDied
 from broker.wire import pipe
@@ -31,6 +32,7 @@ _START: Final = 30.0  # seconds a process may take until it is ready
 _LOOK: Final = 0.1  # seconds between looks at the progress
 _LAST: Final = 1.0  # seconds that a process may take to end once its pipe has
 _STREAM: Final = 1 << 20
+_LONGEST: Final = 1000  # characters of a breach
 
 
 @dataclass(slots=True)
@@ -57,7 +59,10 @@ class Rendered:
 
 @dataclass(slots=True)
 class Processed:
-    """What the steps made of one message; ``warned`` is what validation let pass, by code of HL7 table 0357."""
+    """What the steps made of one message; ``warned`` is what validation let pass, by code of HL7 table 0357.
+
+    ``breaches`` is what is wrong with it, where that is known more exactly than by location and reason.
+    """
 
     state: str
     step: str | None = None
@@ -65,6 +70,7 @@ class Processed:
     reason: str | None = None
     deliveries: tuple[Rendered, ...] = ()
     warned: tuple[tuple[int, int], ...] = ()
+    breaches: tuple[Breach, ...] = ()
 
 
 @dataclass(slots=True)
@@ -289,7 +295,7 @@ async def _let_end(process: asyncio.subprocess.Process) -> None:
 
 def _read_results(header: Any, rest: bytes, count: int) -> list[Processed]:
     results, at = [], 0
-    for state, step, location, reason, deliveries, *warned in header["results"]:
+    for state, step, location, reason, deliveries, *more in header["results"]:
         rendered = []
         for place, lane, size, *other in deliveries:
             if not 0 <= place < DELIVERIES:
@@ -300,17 +306,25 @@ def _read_results(header: Any, rest: bytes, count: int) -> list[Processed]:
         if state not in {"processed", "filtered", "failed"}:
             message = "no such state"
             raise ValueError(message)
-        results.append(Processed(state, step, location, reason, tuple(rendered), _read_warned(warned)))
+        results.append(Processed(state, step, location, reason, tuple(rendered), *_read_more(*more)))
     if len(results) != count or at != len(rest):
         message = "as many results as messages"
         raise ValueError(message)
     return results
 
 
-def _read_warned(found: Any) -> tuple[tuple[int, int], ...]:
-    """Return how often there was which code of table 0357: no others, for each becomes a series of a metric."""
-    pairs = tuple((int(code), int(count)) for code, count in found[0]) if found else ()
-    if any(code not in TABLE_0357 or count < 1 for code, count in pairs):
+def _read_more(warned: Any = (), breaches: Any = ()) -> tuple[tuple[tuple[int, int], ...], tuple[Breach, ...]]:
+    """Return how often there was which code of table 0357: no others, for each becomes a series of a metric.
+
+    And what is wrong with the message, of which its sender is told: so much and no more.
+    """
+    pairs = tuple((int(code), int(count)) for code, count in warned)
+    told = tuple(Breach(str(location), int(code), str(text)) for location, code, text in breaches)
+    codes = [code for code, count in pairs if count > 0]
+    if len(codes) < len(pairs) or not TABLE_0357.keys() >= {*codes, *(breach.condition for breach in told)}:
         message = "no such code"
         raise ValueError(message)
-    return pairs
+    if len(told) > MOST_BREACHES or any(len(each.location) + len(each.text) > _LONGEST for each in told):
+        message = "no such number or length of breaches"
+        raise ValueError(message)
+    return pairs, told

@@ -7,12 +7,12 @@ reads on from the store, and goes back to memory once it has caught up: recovery
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from broker.acts import read_received
-from broker.errors import StoreError, StoreFatal
+from broker.errors import Breach, StoreError, StoreFatal
 from broker.notices import Bug, MessageFailed, MessagesProcessed, Notice, ValidationWarned
 from broker.processes import Item, Processed, Rendered, WorkerProcess
 from broker.seal import Sealer
@@ -50,7 +50,7 @@ class Pump:
         notify: Callable[[Notice], None],
         offer: Callable[[list[Placed]], None],
         room: Callable[[int], bool],
-        ended: Callable[[Sequence[Finished]], None],
+        ended: Callable[[Sequence[Finished], Mapping[int, tuple[Breach, ...]]], None],
     ) -> None:
         self.program = program
         self._store = store
@@ -166,7 +166,8 @@ class Pump:
             self._ahead.release()
         self._offer([one for unit, placed in zip(finished, told, strict=True) for one in self._placed(unit, placed)])
         self._ended_steps(
-            [unit for unit, placed in zip(finished, told, strict=True) if not isinstance(placed, Exception)]
+            [unit for unit, placed in zip(finished, told, strict=True) if not isinstance(placed, Exception)],
+            {item.id: done.breaches for item, done in zip(items, processed, strict=True) if done.breaches},
         )
         self._tell(finished, time.monotonic() - began)
         self._tell_warnings(processed)

@@ -77,14 +77,18 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _run(program: "Program | Viewer", header: dict[str, Any], rest: bytes, memory: mmap.mmap, sink: BinaryIO) -> None:
-    results, parts, at = [], [], 0
+    results: list[tuple[Any, ...]] = []
+    parts, at = [], 0
     sequence: int = header["sequence"]
     note = _PROGRESS.pack_into
     for index, (received_at, size) in enumerate(header["items"]):
         note(memory, 0, sequence, index)
         result, requests = program.process(rest[at : at + size], received_at)
         at += size
-        results.append((*result, list(program.warned.items())) if program.warned else result)
+        if program.warned or program.breaches:
+            results.append((*result, list(program.warned.items()), [tuple(each) for each in program.breaches]))
+        else:  # as a rule: nothing more goes over
+            results.append(result)
         parts += requests
     _send(sink, {"results": results}, *parts)
 

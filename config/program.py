@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from broker.errors import MessageError, StepError
+from broker.errors import Breach, MessageError, StepError
 from broker.ids import DELIVERIES
 from broker.message import Document, Filtered
 from broker.parts import Renderer, Transform
@@ -29,6 +29,8 @@ Way = tuple[int, str, int] | tuple[int, str, int, str]
 Result = tuple[str, str | None, str | None, str | None, list[Way]]
 
 _SHARED_LANE: Final = ""  # of messages without an order key
+_INTERNAL: Final = 207  # HL7 table 0357: application error
+_LONGEST: Final = 500  # characters of what the sender is told of a breach
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Program:
         self._at = ""  # what is being done
         self._values: dict[str, Any] = {}  # of the message that it is done with
         self.warned: Mapping[int, int] = {}  # what validation let pass of it: see `Document`
+        self.breaches: tuple[Breach, ...] = ()  # what is wrong with it, where that is known by its code
         self._part: Part | None = None  # and of which of its patients
 
     @classmethod
@@ -97,17 +100,27 @@ class Program:
         return result, seen[-1] if seen else None
 
     def _guarded(self, run: Callable[[], tuple[Result, list[bytes]]]) -> tuple[Result, list[bytes]]:
-        self._at, self._values, self._part, self.warned = "read", {}, None, {}
+        self._at, self._values, self._part, self.warned, self.breaches = "read", {}, None, {}, ()
         try:
             return run()
         except StepError as error:
             # The name that the channel gives a step says more than what the step calls itself.
             step = self._at if self._at.startswith("steps.") else error.step or self._at
+            self._note(error.breaches or (_breach(error),))
             return self._failed(step, error.location or self._line(), str(error))
         except MessageError as error:
+            self._note((_breach(error),))
             return self._failed(self._at, error.location or None, str(error))
         except Exception as error:  # noqa: BLE001 - a step's mistake; its text may hold patient data, its type does not
             return self._failed(self._at, self._line(), f"raised {type(error).__name__}")
+
+    def _note(self, found: tuple[Breach, ...]) -> None:
+        """Keep what is wrong with the message; what only says that a step failed is said by that."""
+        if all(breach.condition == _INTERNAL for breach in found):
+            return
+        if (part := self._part) is not None:
+            found = tuple([Breach(part.located(place), code, part.located(text)) for place, code, text in found])
+        self.breaches = found
 
     def _failed(self, step: str, location: str | None, reason: str) -> tuple[Result, list[bytes]]:
         if self._part is not None:
@@ -216,6 +229,10 @@ class Program:
             return _SHARED_LANE if value is None else str(value)
         mrn = document.event.patient.mrn if document.event is not None else None
         return _SHARED_LANE if mrn is None else f"{mrn.system}|{mrn.value}"
+
+
+def _breach(error: StepError | MessageError) -> Breach:
+    return Breach(error.location, error.condition, str(error)[:_LONGEST])
 
 
 def _stand_ins_last(exits: list[Exit]) -> list[tuple[int, Exit]]:

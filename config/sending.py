@@ -36,8 +36,7 @@ class RetrySpec(Spec):
     attempts: int = Field(
         default=10,
         ge=0,
-        description="How often to try; 0 means without limit. Attempts that reached nobody count only where there is a "
-        "`fallback`.",
+        description="How often to try; 0 means without limit.",
     )
     first: Seconds = Field(default=1.0, description="Longest wait after the first attempt; it doubles each time.")
     max: Seconds = Field(default=300.0, description="Longest wait between two attempts.")

@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from broker.canonical.codec import encode
+from broker.errors import Breach
 from broker.message import Document
 from config.program import Compiled, Program, Result
 
@@ -21,6 +22,7 @@ class Viewer:
     """Runs the steps of a program, and renders nothing; ``wanted`` is what is asked of the document that they leave."""
 
     warned: Mapping[int, int] = {}  # what validation let pass: nobody counts it here
+    breaches: tuple[Breach, ...] = ()  # nor does anybody tell a sender
 
     def __init__(self, program: Program, wanted: Mapping[str, Compiled]) -> None:
         self._program = program

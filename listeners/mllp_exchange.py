@@ -11,11 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from broker.errors import MessageError, NotAccepted, refused
+from broker.errors import Breach, MessageError, NotAccepted, refused
 from broker.message import Ended, Inbound, Receipt
 from broker.notices import BatchFaulty, Bug, MessageRefused, PeerRefused
 from broker.parts import Tools
-from broker.wire.ack import acknowledge, application_code, commit_code, is_acknowledgment, refusal_code
+from broker.wire.ack import (
+    acknowledge,
+    application_code,
+    bad_code,
+    commit_code,
+    is_acknowledgment,
+    refusal_code,
+)
 from broker.wire.batch import Batch, Fault, Group, answer_batch, envelope_of
 from broker.wire.header import Header, read_header
 from broker.wire.mllp import COMMITTED, NOT_COMMITTED, frame
@@ -133,7 +140,7 @@ class Exchanges:
             receipt = promise.result()
             failed = receipt.ended if receipt.ended is not None and not receipt.ended.is_good else None
             if self.original or not (header.accept_ack or header.application_ack):
-                return (self._verdict(header, "AE" if failed else "AA", failed),)
+                return (self._verdict(header, _code(failed), failed),)
             return self._committed(header) + self._processed(header, failed)
         if not isinstance(error, NotAccepted):
             self.tools.notify(Bug(where="intake.accept", error=type(error).__name__))
@@ -162,22 +169,24 @@ class Exchanges:
 
     def _processed(self, header: Header, failed: Ended | None) -> tuple[bytes, ...]:
         """Return the application acknowledgment, where one is due: with ``acknowledge: stored``, at the commit."""
-        code = application_code(header, "AE" if failed else "AA")
+        code = application_code(header, _code(failed))
         return () if code is None else (self._verdict(header, code, failed, silent=True),)
 
     def _verdict(self, header: Header, code: str, failed: Ended | None, *, silent: bool = False) -> bytes:
         """Return what the steps made of a message; it is kept either way, so sending it again changes nothing."""
         if failed is None:
             return acknowledge(header, code, self.control_id(), time.time(), silent=silent)
+        told = failed.breaches or (Breach(failed.location or "", 207, failed.reason or "the steps failed"),)
         return acknowledge(
             header,
             code,
             self.control_id(),
             time.time(),
-            text=failed.reason or "the steps failed",
-            condition=207,
-            location=failed.location or "",
+            text=told[0].text,
+            condition=told[0].condition,
+            location=told[0].location,
             diagnostic=f"channel {self.tools.channel}: it waits for an operator, at {failed.step or 'its steps'}",
+            further=told[1:],
             silent=silent,
         )
 
@@ -216,6 +225,11 @@ class Exchanges:
     def quarantine(self, reason: str, data: bytes) -> None:
         """Keep bytes that never became a message."""
         self.tools.intake.quarantine(self.tools.channel, self.peer, reason, data)
+
+
+def _code(failed: Ended | None) -> str:
+    """Return the code of table 0008 for what the steps made of a message."""
+    return "AA" if failed is None else bad_code(breach.condition for breach in failed.breaches)
 
 
 def _follow(stored: "Future[Receipt]", steps: "Future[Receipt]") -> None:

@@ -43,7 +43,15 @@ class Filling:
         )
         return (await accept(self.store, message)).id
 
-    async def finish(self, message: int, state: str = "processed", **stopped: str) -> None:
+    async def finish(
+        self,
+        message: int,
+        state: str = "processed",
+        *,
+        step: str | None = None,
+        location: str | None = None,
+        reason: str | None = None,
+    ) -> None:
         """End the steps; a processed message gets a delivery to prm and one to ehr that waits for it."""
         routes = self.registered.routes
         prm = NewDelivery(id=message + 1, route=routes["prm"], lane=message, after=None, eager=True, request=b"a")
@@ -59,7 +67,9 @@ class Filling:
                 state=state,
                 at=time.time(),
                 deliveries=(prm, ehr) if state == "processed" else (),
-                **stopped,
+                step=step,
+                location=location,
+                reason=reason,
             ),
         )
 

@@ -167,7 +167,7 @@ class Canonical:
             result.event = completed(event, document)
         elif not is_known(event):
             text = "PID-3 has no identifier of type MR, PI or PT, nor one without a type; map patient.mrn in this step"
-            raise StepError(text, step="canonical", location="PID-3")
+            raise StepError(text, step="canonical", location="PID-3", condition=101)
         return result
 
 
@@ -175,7 +175,7 @@ def _refuse(unread: tuple[str, ...]) -> NoReturn:
     text = (
         f"{', '.join(unread)}: not the date, time or number that must be there; correct it at the sender or map it here"
     )
-    raise StepError(text, step="canonical", location=unread[0])
+    raise StepError(text, step="canonical", location=unread[0], condition=102)
 
 
 def _replaced(event: Event, part: str, owner: Any, overrides: tuple[Override, ...], document: Document) -> Event:

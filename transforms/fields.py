@@ -14,6 +14,12 @@ from transforms.scope import NULL
 from transforms.shapes import TIME, Codes, Shape
 from transforms.value_types import EXPECTED, is_value
 
+# Tables of codes for which HL7 has conditions of their own (table 0357): message types, events, processing ids.
+_KINDS: Final = {
+    "0076": finding.STRUCTURE_UNKNOWN,
+    "0003": finding.EVENT_UNKNOWN,
+    "0103": finding.PROCESSING_UNKNOWN,
+}
 _SYSTEM: Final = 2  # where a coded value names its coding system: component 3
 _UNDIVIDED: Final = frozenset({"varies", "CM"})
 
@@ -137,6 +143,7 @@ class Look:
         if value in codes.table:
             return
         kind = finding.CODE_UNKNOWN if codes.closed or codes.ours else finding.SITE_CODE_UNKNOWN
+        kind = _KINDS.get(codes.table.number, kind)
         title = f" ({codes.table.title})" if codes.table.title else ""
         whose = "" if codes.ours else "HL7 "
         wrong = f"{_called(shape)} has a code that {whose}table {codes.table.number}{title} does not have"

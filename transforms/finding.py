@@ -4,13 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from broker.errors import MOST_BREACHES, Breach
+from broker.wire.ack import bad_code
+
 ERROR: Final = "error"
 WARNING: Final = "warning"
 INFORMATION: Final = "information"
 SEVERITIES: Final = (ERROR, WARNING, INFORMATION)
 MOST: Final = 100  # findings of one severity that are kept; more are counted
 
-_REJECTED: Final = frozenset({200, 201, 202, 203})  # HL7 table 0357: the message is not one that we take at all
+_OTHER: Final = 199
 _LONGEST_REASON: Final = 2000  # characters
 
 
@@ -39,6 +42,7 @@ TOO_MUCH: Final = Kind(198, ERROR, ERROR)  # of everything: it is not looked at
 NOT_DEFINED: Final = Kind(199, ERROR, WARNING)  # withdrawn, or beyond what the version defines
 STRUCTURE_UNKNOWN: Final = Kind(200, ERROR, WARNING)
 EVENT_UNKNOWN: Final = Kind(201, ERROR, WARNING)
+PROCESSING_UNKNOWN: Final = Kind(202, ERROR, WARNING)
 VERSION_UNKNOWN: Final = Kind(203, ERROR, WARNING)
 VERSION_NEAR: Final = Kind(203, INFORMATION, INFORMATION)
 
@@ -104,9 +108,16 @@ class Findings:
 def acknowledgment(findings: Iterable[Finding]) -> str:
     """Return the code of HL7 table 0008 that findings call for: AA, AE, or AR where the kind of message is refused."""
     conditions = {finding.condition for finding in findings if finding.severity == ERROR}
-    if not conditions:
-        return "AA"
-    return "AR" if conditions & _REJECTED else "AE"
+    return bad_code(conditions) if conditions else "AA"
+
+
+def breaches(findings: Iterable[Finding]) -> tuple[Breach, ...]:
+    """Return the errors as the sender is told them: the first ones, and how many more there are."""
+    errors = [each for each in findings if each.severity == ERROR]
+    told = [Breach(each.location, each.condition, each.text) for each in errors[:MOST_BREACHES]]
+    if len(errors) > MOST_BREACHES:
+        told[-1] = Breach("", _OTHER, f"and {len(errors) - MOST_BREACHES + 1} more errors")
+    return tuple(told)
 
 
 def reason(findings: Iterable[Finding]) -> str:

@@ -17,6 +17,11 @@ from transforms.map_patient import Gaps, map_patient
 
 _MSH_FIELDS: Final = 12
 _EVN_FIELDS: Final = 6
+# HL7 table 0357.
+_SEGMENTS: Final = 100
+_FIELD_MISSING: Final = 101
+_TYPE_UNKNOWN: Final = 200
+_EVENT_UNKNOWN: Final = 201
 Cleared = tuple[str, ...]
 
 
@@ -26,9 +31,17 @@ def refuse_excess(message: Message) -> None:
         fail(*excess)
 
 
-def fail(location: str, text: str) -> NoReturn:
-    """Raise the `StepError` of the standard mapping for a location."""
-    raise StepError(text, step="canonical", location=location)
+def fail(location: str, text: str, condition: int = 0) -> NoReturn:
+    """Raise the `StepError` of the standard mapping for a location; ``condition`` is a code of HL7 table 0357.
+
+    Without one it is that of a required field that is missing, or of the segments where a segment is meant.
+    """
+    raise StepError(
+        text,
+        step="canonical",
+        location=location,
+        condition=condition or (_FIELD_MISSING if "-" in location else _SEGMENTS),
+    )
 
 
 def fail_missing(message: Message, name: str, unknown: str) -> NoReturn:
@@ -71,7 +84,8 @@ def trigger_of(message: Message, mapped: Collection[str]) -> str:
     code, trigger = type_of(message)
     if trigger not in mapped:
         found = _shown(trigger) if trigger else "a message without a trigger"
-        fail("MSH-9", f"the canonical step maps {code} with {' '.join(mapped)}, not {found}; filter it out before")
+        text = f"the canonical step maps {code} with {' '.join(mapped)}, not {found}; filter it out before"
+        fail("MSH-9", text, _EVENT_UNKNOWN)
     return trigger
 
 
@@ -79,9 +93,8 @@ def fail_type(message: Message, codes: Collection[str]) -> NoReturn:
     """Raise the `StepError` for a message code that is not mapped, with those that are."""
     code, trigger = type_of(message)
     shown = "^".join(_shown(part) for part in (code, trigger) if part) or "a message without a type"
-    fail(
-        "MSH-9", f"the canonical step maps {' '.join(codes)}, not {shown}; filter it out before, or map it in a script"
-    )
+    text = f"the canonical step maps {' '.join(codes)}, not {shown}; filter it out before, or map it in a script"
+    fail("MSH-9", text, _TYPE_UNKNOWN)
 
 
 def _shown(text: str) -> str:

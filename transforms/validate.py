@@ -10,7 +10,7 @@ from broker.errors import StepError
 from broker.message import Document
 from broker.spec import StepSpec
 from transforms.dictionary import NEAREST, VERSIONS
-from transforms.finding import ERROR, SEVERITIES, reason
+from transforms.finding import ERROR, SEVERITIES, breaches, reason
 from transforms.mistakes import nearest
 from transforms.validation import Level, Validator
 
@@ -66,6 +66,6 @@ class Validate:
         if found.counts[ERROR]:
             told = found.told()
             location = next((each.location for each in told if each.severity == ERROR), "")
-            raise StepError(reason(told), step="validate", location=location) from None
+            raise StepError(reason(told), step="validate", location=location, breaches=breaches(told)) from None
         counts = {_COUNTED[severity]: found.counts[severity] for severity in SEVERITIES}
         return dataclasses.replace(document, values={**document.values, VALUE: counts}, warned=found.warned)

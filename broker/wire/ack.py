@@ -4,10 +4,11 @@ It does no I/O and works on bytes: what is echoed is echoed as it was sent (HL7 
 """
 
 import time
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
-from broker.errors import NotAccepted
+from broker.errors import Breach, NotAccepted
 from broker.wire.header import Header
 from broker.wire.location import Location
 
@@ -40,6 +41,8 @@ TABLE_0357: Final[dict[int, str]] = {
     206: "Application record locked",
     207: "Application error",
 }
+
+_REJECTED: Final = frozenset({200, 201, 202, 203})  # the message is not one that we take at all
 
 # HL7 table 0104, version id.
 VERSIONS: Final = (
@@ -86,6 +89,11 @@ def check_header(header: Header) -> NotAccepted | None:
         text = f"MSH-12: the version is not one of HL7 table 0104 ({VERSIONS[0]} to {VERSIONS[-1]})"
         return NotAccepted(text, code="AR", condition=203, location="MSH-12")
     return None
+
+
+def bad_code(conditions: Iterable[int]) -> str:
+    """Return the code of table 0008 for what is wrong by table 0357: AR where we do not take such messages, else AE."""
+    return "AE" if _REJECTED.isdisjoint(conditions) else "AR"
 
 
 def is_acknowledgment(header: Header, body: bytes = b"") -> bool:
@@ -153,14 +161,16 @@ def acknowledge(
     location: str = "",
     severity: str = "E",
     diagnostic: str = "",
+    further: Sequence[Breach] = (),
     silent: bool = False,
 ) -> bytes:
     """Build the acknowledgment of a message, in its separators, version and character set.
 
     ``code`` is of table 0008, ``control_id`` our own MSH-10, ``at`` POSIX seconds. ``condition`` (table 0357) adds ERR
     in the form of the sender's version, with ``text`` for people, ``location`` (``PID-3.1``), ``severity`` (0516) and
-    ``diagnostic``, what a help desk wants to know. ``silent`` says in MSH-15 and MSH-16 that nobody is to answer it, as
-    an application acknowledgment does in enhanced mode, where it is a message that could ask for that.
+    ``diagnostic``, what a help desk wants to know; ``further`` is what else is wrong. ``silent`` says in MSH-15 and
+    MSH-16 that nobody is to answer it, as an application acknowledgment does in enhanced mode, where it is a message
+    that could ask for that.
     """
     separator = header.definition[:1]
     echoed = (*header[2:6], header.trigger, header.processing_id, header.version, header.charset)
@@ -171,7 +181,7 @@ def acknowledge(
         parts += (separator, _escaped(header, text[:_TEXT_LIMIT]))
     parts.append(b"\r")
     if condition is not None:
-        parts.append(_error(header, condition, location, severity, text, diagnostic))
+        parts.append(_errors(header, (Breach(location, condition, text), *further), severity, diagnostic))
     # The bytes of framing have no place in a value, and echoed they would break the frame that carries this answer.
     built = b"".join(parts).translate(None, b"\x0b\x1c")
     return _widened(built, header.wide) if header.wide else built
@@ -216,35 +226,48 @@ def _parts(definition: bytes, echoed: tuple[bytes, ...], silent: bool) -> tuple[
     return lead, bar + bar + component.join(kind) + bar, bar.join(end) + b"\rMSA" + bar
 
 
-def _error(header: Header, condition: int, location: str, severity: str, text: str, diagnostic: str) -> bytes:
-    bar, component = header.definition[:1], header.definition[1:2]
-    code, name = str(condition).encode(), TABLE_0357.get(condition, TABLE_0357[207]).encode()
-    place = _place(location)
+def _errors(header: Header, found: Sequence[Breach], severity: str, diagnostic: str) -> bytes:
+    """Return ERR in the form of the version: since 2.5 one for each breach, before that one for all; 2.1 has one."""
+    bar = header.definition[:1]
     version = _version_or_assumed(header)
     if version < (2, 2):
-        return b"ERR" + bar + b" ".join((*place[:3], code)) + b"\r"
+        code = str(found[0].condition).encode()
+        return b"ERR" + bar + b" ".join((*_place(found[0].location)[:3], code)) + b"\r"
     if version < (2, 5):
-        # ERR-1 has room for segment, its number, and field; the code is the fourth component, whatever is known.
-        place = [*place, b"", b"", b""][:3]
-        lower = header.separators.subcomponent.encode()
-        identified = lower.join((code, name, b"HL70357")) if lower else code
-        return b"ERR" + bar + component.join((*place, identified))[:_TEXT_LIMIT] + b"\r"
-    return (
-        bar.join(
-            (
-                b"ERR",
-                b"",
-                component.join(place),
-                component.join((code, name, b"HL70357")),
-                severity.encode(),
-                b"",
-                b"",
-                _escaped(header, diagnostic),
-                _escaped(header, text[:_USER_LIMIT]),
-            )
-        ).rstrip(bar)
-        + b"\r"
+        repeat = header.separators.repetition.encode()
+        told = [_error_code(header, breach) for breach in (found if repeat else found[:1])]
+        return b"ERR" + bar + repeat.join(told) + b"\r"
+    return b"".join(
+        _error(header, breach, severity, diagnostic if not number else "") for number, breach in enumerate(found)
     )
+
+
+def _error_code(header: Header, found: Breach) -> bytes:
+    """Return an ELD: it has room for segment, its number, and field; the code is the fourth, whatever is known."""
+    component, lower = header.definition[1:2], header.separators.subcomponent.encode()
+    place = [*_place(found.location), b"", b"", b""][:3]
+    identified = lower.join((*_named(found.condition), b"HL70357")) if lower else _named(found.condition)[0]
+    return component.join((*place, identified))[:_TEXT_LIMIT]
+
+
+def _error(header: Header, found: Breach, severity: str, diagnostic: str) -> bytes:
+    bar, component = header.definition[:1], header.definition[1:2]
+    fields = (
+        b"ERR",
+        b"",
+        component.join(_place(found.location)),
+        component.join((*_named(found.condition), b"HL70357")),
+        severity.encode(),
+        b"",
+        b"",
+        _escaped(header, diagnostic),
+        _escaped(header, found.text[:_USER_LIMIT]),
+    )
+    return bar.join(fields).rstrip(bar) + b"\r"
+
+
+def _named(condition: int) -> tuple[bytes, bytes]:
+    return str(condition).encode(), TABLE_0357.get(condition, TABLE_0357[207]).encode()
 
 
 @lru_cache(maxsize=256)

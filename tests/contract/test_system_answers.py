@@ -83,7 +83,7 @@ ANSWERS: Final[list[tuple[str, Behaviour, Means]]] = [
     ("hubspot upsert_patients", said(429, HUBSPOT_LIMIT | {"policyName": "TEN_SECONDLY_ROLLING"}, X_HubSpot_RateLimit_Interval_Milliseconds="10000"), Means(Retry, "TEN_SECONDLY_ROLLING", after=10.0)),
     ("hubspot upsert_patients", said(429, HUBSPOT_LIMIT | {"policyName": "DAILY"}), Means(Retry, "DAILY", after=3600.0)),
     ("hubspot upsert_patients", said(423, {"status": "error", "category": "LOCKED"}), Means(Retry, "locked", after=2.0)),
-    ("hubspot upsert_patients", said(477, {"status": "error"}, Retry_After="86400"), Means(Retry, after=3600.0)),
+    ("hubspot upsert_patients", said(477, {"status": "error"}, Retry_After="86400"), Means(Retry, after=86_400.0)),
     ("hubspot upsert_patients", said(403, {"status": "error", "category": "MISSING_SCOPES"}), Means(Rejected, "MISSING_SCOPES")),
     ("hubspot upsert_patients", said(522), Means(Unknown)),
     ("hubspot create_task", said(409, {"status": "error", "category": "CONFLICT"}), Means(Rejected, "CONFLICT")),

@@ -66,7 +66,7 @@ def test_answer_says_what_the_steps_made_of_it(engine: Running) -> None:
     answers = exchange(engine, good, bad, filtered)
     assert codes(answers) == expected
     assert re.search(
-        rb"\rERR\|\|PID\^1\|207\^[^|]*\|E\|\|\|channel mercy-adt: [^|]*canonical\|PID is missing", answers[1]
+        rb"\rERR\|\|PID\^1\|100\^[^|]*\|E\|\|\|channel mercy-adt: [^|]*canonical\|PID is missing", answers[1]
     )
     assert b"Okafor" not in b"".join(answers)
     assert codes(exchange(engine, bad, good, bad, filtered)) == [expected[1], expected[0], expected[1], expected[2]]
@@ -77,6 +77,47 @@ def test_answer_says_what_the_steps_made_of_it(engine: Running) -> None:
     (letter,) = engine.read("dead", "list")["dead"]
     assert engine.run("dead", "discard", letter["id"], "--reason", "sent in error", "--yes").returncode == 0
     assert codes(exchange(engine, bad)) == [expected[1]]
+
+
+STRICT: Final = """
+channel: mercy-adt
+listen:
+  mllp: {endpoint: 127.0.0.1:2575, acknowledge: processed}
+steps:
+  - validate: {level: strict, profile: profiles/strict.yaml}
+  - canonical: {}
+deliver:
+  patient-store:
+    prm: {}
+"""
+PROFILE: Final = """
+fields:
+  PID-7: {length: 4}
+  PID-8: {table: SEX}
+tables:
+  SEX: {codes: [F, M]}
+"""
+WRONG: Final = (
+    b"MSH|^~\\&|A|B|||20240501103000||ADT^A08^ADT_A01|S1|P|2.5.1\rEVN||20240501103000\r"
+    b"PID|1||1^^^M^MR||||19620910|Q\rPV1|1|I\r"
+)
+
+
+def test_every_error_of_the_steps_reaches_the_sender(engine: Running) -> None:
+    """A missing field, an excess length and a bad code, each by its own; what nobody maps is rejected."""
+    folder = engine.folder / "channels"
+    (folder / "profiles").mkdir()
+    (folder / "profiles" / "strict.yaml").write_text(PROFILE)
+    (folder / "mercy-adt.yaml").write_text(STRICT)
+    assert engine.run("reload").returncode == 0
+    unknown = WRONG.replace(b"ADT^A08^ADT_A01|S1", b"ZZZ^Z99|S2").replace(b"||||19620910|Q", b"||Okafor||1962|F")
+    answers = exchange(engine, WRONG, unknown, WRONG)
+    assert codes(answers) == [("AE", "S1"), ("AR", "S2"), ("AE", "S1")]
+    errors = [re.findall(rb"\rERR\|\|([^|]*)\|(\d+)", answer) for answer in answers]
+    assert sorted(errors[0]) == [(b"PID^1^5", b"101"), (b"PID^1^7", b"104"), (b"PID^1^8", b"103")]
+    assert errors[1] == [(b"MSH^1^9", b"200")]
+    assert errors[2] in ([(errors[0][0][0], b"207")], errors[0])  # the store keeps the first place, and no codes
+    assert b"Okafor" not in b"".join(answers)
 
 
 def test_many_at_once_are_answered_in_order(engine: Running) -> None:

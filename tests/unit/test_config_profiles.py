@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.errors import ConfigError
+from broker.errors import Breach, ConfigError
 from config.build import build_program
 from config.profiles import load_profile, read_profile
 from config.schema import profile_schema
@@ -68,8 +68,11 @@ def test_warnings_are_counted_for_later_steps(project: Project) -> None:
     result, _ = program.process(MESSAGE.encode(), 0.0)
     assert result[:2] == ("filtered", "steps.2.filter")
     assert program.warned == {100: 1}  # EVN is not there; the filter comes after
+    assert program.breaches == ()
     program.process(MESSAGE.replace("PID|", "ZID|").encode(), 0.0)
     assert program.warned == {}  # with an error it is a dead letter
+    found: tuple[Breach, ...] = program.breaches  # mypy holds it for what it was before
+    assert [(each.location, each.condition) for each in found] == [("PID", 100)]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker.endings import Conclusions, Endings
-from broker.errors import StoreError
+from broker.errors import Breach, StoreError
 from broker.message import Conclusion, Ended
 from broker.seal import Sealer
 from broker.units import Finished, Recorded
@@ -55,6 +55,13 @@ async def test_everybody_who_waits_for_a_message_is_told_once() -> None:
     known.tell([finished(1)])
     known.tell([finished(2, "failed")])
     assert not other.result().is_good
+
+
+async def test_all_that_is_wrong_is_told_with_the_end() -> None:
+    known, found = endings(), (Breach("PID-5", 101, "not valued"),)
+    promise = known.of(1, may_be_over=False)
+    known.tell([finished(1, "failed")], {1: found})
+    assert promise.result().breaches == found
 
 
 async def test_end_of_long_ago_is_looked_up() -> None:

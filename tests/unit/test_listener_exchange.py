@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.errors import NotAccepted
+from broker.errors import Breach, NotAccepted
 from broker.message import Ended, Receipt
 from broker.notices import MessageRefused
 from broker.wire.er7 import Message
@@ -235,6 +235,20 @@ async def test_what_the_steps_could_not_do_is_an_error_with_its_place(mode: str)
     assert answer.get("ERR-7") == "channel adt: it waits for an operator, at steps.2.canonical"
     assert not bench.of(MessageRefused)
     assert not bench.kept
+
+
+async def test_every_error_of_the_steps_is_told_by_its_code() -> None:
+    bench = Bench(acknowledge="processed")
+    connection, wire = bench.connect()
+    connection.dataReceived(frame(message(1)) + frame(message(2, wishes="AL|AL")))
+    found = (Breach("PID-5", 101, "Patient name is required"), Breach("PID-8", 103, "no such code"))
+    await end(bench, 0, Ended("failed", "steps.1.validate", "PID-5", "PID-5: …; PID-8: …", found))
+    await end(bench, 1, Ended("failed", "steps.2.canonical", "MSH-9", "not mapped", (Breach("MSH-9", 200, "none"),)))
+    assert answers(wire) == [("AE", "M1"), ("CA", "M2"), ("AR", "M2")]
+    answer = Message.parse(frames(wire)[0])
+    assert [answer.get(f"ERR({number})-3.1") for number in (1, 2, 3)] == ["101", "103", None]
+    assert [answer.get(f"ERR({number})-8") for number in (1, 2)] == [each.text for each in found]
+    assert [bool(answer.get(f"ERR({number})-7")) for number in (1, 2)] == [True, False]  # who to ask is said once
 
 
 @pytest.mark.parametrize(

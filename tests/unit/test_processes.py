@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from broker.errors import Breach
 from broker.processes import Rendered, _read_results
 
 
@@ -22,6 +23,11 @@ def test_warnings_are_read_by_their_code() -> None:
     assert one.warned == ((102, 7), (199, 1))
 
 
+def test_what_is_wrong_is_read_by_its_code() -> None:
+    (one,) = _read_results(results(state="failed", more=[[], [["PID-5", 101, "not valued"]]]), b"", 1)
+    assert (one.warned, one.breaches) == ((), (Breach("PID-5", 101, "not valued"),))
+
+
 @pytest.mark.parametrize(
     ("header", "rest", "count"),
     [
@@ -32,6 +38,10 @@ def test_warnings_are_read_by_their_code() -> None:
         (results(state="sleeping"), b"", 1),
         (results(more=[[[105, 1]]]), b"", 1),
         (results(more=[[[102, 0]]]), b"", 1),
+        (results(more=[[], [["PID-5", 105, "no such code"]]]), b"", 1),
+        (results(more=[[], [["PID-5", 101, "x" * 1000]]]), b"", 1),
+        (results(more=[[], [["P" * 1001, 101, ""]]]), b"", 1),
+        (results(more=[[], [["PID-5", 101, ""]] * 21]), b"", 1),
     ],
 )
 def test_what_is_no_answer_is_refused(header: Any, rest: bytes, count: int) -> None:

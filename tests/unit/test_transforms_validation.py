@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.errors import MOST_BREACHES
 from broker.wire.er7 import Message, Separators
 from broker.wire.location import Location
 from transforms.dictionary import VERSIONS, dictionary
 from transforms.fields import Look, Place
-from transforms.finding import MOST, Finding, Findings, acknowledgment, reason
+from transforms.finding import MOST, Finding, Findings, acknowledgment, breaches, reason
 from transforms.profile import Profile
 from transforms.shapes import Patterns, Shapes
 from transforms.validation import Level, Validator, validate
@@ -31,6 +32,28 @@ def found(*lines: str, level: Level = "strict", profile: Profile | None = None, 
 
 def profile(**rules: object) -> Profile:
     return Profile.model_validate(rules)
+
+
+def test_sender_is_told_the_first_errors_and_how_many_more_there_are() -> None:
+    errors = [Finding(f"OBX({number})-3", 101, "error", "…") for number in range(1, 31)]
+    told = breaches([Finding("PID-8", 103, "warning", "…"), *errors])
+    assert len(told) == MOST_BREACHES
+    assert told[0] == ("OBX(1)-3", 101, "…")
+    assert told[-1] == ("", 199, "and 11 more errors")
+    assert breaches(errors[:MOST_BREACHES])[-1].location == f"OBX({MOST_BREACHES})-3"
+
+
+@pytest.mark.parametrize(
+    ("header", "strict"),
+    [
+        (MSH.replace("|P|", "|N|"), ["error 202 MSH-11.1"]),
+        (MSH.replace("ADT^A04^ADT_A01", "ZZZ^Z99"), []),  # the site's own
+        (MSH.replace("ADT^A04^ADT_A01", "XYZ^A04"), ["error 200 MSH-9.1"]),
+    ],
+)
+def test_what_kind_of_message_it_is_has_codes_of_its_own(header: str, strict: list[str]) -> None:
+    assert [each for each in found(header, EVN, PID, PV1) if each.startswith("error")] == strict
+    assert not [each for each in found(header, EVN, PID, PV1, level="lenient") if each.startswith("error")]
 
 
 # --- the standard ----------------------------------------------------------------------------------------------------

@@ -4,12 +4,14 @@ import itertools
 
 import pytest
 
+from broker.errors import Breach
 from broker.wire.ack import (
     TABLE_0008,
     TABLE_0357,
     VERSIONS,
     acknowledge,
     application_code,
+    bad_code,
     check_header,
     commit_code,
     is_acknowledgment,
@@ -98,6 +100,42 @@ def test_error_segment_follows_the_version_when_refused(version: str, error: byt
     built = lines(acknowledge(header(f12=version), "AE", "ID1", AT, text="bad", condition=103, location="PID-3.4"))
     assert built[2] == error
     assert (built[1] == b"MSA|AE|MSG00001") is (version == "2.7")  # MSA-3 was withdrawn in 2.7
+
+
+@pytest.mark.parametrize(
+    ("version", "errors"),
+    [
+        ("2.1", [b"ERR|PID 1 3 103"]),
+        (
+            "2.4",
+            [
+                b"ERR|PID^1^3^103&Table value not found&HL70357~PID^1^5^101&Required field missing&HL70357"
+                b"~^^^199&Other HL7 error&HL70357"
+            ],
+        ),
+        (
+            "2.5.1",
+            [
+                b"ERR||PID^1^3|103^Table value not found^HL70357|E||||bad",
+                b"ERR||PID^1^5|101^Required field missing^HL70357|E||||not valued",
+                b"ERR|||199^Other HL7 error^HL70357|E||||and 3 more",
+            ],
+        ),
+    ],
+)
+def test_every_error_is_told_as_the_version_does(version: str, errors: list[bytes]) -> None:
+    further = (Breach("PID-5", 101, "not valued"), Breach("", 199, "and 3 more"))
+    told = acknowledge(
+        header(f12=version), "AE", "ID1", AT, text="bad", condition=103, location="PID-3", further=further
+    )
+    assert lines(told)[2:] == errors
+
+
+@pytest.mark.parametrize(
+    ("conditions", "code"), [([], "AE"), ([207], "AE"), ([100, 101, 103, 104], "AE"), ([101, 203], "AR"), ([200], "AR")]
+)
+def test_code_follows_from_what_is_wrong(conditions: list[int], code: str) -> None:
+    assert bad_code(conditions) == code
 
 
 @pytest.mark.parametrize(
