@@ -13,7 +13,7 @@ from transforms.kit import Kit
 MSH: Final = "MSH|^~\\&|APP|MERCY|HANDOFF|PRM|20240501103000||{}|MSG1|P|2.5.1"
 LISTEN: Final = {"mllp": {"endpoint": "127.0.0.1:0"}}
 TO: Final = "+1205555010{{ patient.mrn.value }}"
-TEXT: Final = {"sms": {"gateway": "g", "to": TO, "text": "{{ PV1-3.1 }} {{ event.kind }}"}}
+TEXT: Final = {"sms": {"gateway": "g", "to": TO, "text": "{{ PV1-3.1 | default('') }} {{ event.kind }}"}}
 WARD: Final = {"sms": {"gateway": "g", "to": TO, "text": "{{ ward }} {{ event.kind }}"}}
 STORE: Final[dict[str, Any]] = {"prm": {}}
 
