@@ -39,7 +39,7 @@ def _python_hl7(ours: str | None, theirs: str, message: Message, _place: Place) 
 
 VALUES: Final[dict[str, Callable[[str | None, str, Message, Place], bool]]] = {"hapi": _hapi, "python-hl7": _python_hl7}
 
-# By how our first error begins, or by what HAPI said.
+# By how our first error begins, or by what HAPI or hl7apy said.
 VERDICTS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "refused": (
         ("MSH-10 ", "MSH-10 is empty: no acknowledgment could name the message, and a duplicate could not be told"),
@@ -65,5 +65,9 @@ VERDICTS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("Can't find version ID", "MSH-12 is read as its first component"),
         ("The HL7 version", "MSH-12 is read as its first component"),
         ("No match", "the structure is not needed to read a message"),
+        ("Missing required encoding chars", "MSH-2 may define fewer than four characters"),
+        ("Found 5 encoding chars", "MSH-2 may define a fifth character, for what was cut, since 2.7"),
+        ("Invalid name for Segment", "a segment that HL7 does not have, or a wrapped line, is kept and not looked at"),
+        ("Invalid message", "a batch is taken apart, and each of its messages is read by itself"),
     ),
 }

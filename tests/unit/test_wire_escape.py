@@ -1,16 +1,11 @@
 """This module checks that escape sequences are resolved, and that no text is lost over one that is not known."""
 
-import json
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.wire.escape import escape, unescape
-from broker.wire.header import Separators, separators_of
-
-DATA = Path(__file__).parents[2] / "../shared/data"
+from broker.wire.header import Separators
 
 
 @pytest.mark.parametrize(
@@ -40,30 +35,6 @@ def test_escapes_are_resolved_or_kept_when_unescaped(text: str, value: str) -> N
 
 def test_truncation_is_resolved_when_the_message_defines_it() -> None:
     assert unescape("\\P\\", Separators(truncation="#")) == "#"
-
-
-# Vectors of other projects. Where they differ among themselves ours is: bytes of \X..\ are read in the message's
-# character set, and what stands for no character is kept. These are the ones that it differs from:
-OTHER_CONVENTIONS = {
-    "\\H\\text\\N\\",  # another writes _text_ for highlighting
-}
-
-
-def _escapes() -> list[dict[str, str]]:
-    path = DATA / "expect/escapes.json"
-    return json.loads(path.read_text())["cases"] if path.exists() else []
-
-
-def test_escape_vectors_agree_when_they_follow_the_standard() -> None:
-    cases = [case for case in _escapes() if case["direction"] == "unescape" and case["input"] not in OTHER_CONVENTIONS]
-    if not cases:
-        pytest.skip("the escape vectors (shared/data/expect) are not here")
-    wrong = []
-    for case in cases:
-        found = unescape(case["input"], separators_of(("|" + case["encoding_chars"]).encode()))
-        if found not in {case["expected"], case["input"]}:
-            wrong.append((case["input"], found, case["expected"], case["source"]))
-    assert not wrong
 
 
 @pytest.mark.parametrize(
