@@ -306,17 +306,17 @@ def _read_results(header: Any, rest: bytes, count: int) -> list[Processed]:
         if state not in {"processed", "filtered", "failed"}:
             message = "no such state"
             raise ValueError(message)
-        results.append(Processed(state, step, location, reason, tuple(rendered), *_read_more(*more)))
+        results.append(Processed(state, step, location, reason, tuple(rendered), *(_read_more(*more) if more else ())))
     if len(results) != count or at != len(rest):
         message = "as many results as messages"
         raise ValueError(message)
     return results
 
 
-def _read_more(warned: Any = (), breaches: Any = ()) -> tuple[tuple[tuple[int, int], ...], tuple[Breach, ...]]:
-    """Return how often there was which code of table 0357: no others, for each becomes a series of a metric.
+def _read_more(warned: Any, breaches: Any = ()) -> tuple[tuple[tuple[int, int], ...], tuple[Breach, ...]]:
+    """Return the warnings and the breaches of a message.
 
-    And what is wrong with the message, of which its sender is told: so much and no more.
+    Codes are of table 0357 and no others, for each becomes a series of a metric; of breaches there are few, and short.
     """
     pairs = tuple((int(code), int(count)) for code, count in warned)
     told = tuple(Breach(str(location), int(code), str(text)) for location, code, text in breaches)

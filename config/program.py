@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from broker.errors import Breach, MessageError, StepError
+from broker.errors import MOST_BREACHES, Breach, MessageError, StepError
 from broker.ids import DELIVERIES
 from broker.message import Document, Filtered
 from broker.parts import Renderer, Transform
+from broker.wire.ack import TABLE_0357
 from transforms.other_record import other_record
 from transforms.several import Part, Split
 
@@ -30,7 +31,7 @@ Result = tuple[str, str | None, str | None, str | None, list[Way]]
 
 _SHARED_LANE: Final = ""  # of messages without an order key
 _INTERNAL: Final = 207  # HL7 table 0357: application error
-_LONGEST: Final = 500  # characters of what the sender is told of a breach
+_LONGEST: Final = 400  # characters of the place, and of the text, of a breach: a sender is told fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +117,14 @@ class Program:
 
     def _note(self, found: tuple[Breach, ...]) -> None:
         """Keep what is wrong with the message; what only says that a step failed is said by that."""
-        if all(breach.condition == _INTERNAL for breach in found):
-            return
-        if (part := self._part) is not None:
-            found = tuple([Breach(part.located(place), code, part.located(text)) for place, code, text in found])
-        self.breaches = found
+        located = self._part.located if self._part is not None else str
+        told = [
+            # A script can raise with anything; the engine takes only so much.
+            Breach(located(place or "")[:_LONGEST], code if code in TABLE_0357 else _INTERNAL, located(text)[:_LONGEST])
+            for place, code, text in found[:MOST_BREACHES]
+        ]
+        if any(breach.condition != _INTERNAL for breach in told):
+            self.breaches = tuple(told)
 
     def _failed(self, step: str, location: str | None, reason: str) -> tuple[Result, list[bytes]]:
         if self._part is not None:
@@ -232,7 +236,7 @@ class Program:
 
 
 def _breach(error: StepError | MessageError) -> Breach:
-    return Breach(error.location, error.condition, str(error)[:_LONGEST])
+    return Breach(error.location, error.condition, str(error))
 
 
 def _stand_ins_last(exits: list[Exit]) -> list[tuple[int, Exit]]:

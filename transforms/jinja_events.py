@@ -52,6 +52,7 @@ _OPTIONS: Final = {
     "fhir": ("name", "zone"),
     "hl7": ("type", "version", "sending", "receiving", "control_id", "at", "optional"),
 }
+_VALUE: Final = "{}"
 _FIELD: Final = re.compile(r"[A-Z][A-Z0-9]{2}-[1-9]\d?\Z", re.ASCII)
 _ALLOWED: Final[dict[str, tuple[str, ...]]] = {"name": NAMES, "type": tuple(TYPES), "version": VERSIONS}
 
@@ -68,9 +69,10 @@ def mistake_in(name: str, arguments: list[Any], keywords: Mapping[str, Any]) -> 
     for option, value in given.items():
         if option not in options:
             return option, f"{name} has no option {option}", nearest(option, options)
-        wrong = _wrong(option, value)
-        if wrong is not None:
-            return str(value), *wrong
+        found = _wrong(option, value)
+        if found is not None:
+            wrong, hint = found
+            return str(value), wrong.replace(_VALUE, str(value)), hint
     return "", "", ""
 
 
@@ -84,16 +86,17 @@ def zone_mistake(zone: str) -> str:
 
 
 def _wrong(option: str, value: Any) -> tuple[str, str] | None:
+    """Return what is wrong with the value of an option, which is `_VALUE` in the text, and a hint; None for nothing."""
     if value is None:
         return None
     allowed = _ALLOWED.get(option)
     if allowed is not None and value not in allowed:
         word = {"name": "a resource that an event can be written as", "type": "a message type that can be written"}
-        return f"{value} is not {word.get(option, 'a version that can be written')}", nearest(str(value), allowed)
+        return f"{_VALUE} is not {word.get(option, 'a version that can be written')}", nearest(str(value), allowed)
     if option == "optional":
         return _no_fields(value)
     wrong = zone_mistake(value) if option == "zone" and isinstance(value, str) else ""
-    return (wrong, "") if wrong else None
+    return (wrong.replace(repr(value), _VALUE), "") if wrong else None
 
 
 def _listed(optional: str) -> list[str]:
@@ -101,19 +104,20 @@ def _listed(optional: str) -> list[str]:
 
 
 def _no_fields(optional: Any) -> tuple[str, str] | None:
-    """Return what is wrong with the fields that may be missing, and a hint; None for nothing."""
-    for each in _listed(optional) if isinstance(optional, str) else [optional]:
-        if not (isinstance(each, str) and _FIELD.match(each)):
-            return f"{each} is no field", "write names of fields with commas between, such as 'OBX-11, IN1-3'"
+    for each in _listed(optional) if isinstance(optional, str) else [""]:
+        if not _FIELD.match(each):
+            return f"{_VALUE} is no list of fields", "write their names with commas between, such as 'OBX-11, IN1-3'"
         if wrong := check_location(each):
             return wrong, "`handoff explain` lists the fields of a segment"
     return None
 
 
 def _known(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    _, wrong, hint = mistake_in(name, [], given)
-    if wrong:
-        raise ValueError(f"{wrong}; {hint}" if hint else wrong)
+    """Return options as they came with a message; a mistake is told without the value, which may be a patient's."""
+    for option, value in given.items():
+        if (found := _wrong(option, value)) is not None:
+            wrong, hint = found[0].replace(_VALUE, f"the {option} of {name}"), found[1]
+            raise ValueError(f"{wrong}; {hint}" if hint else wrong)
     return given
 
 

@@ -62,7 +62,7 @@ def test_template_takes_a_whole_message(kind: str) -> None:
         ("event | fhir('Patient', zone='Mars/Base')", "no time zone", ""),
         ("event | fhir('Patient', zones='UTC')", "no option zones", "zone"),
         ("event | hl7('ADT^A08', '2.4')", "takes one value", ""),
-        ("event | hl7('ADT^A08', optional='OBX-11, DG1')", "DG1 is no field", "OBX-11"),
+        ("event | hl7('ADT^A08', optional='OBX-11, DG1')", "OBX-11, DG1 is no list of fields", "IN1-3"),
         ("event | hl7('ADT^A08', optional='OBX-99')", "OBX-99 does not exist", "explain"),
         ("patient | fhir('Patient')", "writes an event", "event | fhir"),
     ],
@@ -82,8 +82,10 @@ def test_partner_may_take_a_message_without_a_required_field() -> None:
 
 
 def test_mistake_that_only_shows_later_is_told_without_values() -> None:
-    with pytest.raises(StepError, match="not a resource"):
-        compile_expression("event | fhir(patient.family)")(document())
+    for text in ("event | fhir(patient.family)", "event | hl7('ADT^A08', optional=patient.family)"):
+        with pytest.raises(StepError, match=r"of (fhir|hl7) is (not a resource|no list)") as caught:
+            compile_expression(text)(document())
+        assert "Hara" not in str(caught.value)
     with pytest.raises(StepError, match="only an event can be written"):
         compile_expression("patient.mrn.value and (kind | fhir('Patient'))", ["kind"])(
             Document(message=None, received_at=0.0, event=document().event, values={"kind": 1})
