@@ -7,7 +7,6 @@ from broker.wire.er7 import Message
 from transforms.hl7_codes import entity, first_concept, number
 from transforms.hl7_types import Reader, padded, reader_of
 from transforms.kept import kept
-from transforms.map_circumstances import circumstances
 from transforms.map_coverage import coverage
 from transforms.map_lists import allergies_of, conditions_of
 from transforms.map_loose import loose_observations
@@ -52,7 +51,7 @@ def _event(message: Message, kind: str, without: frozenset[str], *, active: bool
         encounter=encounter,
         account=_account(message, patient, kind, active=active),
         cleared=cleared + emptied,
-        observations=loose_observations(message) + circumstances(message),
+        observations=loose_observations(message),
         conditions=conditions_of(message),
         allergies=allergies_of(message),
         coverage=coverage(message),

@@ -6,7 +6,6 @@ from typing import Final
 from broker.canonical.model import Encounter, Event, Location, Merge, Patient
 from broker.wire.er7 import Message
 from transforms.hl7_types import reader_of
-from transforms.map_circumstances import circumstances
 from transforms.map_coverage import coverage
 from transforms.map_lists import allergies_of, conditions_of
 from transforms.map_loose import loose_observations
@@ -123,7 +122,7 @@ def map_adt(message: Message, without: frozenset[str] = frozenset()) -> Event:
         merge=merge,
         linked=linked,
         cleared=cleared,
-        observations=loose_observations(message) + circumstances(message),
+        observations=loose_observations(message),
         conditions=conditions_of(message),
         allergies=allergies_of(message),
         coverage=coverage(message),

@@ -8,7 +8,6 @@ from broker.canonical.model import Appointment, Concept, Event, Location, Practi
 from broker.wire.er7 import Message
 from transforms.hl7_codes import entity, first_concept, quantity, whole
 from transforms.hl7_types import Reader, padded, reader_of
-from transforms.map_circumstances import circumstances
 from transforms.map_coverage import coverage
 from transforms.map_lists import allergies_of, conditions_of
 from transforms.map_loose import loose_observations
@@ -113,7 +112,7 @@ def _event(message: Message, kind: str, appointment: Appointment | None, without
         encounter=encounter,
         appointment=appointment,
         cleared=cleared + emptied,
-        observations=loose_observations(message) + circumstances(message),
+        observations=loose_observations(message),
         conditions=conditions_of(message),
         allergies=allergies_of(message),
         coverage=coverage(message),

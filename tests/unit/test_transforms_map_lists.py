@@ -1,9 +1,12 @@
 """This module tests the mapping of diagnoses, allergies, accident and death, which come with many messages."""
 
+import pytest
+
 from broker.canonical.model import Allergy, Concept, Condition, Identifier, Observation, Practitioner
 from broker.wire.er7 import Message
 from transforms.map_circumstances import AUTOPSY, CAUSE, CERTIFIED, CORONER, INJURY, circumstances
 from transforms.map_lists import allergies_of, conditions_of
+from transforms.map_message import map_message
 
 
 def message(*segments: str) -> Message:
@@ -101,6 +104,20 @@ def test_death_is_told_by_what_was_certified() -> None:
     assert [each.value for each in found] == ["Infarct", "Yes", "No"]
     autopsy = circumstances(message("PDA||||||Y|20211103^20211104"))
     assert [(each.code, each.observed_at) for each in autopsy] == [(AUTOPSY, "2021-11-03")]
+
+
+@pytest.mark.parametrize("kind", ["ADT^A08", "SIU^S12", "DFT^P03"])
+def test_accident_is_told_once(kind: str) -> None:
+    lines = (
+        f"MSH|^~\\&|A|B|||20240501||{kind}|1|P|2.5",
+        "SCH|1",
+        "PID|1||1^^^H^MR",
+        "PV1|1|E",
+        "OBX|1|NM|W||70",
+        "ACC||F^Fall",
+    )
+    found = map_message(Message.parse("\r".join(lines).encode())).observations
+    assert [each.value for each in found] == ["70", "Fall"]
 
 
 def test_accident_is_told() -> None:
