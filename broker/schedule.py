@@ -20,6 +20,7 @@ _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY: Final = 1440  # minutes
 _FIELDS: Final = 5  # of a cron expression; with a sixth, seconds, cronsim knows nothing of summer time
 _AGAIN: Final = 30.0  # seconds until hours are looked at again whose end comes twice, or not at all, that night
+LOOK: Final = 10.0  # seconds: the longest sleep, after which a clock that was set is noticed
 _STEPS: Final = 1000  # due times that are looked at, or days that are stepped over, before it is called never
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -157,6 +158,11 @@ class Schedule:
                 return None
             moment = max(due, opening - 0.001)  # what is due as the hours begin counts
         return None
+
+    def wait(self, looked: float, now: float) -> float:
+        """Return the seconds to sleep until something is due after ``looked``, at most `LOOK`; 0 where it is."""
+        due = self.after(looked)
+        return LOOK if due is None else min(max(due - now, 0.0), LOOK)
 
     def latest(self, after: float, until: float) -> float | None:
         """Return the last due time later than ``after`` and not later than ``until``."""

@@ -25,7 +25,6 @@ from listeners.unpacking import UnpackSpec
 R = TypeVar("R")
 
 _STOP_WITHIN: Final = 10.0  # seconds for what was handed over before a stop to be committed
-_LOOK: Final = 10.0  # seconds: the longest sleep, after which a clock that was set is noticed
 _LONGEST_PAUSE: Final = 60.0  # seconds between two looks at a place that gives trouble
 _NO_ANSWER: Final = "there is no answer from it within the time allowed"
 
@@ -155,10 +154,10 @@ class FolderListener:
         """Wait until the schedule wants another look, where there is one; return False when a stop came first."""
         while self._schedule is not None and not (self._is_settling or self._trouble or self._news.is_set()):
             now = time.time()
-            due = self._schedule.after(min(looked, now))  # the clock may have been set back
-            if due is not None and due <= now:
+            seconds = self._schedule.wait(min(looked, now), now)  # the clock may have been set back
+            if not seconds:
                 break
-            await self._wait(_LOOK if due is None else min(due - now, _LOOK))
+            await self._wait(seconds)
         return not self._news.is_set()
 
     async def _wait(self, seconds: float) -> None:

@@ -20,7 +20,6 @@ from broker.parts import Marks, Tools
 from broker.retry import RetryPolicy
 from broker.schedule import Schedule
 
-_LOOK: Final = 10.0  # seconds: the longest sleep, after which a clock that was set is noticed
 _AGAIN: Final = 1.0  # seconds until something is handed over again that the store could not take
 _STOP_WITHIN: Final = 10.0  # seconds for what is under way
 _BACKOFF: Final = RetryPolicy(attempts=0, first=2.0, max=60.0)
@@ -120,9 +119,9 @@ class Polling:
         while not self.is_stopping:
             now = time.time()
             looked = min(looked, now)  # the clock may have been set back
-            due = self._schedule.after(looked)
-            if due is None or due > now:
-                await self.pause(_LOOK if due is None else min(due - now, _LOOK))
+            seconds = self._schedule.wait(looked, now)
+            if seconds:
+                await self.pause(seconds)
                 continue
             wanted = await self._attempt()
             if wanted is None:

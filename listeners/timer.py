@@ -14,10 +14,9 @@ from broker.errors import NotAccepted
 from broker.message import Inbound
 from broker.notices import Bug, ListenerStarted, MessageRefused
 from broker.parts import Tools
-from broker.schedule import ScheduleSpec
+from broker.schedule import LOOK, ScheduleSpec
 from broker.spec import ListenerSpec, Seconds
 
-_LOOK: Final = 10.0  # seconds: the longest sleep, after which a clock that was set is noticed
 _AGAIN: Final = 1.0  # seconds until a message is made again that the store could not take
 _DUE: Final = "due"
 
@@ -93,7 +92,7 @@ class TimerListener:
                 self._tools.notify(Bug(where=f"timer {self._tools.channel}", error=type(error).__name__))
                 await self._pause(_AGAIN)
             else:
-                await self._pause(self._until_next(looked))
+                await self._pause(self._schedule.wait(looked, time.time()))
 
     async def _look(self, looked: float, now: float) -> float:
         """Make the message that became due since ``looked``; return up to when everything is done.
@@ -101,14 +100,10 @@ class TimerListener:
         A clock that was set back brings due times again, which the intake knows as duplicates; one that was set
         forward, or a machine that slept, brings many at once, of which the last counts.
         """
-        due = self._schedule.latest(max(min(looked, now), now - max(self._spec.catch_up, 2 * _LOOK)), now)
+        due = self._schedule.latest(max(min(looked, now), now - max(self._spec.catch_up, 2 * LOOK)), now)
         if due is not None and not await self._make(due):
             return looked
         return now
-
-    def _until_next(self, looked: float) -> float:
-        due = self._schedule.after(looked)
-        return _LOOK if due is None else min(max(due - time.time(), 0.0), _LOOK)
 
     async def _make(self, due: float) -> bool:
         """Hand the message of a due time over until the store takes it; return False when a stop came first."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from broker.schedule import ActiveSpec, Schedule, ScheduleSpec
+from broker.schedule import LOOK, ActiveSpec, Schedule, ScheduleSpec
 
 BERLIN = "Europe/Berlin"
 
@@ -191,3 +191,13 @@ def test_what_is_due_is_later_and_within_the_hours(moment: float, begin: int, ho
 def test_schedule_that_cannot_be_meant_is_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         ScheduleSpec.model_validate(options)
+
+
+def test_who_waits_for_a_due_time_looks_at_the_clock_now_and_then() -> None:
+    """It may be set meanwhile, so nobody sleeps for a night at a stretch."""
+    hourly = Schedule(every=3600.0)
+    assert hourly.wait(7200.0, 7201.0) == LOOK
+    assert hourly.wait(7200.0, 10_796.0) == 4.0
+    assert hourly.wait(7200.0, 10_800.0) == hourly.wait(7200.0, 20_000.0) == 0.0
+    never = Schedule(every=3600.0, weekdays=frozenset())
+    assert never.wait(7200.0, 7200.0) == LOOK
