@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
+HOST: Final = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])"  # a pattern of what stands before a port: a name or an address
 PORTS: Final = {"http": 80, "https": 443}  # that schemes imply
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network

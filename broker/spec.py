@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from broker.hosts import HOST
+
 if TYPE_CHECKING:
     from broker.formats.reading import Format
     from broker.parts import Destination, Listener, Renderer, Tools, Transform
@@ -50,7 +52,7 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) else value
 
 
-_HOST = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:.]+")  # a name or an address
+_HOST = re.compile(rf"{HOST}|[0-9A-Fa-f:.]+")  # also an address of IPv6 without brackets
 
 # What these headers say is the transport's own business: whoever writes them has a request read otherwise than it was
 # meant, or by another host (RFC 9110, 7.2 and 8.6; RFC 9112, 6).

@@ -19,6 +19,7 @@ import orjson
 from broker.delivery import Delivered, Outcome, Rejected, Retry, Unknown, Via
 from broker.errors import ConfigError
 from broker.handshake import NO_SUCH_HOST, is_not_let_in, not_connected, told_by
+from broker.hosts import HOST
 from broker.tls import Tls
 from dispatch.deadline import Deadline
 from dispatch.way import Way, make_connector, note_via
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 BODY_CAP: Final = 1024 * 1024  # bytes of an answer that we are willing to read
-_HOST: Final = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?")  # a name or an address, and a port
+_PLACE: Final = re.compile(rf"{HOST}(?::\d+)?")
 LONGEST_WAIT: Final = 86_400.0  # seconds; nobody may keep a destination waiting for longer with Retry-After
 CONNECT_SECONDS: Final = 5.0
 _CHUNK: Final = 1024 * 1024  # bytes that go into a file at once, at most
@@ -73,7 +74,7 @@ class Into:
 def web_address(value: object, where: str) -> str:
     """Return the base URL without its last slash; raise `ConfigError` unless it is a plain http or https address."""
     parts = urlsplit(str(value or ""))
-    is_plain = _HOST.fullmatch(parts.netloc) and not (parts.query or parts.fragment)
+    is_plain = _PLACE.fullmatch(parts.netloc) and not (parts.query or parts.fragment)
     if parts.scheme not in {"http", "https"} or not is_plain:
         message = f"{where}: needs an address such as https://host.example/path, without user name, query or fragment"
         raise ConfigError(message)
