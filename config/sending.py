@@ -33,11 +33,7 @@ Limit = Annotated[str, BeforeValidator(_limit), _LIMIT_SCHEMA]
 class RetrySpec(Spec):
     """When a delivery is tried again, and when it is given up."""
 
-    attempts: int = Field(
-        default=10,
-        ge=0,
-        description="How often to try; 0 means without limit.",
-    )
+    attempts: int = Field(default=10, ge=0, description="How often to try; 0 means without limit.")
     first: Seconds = Field(default=1.0, description="Longest wait after the first attempt; it doubles each time.")
     max: Seconds = Field(default=300.0, description="Longest wait between two attempts.")
     expire: Seconds = Field(default=86_400.0, gt=0, description="Age of the message at which to give up.")

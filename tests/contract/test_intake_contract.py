@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,14 +15,11 @@ from broker.ids import show
 from broker.intake import Door, StoreIntake
 from broker.message import Inbound, Receipt
 from broker.migrate import migrate
-from broker.notices import Bug, ControlIdReused
+from broker.notices import Bug, ControlIdReused, Notice
 from broker.sql import Sqlite
 from broker.store import Store
 from broker.units import Recorded
 from tests.filling import SEALER, Filling
-
-if TYPE_CHECKING:
-    from broker.notices import Notice
 
 
 async def test_key_decides_where_a_listener_says_so(filling: Filling) -> None:
@@ -119,6 +115,25 @@ class Behind:
         return int(rows[0][0])
 
 
+@contextlib.asynccontextmanager
+async def passing(
+    tmp_path: Path, notify: Callable[[Notice], None], *, inside: bool = False
+) -> AsyncIterator[tuple[Behind, int]]:
+    """Open a store of its own, and give a message in it whose deliveries wait."""
+    url = f"sqlite:///{tmp_path / 'handoff.db'}"
+    migrate(url)
+    store = Store(url, SEALER, notify, inside=inside)
+    await store.open()
+    try:
+        behind = Behind(Filling(store, await store.register("adt", "digest-1", "{}", ["prm", "ehr"])))
+        await behind.open()
+        message = await behind.filling.receive("C1")
+        await behind.filling.finish(message)
+        yield behind, message
+    finally:
+        await store.close()
+
+
 async def test_what_is_passed_on_is_committed_with_the_end_of_its_delivery(filling: Filling) -> None:
     """Under a key that is known already the delivery ends all the same, named after the message that is there."""
     behind = Behind(filling)
@@ -136,38 +151,20 @@ async def test_what_is_passed_on_is_committed_with_the_end_of_its_delivery(filli
 
 
 async def test_who_is_stopped_over_it_leaves_what_was_passed_on_to_the_other_channel(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'handoff.db'}"
-    migrate(url)
     notices: list[Notice] = []
-    store = Store(url, SEALER, notices.append)
-    await store.open()
-    try:
-        behind = Behind(Filling(store, await store.register("adt", "digest-1", "{}", ["prm", "ehr"])))
-        await behind.open()
-        message = await behind.filling.receive("C1")
-        await behind.filling.finish(message)
+    async with passing(tmp_path, notices.append) as (behind, message):
         waiting = asyncio.create_task(behind.pass_on(message))
         await asyncio.sleep(0)  # it is handed over …
         waiting.cancel()  # … and nobody waits for it
         with contextlib.suppress(asyncio.CancelledError):
             await waiting
-    finally:
-        await store.close()
     assert len(behind.handed) == 1
     assert behind.intake.pressure.waiting == 0
     assert not [notice for notice in notices if isinstance(notice, Bug)]
 
 
 async def test_commit_of_which_nobody_heard_passes_on_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = f"sqlite:///{tmp_path / 'handoff.db'}"
-    migrate(url)
-    store = Store(url, SEALER, lambda _notice: None, inside=True)
-    await store.open()
-    try:
-        behind = Behind(Filling(store, await store.register("adt", "digest-1", "{}", ["prm", "ehr"])))
-        await behind.open()
-        message = await behind.filling.receive("C1")
-        await behind.filling.finish(message)
+    async with passing(tmp_path, lambda _notice: None, inside=True) as (behind, message):
         whole, deaf = Sqlite.transaction, [True]
 
         @contextlib.contextmanager
@@ -184,5 +181,3 @@ async def test_commit_of_which_nobody_heard_passes_on_once(tmp_path: Path, monke
         assert behind.handed == await behind.kept()
         assert recorded.detail == show(behind.handed[0]).encode() + b"\n\n"
         assert await behind.delivered() == 1
-    finally:
-        await store.close()
